@@ -1,0 +1,1 @@
+"""For content servers in Python: ask, verify, keep the best claim."""

@@ -1,0 +1,1 @@
+"""Asyncio loops over ports: no technology, no JSON."""
