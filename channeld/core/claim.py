@@ -1,6 +1,6 @@
 """What a claim is: the 44 signed bytes, the id of the channel it is on, and how far a channel may be signed.
 
-A claim is cumulative: signed for X, it lets the payee collect any total up to X, and it never expires by itself; it dies
+A claim is cumulative: signed for X, it lets the payee collect any total up to X. It never expires by itself; it dies
 with the channel. So the highest claim supersedes all lower ones, and a channel's authorised amount never falls.
 
 Sources: rippled include/xrpl/protocol/PayChan.h (message), Indexes.cpp (channel id).
@@ -16,7 +16,7 @@ _PAYCHAN_SPACE: Final = b"\x00x"
 
 
 def claim_message(channel_id: bytes, amount: int) -> bytes:
-    """The 44 bytes a claim's signature covers: `CLM\\0`, the 32 bytes of the channel id, the drops as big-endian uint64.
+    """The 44 bytes a claim's signature covers: `CLM\\0`, the channel id (32 bytes), the drops as big-endian uint64.
 
     ed25519 signs these bytes; secp256k1 signs the first half of their SHA-512. `amount` must lie in 0..2^64-1.
     """

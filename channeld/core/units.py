@@ -45,7 +45,9 @@ def parse_drops(value: object, field: str) -> Drops:
     Raises `BadValue` for anything else, a JSON number included: a number may have been through a float.
     """
     if not isinstance(value, str) or not _DROPS.fullmatch(value):
-        raise BadValue(field, "not an amount in drops", 'a string of digits without sign or leading zero, such as "1500"')
+        raise BadValue(
+            field, "not an amount in drops", 'a string of digits without sign or leading zero, such as "1500"'
+        )
     if (drops := int(value)) > MAX_DROPS:
         raise BadValue(field, "more drops than exist", "at most 10^17")
     return Drops(drops)
