@@ -7,6 +7,7 @@ Money is an integer number of drops everywhere (1 XRP = 1 000 000 drops); no flo
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NewType
 
@@ -94,3 +95,18 @@ def to_unix(time: RippleTime) -> int:
 def to_ripple(unix_s: float) -> RippleTime:
     """Ripple time of Unix seconds, rounded down; never below 0."""
     return RippleTime(max(0, int(unix_s) - RIPPLE_EPOCH))
+
+
+@dataclass(frozen=True, slots=True)
+class Payee:
+    """Whom a channel pays: an account, and a destination tag or none. Both are fixed for a channel's life.
+
+    `tag` lies in 0..2^32-1; tag 0 and no tag are two different payees. Text becomes one in `channeld.wire.payee`.
+    """
+
+    account: Address
+    tag: int | None = None
+
+    def __str__(self) -> str:
+        """The canonical spelling, `rAddress` or `rAddress:tag`."""
+        return self.account if self.tag is None else f"{self.account}:{self.tag}"
