@@ -1,8 +1,8 @@
 """One validated payment channel, and everything derived from it.
 
-Names are the ledger's own: `amount` is all that was ever put in, `balance` all that was ever paid out. Ours: `remaining`
-= amount - balance; `authorized` = the highest cumulative amount we signed; `headroom` = amount - max(balance, authorized);
-`unredeemed` = max(0, authorized - balance).
+Names are the ledger's own: `amount` is all that was ever put in, `balance` all that was ever paid out. Ours:
+`remaining` = amount - balance; `authorized` = the highest cumulative amount we signed; `headroom` = amount -
+max(balance, authorized); `unredeemed` = max(0, authorized - balance).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Channel:
         """Where it stands for a transaction in the ledger after one that closed at `close_time`.
 
         Takes the earlier of the two expiry rules: at the deadline itself nothing counts as payable any more.
-        Sources: rippled PayChan.cpp closeChannel (>=), PaymentChannelHelpers.cpp isChannelExpired (> with fixCleanup3_2_0).
+        Sources: rippled PayChan.cpp closeChannel (>=), PaymentChannelHelpers.cpp isChannelExpired (> with
+        fixCleanup3_2_0).
         """
         if self.deadline is not None and close_time >= self.deadline:
             return Phase.EXPIRED

@@ -1,7 +1,7 @@
 """The operator's policy as values: pools, what each concern may do in them, and guards that nothing overrides.
 
-These are plain, immutable values: reading and checking the file is done elsewhere. Amounts are drops, times are seconds.
-Bounds are given per field; a loader must refuse what lies outside them, for nothing here checks again.
+These are plain, immutable values: reading and checking the file is done elsewhere. Amounts are drops, times are
+seconds. Bounds are given per field; a loader must refuse what lies outside them, for nothing here checks again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from channeld.core.units import Drops, Seconds
 class ChannelShape:
     """How large a channel of a pool is, and how many a payee may have.
 
-    `min` (1 or more) goes into a new channel unless more is asked for. `max` (`min` or more) bounds what one channel holds
-    unpaid (amount - balance), which is also the largest single request it could ever carry. `max_per_payee` is 1..32.
+    `min` (1 or more) goes into a new channel unless more is asked for. `max` (`min` or more) bounds what one channel
+    holds unpaid (amount - balance), which is also the largest single request it could ever carry. `max_per_payee` is
+    1..32.
     """
 
     min: Drops
@@ -29,8 +30,8 @@ class ChannelShape:
 class FundTerms:
     """When a channel gets more, and how much.
 
-    Funding is due when headroom falls below the larger of `low` and forecast demand over `runway_low`; it brings headroom
-    up to the larger of `target` (above `low`) and forecast demand over `runway_target` (above `runway_low`).
+    Funding is due when headroom falls below the larger of `low` and forecast demand over `runway_low`; it brings
+    headroom up to the larger of `target` (above `low`) and forecast demand over `runway_target` (above `runway_low`).
     """
 
     low: Drops
@@ -52,7 +53,9 @@ class SettleTerms:
 
 @dataclass(frozen=True, slots=True)
 class CloseTerms:
-    """When an unused channel is closed: no claim for `idle` (1 or more), and the channel older than `min_age` (0 or more)."""
+    """When an unused channel is closed: no claim for `idle` (1 or more), and the channel older than `min_age` (0 or
+    more).
+    """
 
     idle: Seconds
     min_age: Seconds
@@ -63,8 +66,9 @@ class Pool:
     """Channels that are kept alike: one wallet pays, one set of terms holds.
 
     `settle_delay` (seconds the payee has after a close request) and `cancel_after` (seconds from opening to a channel's
-    fixed end, or None for no fixed end; longer than `settle_delay` + `life_margin`) are fixed in a channel when it opens.
-    No claim is issued nearer than `life_margin` to the moment from which a payee would not have its full settle delay.
+    fixed end, or None for no fixed end; longer than `settle_delay` + `life_margin`) are fixed in a channel when it
+    opens. No claim is issued nearer than `life_margin` to the moment from which a payee would not have its full settle
+    delay.
     """
 
     name: str
@@ -84,7 +88,8 @@ class Guards:
 
     `treasury_floor`: drops a wallet keeps beside its reserve. `max_opens_per_ledger`: 1 or more, of all pools together.
     `ledger_lag`: seconds without a validated ledger after which issuing and deciding stop. `fee_cap`: most drops paid
-    for one ordinary transaction, 10 or more. `demand_half_life`: seconds over which an observed rate loses half its weight.
+    for one ordinary transaction, 10 or more. `demand_half_life`: seconds over which an observed rate loses half its
+    weight.
     """
 
     treasury_floor: Drops

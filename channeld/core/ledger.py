@@ -1,0 +1,119 @@
+"""What a validated ledger tells us, as values: headers, accounts, transactions and what they changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from channeld.core.channel import Channel
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+
+
+@dataclass(frozen=True, slots=True)
+class Fees:
+    """The network's price list in drops, read from the ledger and never assumed."""
+
+    base_fee: Drops
+    reserve_base: Drops
+    reserve_increment: Drops
+
+    def reserve(self, owner_count: int) -> int:
+        """Drops an account with `owner_count` objects must keep."""
+        return self.reserve_base + owner_count * self.reserve_increment
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHeader:
+    """A validated ledger. `close_time` is the clock of the ledger after it: expirations are compared with it."""
+
+    index: LedgerIndex
+    hash: str
+    close_time: RippleTime
+    fees: Fees
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """An account as of a ledger. `sequence` is the next one it must use; `regular_key` may sign for it."""
+
+    address: Address
+    balance: Drops
+    sequence: int
+    owner_count: int
+    regular_key: Address | None = None
+    master_disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelChange:
+    """What one transaction did to one channel.
+
+    `channel` is the channel after it, or as it was last when `deleted`. `paid` is the movement of Balance, the only
+    proof that money reached the payee: a transaction that succeeds on an expired channel deletes it and pays nothing.
+    """
+
+    channel: Channel
+    created: bool
+    deleted: bool
+    paid: Drops
+
+    @property
+    def channel_id(self) -> ChannelId:
+        return self.channel.channel_id
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedTransaction:
+    """A transaction in a validated ledger, reduced to what concerns channels and our accounts.
+
+    `number` is the sequence it used, or the ticket where `ticket` is true: (account, number) names it more firmly than
+    its hash, for a claim's signature is not covered by the transaction's own. `accounts` are the account roots it
+    changed, `created` and `modified` alike, as they were afterwards.
+    """
+
+    hash: str
+    ledger_index: LedgerIndex
+    position: int
+    account: Address
+    number: int
+    ticket: bool
+    kind: str
+    result: str
+    fee: Drops
+    channels: tuple[ChannelChange, ...]
+    accounts: tuple[AccountState, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its effects were applied; it says nothing about what those were."""
+        return self.result == "tesSUCCESS"
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The transactions of one account over a span of ledgers, oldest first.
+
+    `first`..`last` (inclusive) is what the node really searched, which can be less than what was asked for.
+    """
+
+    first: LedgerIndex
+    last: LedgerIndex
+    transactions: tuple[ValidatedTransaction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What a node says of itself at first contact."""
+
+    network_id: int
+    build: str
+    complete_first: LedgerIndex
+    complete_last: LedgerIndex
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitResult:
+    """A node's provisional answer to a submission: never final, whatever it says."""
+
+    code: str
+    queued: bool
+    message: str

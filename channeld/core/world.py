@@ -1,0 +1,140 @@
+"""What a decision is based on: validated ledgers, our own store, the intents still open, and nothing else.
+
+`decide` sees the world only through these values. Time is the close time of the last validated ledger; the one other
+clock is `lag_s`, how long ago, in monotonic seconds, that close was seen.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from channeld.core.channel import Channel
+from channeld.core.demand import Rate
+from channeld.core.intents import Intent, Kind
+from channeld.core.ledger import AccountState, Fees
+from channeld.core.units import Payee, RippleTime
+
+
+class Reason(enum.Enum):
+    """Why something was left alone: a closed set, shown by explain, log and metric."""
+
+    WITHIN_BAND = "within_band"
+    IN_FLIGHT = "in_flight"
+    CLOSING = "closing"
+    COOLDOWN = "cooldown"
+    FROZEN_LAG = "frozen_lag"
+    NO_DEMAND = "no_demand"
+    NO_POOL = "no_pool"
+    TOO_LARGE = "too_large"
+    CHANNELS_PER_PAYEE = "channels_per_payee"
+    GUARD_RATE = "guard_rate"
+    GUARD_TREASURY = "guard_treasury"
+    CAP_LOCKED = "cap_locked"
+    CAP_CHANNELS = "cap_channels"
+    NO_WALLET = "no_wallet"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """A channel of ours with what the store knows of it.
+
+    `issuing` is false once an intent to close it was written down. `unredeemed_since` is the close time as of which
+    something was first owed (None: nothing is). `pending` is the kind of the one intent open on it. `retry_at` is the
+    close time before which a failed action is not repeated.
+    """
+
+    channel: Channel
+    authorized: int
+    issuing: bool
+    server: str
+    opened_at: RippleTime
+    last_claim_at: RippleTime
+    unredeemed_since: RippleTime | None
+    pending: Kind | None
+    retry_at: RippleTime | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """All channels of one payee in one pool, and what was asked for in vain.
+
+    `wanted` is the headroom (drops) that the largest refused request needs, 0 if none; `server` is who asked for it
+    last, whose caps a new channel counts against; `opening` counts open intents in flight.
+    """
+
+    pool: str
+    payee: Payee
+    server: str
+    channels: tuple[ChannelView, ...]
+    opening: int
+    wanted: int
+    rate: Rate
+    retry_at: RippleTime | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What orders groups and names one: pool and payee."""
+        return (self.pool, str(self.payee))
+
+
+@dataclass(frozen=True, slots=True)
+class WalletView:
+    """A paying wallet: its account as validated, and what open intents will take from it at worst."""
+
+    account: AccountState
+    committed_drops: int
+    committed_objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """A content server's use of its caps: drops and channels that were opened for it, those in flight included."""
+
+    locked: int
+    channels: int
+    max_locked: int
+    max_channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything a decision may depend on. `opens_in_flight` counts open intents of all groups, shown here or not."""
+
+    close_time: RippleTime
+    lag_s: float
+    fees: Fees
+    groups: tuple[GroupView, ...]
+    wallets: Mapping[str, WalletView]
+    servers: Mapping[str, ServerView]
+    opens_in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something was left alone.
+
+    `subject` is a channel id or a payee; `until` is when to look again, None: when it changes.
+    """
+
+    subject: str
+    group: tuple[str, str]
+    reason: Reason
+    until: RippleTime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An intent and the group it is for."""
+
+    group: tuple[str, str]
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One answer for every channel and every unmet want shown: an intent, or the reason for none."""
+
+    planned: tuple[Planned, ...]
+    holds: tuple[Hold, ...]

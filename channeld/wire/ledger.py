@@ -1,0 +1,255 @@
+"""Between a node's JSON and core values, in both directions. For api_version 2, and for nothing but what we ask.
+
+Everything here raises `Malformed` for a message that lacks what it promised; unknown fields and unknown ledger entries
+are passed over, for ledgers grow new ones. Amounts are strings of drops except in `ledgerClosed`, where fees are
+numbers.
+
+Sources: rippled ApplyStateTable.cpp (metadata: defaults are left out of NewFields, unchanged fields out of
+PreviousFields).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from channeld.core.channel import Channel
+from channeld.core.errors import BadValue, Malformed
+from channeld.core.intents import Claim, Create, Fund, Noop, Transaction
+from channeld.core.ledger import (
+    AccountState,
+    ChannelChange,
+    Fees,
+    LedgerHeader,
+    NodeFacts,
+    SubmitResult,
+    ValidatedTransaction,
+)
+from channeld.core.units import MAX_UINT32, Address, ChannelId, Drops, LedgerIndex, RippleTime, Seconds, parse_drops
+
+Json = Mapping[str, Any]
+
+TF_CLOSE: Final = 0x00020000
+LSF_DISABLE_MASTER: Final = 0x00100000
+LARGEST_IMPLIED_NETWORK: Final = 1024
+"""Networks up to this id must not be named in a transaction, those above must be. Sources: rippled Transactor.cpp."""
+
+
+def _uint32(fields: Json, name: str) -> int:
+    value = fields.get(name)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_UINT32:
+        return value
+    raise Malformed(f"{name}: not an unsigned 32-bit number")
+
+
+def _optional_uint32(fields: Json, name: str) -> int | None:
+    return None if fields.get(name) is None else _uint32(fields, name)
+
+
+def _time(fields: Json, name: str) -> RippleTime | None:
+    value = _optional_uint32(fields, name)
+    return None if value is None else RippleTime(value)
+
+
+def _drops(fields: Json, name: str, default: str | None = None) -> Drops:
+    value = fields.get(name, default)
+    try:
+        return parse_drops(str(value) if type(value) is int else value, name)
+    except BadValue as error:
+        raise Malformed(str(error)) from None
+
+
+def _text(fields: Json, name: str) -> str:
+    value = fields.get(name)
+    if isinstance(value, str):
+        return value
+    raise Malformed(f"{name}: not a string")
+
+
+def _object(fields: Json, name: str) -> Json:
+    value = fields.get(name)
+    if isinstance(value, dict):
+        return value
+    raise Malformed(f"{name}: not an object")
+
+
+# --- what a node says
+# --------------------------------------------------------------------------------------------------
+
+
+def header(message: Json, *, fallback_hash: str = "") -> LedgerHeader:
+    """Read a `ledgerClosed` message or the answer to `subscribe` with the ledger stream, which have the same fields."""
+    fees = Fees(_drops(message, "fee_base"), _drops(message, "reserve_base"), _drops(message, "reserve_inc"))
+    time = RippleTime(_uint32(message, "ledger_time"))
+    return LedgerHeader(LedgerIndex(_uint32(message, "ledger_index")), _text(message, "ledger_hash"), time, fees)
+
+
+def node_facts(result: Json) -> NodeFacts:
+    """Read the answer to `server_info`. An absent network_id is network 0; history is the last span it lists."""
+    info = _object(result, "info")
+    spans = [s for s in str(info.get("complete_ledgers", "")).split(",") if s and s != "empty"]
+    if not spans:
+        raise Malformed("complete_ledgers: the node has no ledgers")
+    first, _, last = spans[-1].partition("-")
+    if not (first.isascii() and first.isdigit() and (not last or (last.isascii() and last.isdigit()))):
+        raise Malformed("complete_ledgers: not a range")
+    network_id = 0 if info.get("network_id") is None else _uint32(info, "network_id")
+    build = str(info.get("build_version", info.get("clio_version", "unknown")))
+    return NodeFacts(network_id, build[:64], LedgerIndex(int(first)), LedgerIndex(int(last or first)))
+
+
+def account_state(root: Json) -> AccountState:
+    """Read an AccountRoot, as `account_data` or as FinalFields."""
+    regular = root.get("RegularKey")
+    return AccountState(
+        Address(_text(root, "Account")),
+        _drops(root, "Balance"),
+        _uint32(root, "Sequence"),
+        _uint32(root, "OwnerCount") if "OwnerCount" in root else 0,
+        Address(regular) if isinstance(regular, str) else None,
+        bool(int(root.get("Flags", 0)) & LSF_DISABLE_MASTER),
+    )
+
+
+def listed_channel(item: Json, ledger_index: LedgerIndex) -> Channel:
+    """Read an item of `account_channels`."""
+    return Channel(
+        ChannelId(_text(item, "channel_id")),
+        Address(_text(item, "account")),
+        Address(_text(item, "destination_account")),
+        _optional_uint32(item, "destination_tag"),
+        str(item.get("public_key_hex", "")).upper(),
+        _drops(item, "amount"),
+        _drops(item, "balance"),
+        Seconds(_uint32(item, "settle_delay")),
+        _time(item, "expiration"),
+        _time(item, "cancel_after"),
+        ledger_index,
+    )
+
+
+def ledger_channel(channel_id: str, fields: Json, ledger_index: LedgerIndex) -> Channel:
+    """Read a PayChannel ledger object: FinalFields, or NewFields, where fields with default values are left out."""
+    return Channel(
+        ChannelId(channel_id),
+        Address(_text(fields, "Account")),
+        Address(_text(fields, "Destination")),
+        _optional_uint32(fields, "DestinationTag"),
+        _text(fields, "PublicKey").upper(),
+        _drops(fields, "Amount"),
+        _drops(fields, "Balance", "0"),
+        Seconds(_optional_uint32(fields, "SettleDelay") or 0),
+        _time(fields, "Expiration"),
+        _time(fields, "CancelAfter"),
+        ledger_index,
+    )
+
+
+def _affected(meta: Json) -> Iterable[tuple[str, Json]]:
+    nodes = meta.get("AffectedNodes")
+    if not isinstance(nodes, list):
+        raise Malformed("AffectedNodes: not a list")
+    for node in nodes:
+        if isinstance(node, dict):
+            for how, body in node.items():
+                if isinstance(body, dict):
+                    yield how, body
+
+
+def _channel_change(how: str, body: Json, ledger_index: LedgerIndex) -> ChannelChange | None:
+    fields = body.get("NewFields" if how == "CreatedNode" else "FinalFields")
+    if not isinstance(fields, dict) or "Account" not in fields:
+        return None  # threaded only: nothing of the channel itself is told
+    channel = ledger_channel(_text(body, "LedgerIndex"), fields, ledger_index)
+    previous = body.get("PreviousFields")
+    before = _drops(previous, "Balance") if isinstance(previous, dict) and "Balance" in previous else channel.balance
+    created = how == "CreatedNode"
+    paid = Drops(0 if created else channel.balance - before)
+    return ChannelChange(channel, created, how == "DeletedNode", paid)
+
+
+def validated_transaction(entry: Json) -> ValidatedTransaction:
+    """Read an entry of `account_tx`, an answer of `tx`, or a validated stream message: all have the same parts."""
+    transaction, meta = _object(entry, "tx_json"), _object(entry, "meta")
+    index = LedgerIndex(_uint32(entry, "ledger_index"))
+    channels: list[ChannelChange] = []
+    accounts: list[AccountState] = []
+    for how, body in _affected(meta):
+        kind = body.get("LedgerEntryType")
+        if kind == "PayChannel" and (change := _channel_change(how, body, index)):
+            channels.append(change)
+        elif kind == "AccountRoot" and how != "DeletedNode":
+            fields = body.get("NewFields" if how == "CreatedNode" else "FinalFields")
+            if isinstance(fields, dict) and {"Account", "Balance", "Sequence"} <= fields.keys():
+                accounts.append(account_state(fields))
+    ticket = transaction.get("TicketSequence") is not None
+    return ValidatedTransaction(
+        _text(entry, "hash"),
+        index,
+        _uint32(meta, "TransactionIndex"),
+        Address(_text(transaction, "Account")),
+        _uint32(transaction, "TicketSequence" if ticket else "Sequence"),
+        ticket,
+        _text(transaction, "TransactionType"),
+        _text(meta, "TransactionResult"),
+        _drops(transaction, "Fee"),
+        tuple(channels),
+        tuple(accounts),
+    )
+
+
+def submit_result(result: Json) -> SubmitResult:
+    """Read the answer to `submit`."""
+    message = result.get("engine_result_message")
+    return SubmitResult(_text(result, "engine_result"), bool(result.get("queued")), str(message)[:200])
+
+
+def open_ledger_fee(result: Json) -> Drops:
+    """Read from the answer to `fee` what gets a reference transaction into the open ledger now, in drops."""
+    return _drops(_object(result, "drops"), "open_ledger_fee")
+
+
+# --- what we say
+# -------------------------------------------------------------------------------------------------------
+
+
+def transaction_json(
+    transaction: Transaction, *, account: Address, sequence: int, fee: Drops, last_ledger: LedgerIndex, network_id: int
+) -> dict[str, Any]:
+    """A transaction in the ledger's JSON form, ready to sign; `last_ledger` is the last that may contain it."""
+    common: dict[str, Any] = {
+        "Account": account,
+        "Sequence": sequence,
+        "Fee": str(fee),
+        "LastLedgerSequence": last_ledger,
+        "Flags": 0,
+    }
+    if network_id > LARGEST_IMPLIED_NETWORK:
+        common["NetworkID"] = network_id
+    return common | _own_fields(transaction)
+
+
+def _own_fields(transaction: Transaction) -> dict[str, Any]:
+    if isinstance(transaction, Create):
+        fields: dict[str, Any] = {
+            "TransactionType": "PaymentChannelCreate",
+            "Destination": transaction.destination,
+            "Amount": str(transaction.amount),
+            "SettleDelay": transaction.settle_delay,
+            "PublicKey": transaction.public_key,
+        }
+        if transaction.destination_tag is not None:
+            fields["DestinationTag"] = transaction.destination_tag
+        if transaction.cancel_after is not None:
+            fields["CancelAfter"] = transaction.cancel_after
+        return fields
+    if isinstance(transaction, Fund):
+        amount = str(transaction.amount)
+        return {"TransactionType": "PaymentChannelFund", "Channel": transaction.channel_id, "Amount": amount}
+    if isinstance(transaction, Claim):
+        fields = {"TransactionType": "PaymentChannelClaim", "Channel": transaction.channel_id}
+        if transaction.balance is not None:
+            fields["Balance"] = str(transaction.balance)
+        return fields | ({"Flags": TF_CLOSE} if transaction.close else {})
+    assert isinstance(transaction, Noop)
+    return {"TransactionType": "AccountSet"}
