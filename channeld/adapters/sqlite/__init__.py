@@ -1,0 +1,9 @@
+"""The store in a SQLite file: one writer in this process, any number of readers in others.
+
+The writer is plain `sqlite3`, synchronous, in the event loop: between reading, deciding and writing nothing else can
+happen, and a group of requests costs one fsync. Readers (command line, console) use `aiosqlite` and never wait for it.
+"""
+
+from channeld.adapters.sqlite.writer import SqliteStore
+
+__all__ = ["SqliteStore"]

@@ -1,0 +1,102 @@
+-- The store of one daemon. Amounts are drops, times are ripple seconds unless the name says unix.
+-- A store belongs to one network; channel ids carry none.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One row a channel, for ever: remembered requests refer to it after it is gone. `authorized` never falls.
+CREATE TABLE channel (
+    row              INTEGER PRIMARY KEY,
+    channel_id       TEXT NOT NULL UNIQUE,
+    source           TEXT NOT NULL,
+    destination      TEXT NOT NULL,
+    destination_tag  INTEGER,
+    public_key       TEXT NOT NULL,
+    amount           INTEGER NOT NULL,
+    balance          INTEGER NOT NULL,
+    settle_delay     INTEGER NOT NULL,
+    expiration       INTEGER,
+    cancel_after     INTEGER,
+    ledger_index     INTEGER NOT NULL,
+    authorized       INTEGER NOT NULL,
+    issuing          INTEGER NOT NULL,
+    pool             TEXT NOT NULL,
+    server           TEXT NOT NULL,
+    opened_at        INTEGER NOT NULL,
+    last_claim_at    INTEGER NOT NULL,
+    unredeemed_since INTEGER,
+    closed_at        INTEGER
+);
+CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
+
+-- What was accepted: key = hash of (server, topic, id), contents = hash of the rest. Appended on the hot path, dropped
+-- from the old end. `signed` is the amount of the claim that answered it; the signature is made again when asked for.
+CREATE TABLE request (
+    seq         INTEGER PRIMARY KEY,
+    key         BLOB NOT NULL,
+    contents    BLOB NOT NULL,
+    channel     INTEGER NOT NULL,
+    covers_from INTEGER NOT NULL,
+    covers_to   INTEGER NOT NULL,
+    signed      INTEGER NOT NULL,
+    at_unix     INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX request_key ON request (key);
+
+-- What a content server spent, by hour (Unix time / 3600): its cap of the day survives a restart.
+CREATE TABLE spent (
+    server TEXT NOT NULL,
+    hour   INTEGER NOT NULL,
+    drops  INTEGER NOT NULL,
+    PRIMARY KEY (server, hour)
+) WITHOUT ROWID;
+
+-- What the engine decided to do. Written before anything happens.
+CREATE TABLE intent (
+    number       INTEGER PRIMARY KEY,
+    kind         TEXT NOT NULL,
+    wallet       TEXT NOT NULL,
+    channel_id   TEXT,
+    payee        TEXT,
+    payee_tag    INTEGER,
+    pool         TEXT,
+    server       TEXT,
+    target       INTEGER,
+    settle_delay INTEGER,
+    life         INTEGER,
+    reason       TEXT NOT NULL,
+    policy_hash  TEXT NOT NULL,
+    decided_at   INTEGER NOT NULL,
+    status       TEXT NOT NULL,
+    note         TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX intent_open ON intent (status) WHERE status IN ('planned', 'signed');
+
+-- What was signed for it: on disk before it is first submitted. `ended` is NULL while it may still be validated.
+CREATE TABLE tx (
+    hash         TEXT PRIMARY KEY,
+    intent       INTEGER REFERENCES intent (number),
+    wallet       TEXT NOT NULL,
+    account      TEXT NOT NULL,
+    number       INTEGER NOT NULL,
+    fee          INTEGER NOT NULL,
+    first_ledger INTEGER NOT NULL,
+    last_ledger  INTEGER NOT NULL,
+    blob         TEXT NOT NULL,
+    channel_id   TEXT,
+    ended        TEXT,
+    ledger       INTEGER
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX tx_live ON tx (account, number) WHERE ended IS NULL;
+
+-- Money that reached a payee, from validated metadata only.
+CREATE TABLE payment (
+    hash       TEXT NOT NULL,
+    channel_id TEXT NOT NULL,
+    ledger     INTEGER NOT NULL,
+    paid       INTEGER NOT NULL,
+    by_account TEXT NOT NULL,
+    PRIMARY KEY (hash, channel_id)
+) WITHOUT ROWID;

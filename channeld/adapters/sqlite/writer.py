@@ -1,0 +1,278 @@
+"""The one writer: every public method is one transaction, on disk (synchronous=FULL) when it returns.
+
+Any failure of SQLite becomes a `StoreError`: the transaction is rolled back as far as SQLite can say, and what the
+caller believed must be loaded again before it goes on, because a failed commit may have reached the disk.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from channeld.adapters.sqlite import rows
+from channeld.core.errors import StoreError
+from channeld.core.intents import OPEN_STATUSES, Intent, OpenChannel, RequestClose, Status, check_transition
+from channeld.core.records import (
+    Accepted,
+    ChannelMark,
+    ChannelRecord,
+    JournalEntry,
+    LedgerUpdate,
+    LiveTransaction,
+    Remembered,
+    StoreSnapshot,
+)
+from channeld.core.units import LedgerIndex
+
+SCHEMA_VERSION: Final = 1
+_LOOKUP_LIMIT: Final = 500
+"""Keys asked for in one statement; SQLite takes 32 766 parameters, and small statements stay in its cache."""
+_CHECKPOINT_PAGES: Final = 20_000
+"""Pages in the write-ahead log before it is folded into the file: rarely, for it costs milliseconds."""
+_SPENT_HOURS_KEPT: Final = 48
+
+_INSERT_REQUEST: Final = (
+    "INSERT INTO request (key, contents, channel, covers_from, covers_to, signed, at_unix) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_RAISE_MARK: Final = (
+    "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4"
+    " WHERE row = ?1 AND issuing AND closed_at IS NULL AND authorized <= ?2"
+)
+_ADD_SPENT: Final = (
+    "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
+)
+_UPDATE_CHANNEL: Final = (
+    "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
+    " unredeemed_since = ?, closed_at = ? WHERE row = ?"
+)
+
+
+class SqliteStore:
+    """Opens (or creates) the store at `path` for writing. One process may hold it: the second gets a `StoreError`."""
+
+    def __init__(self, path: Path, *, network_id: int) -> None:
+        self.path = path
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+            path.chmod(0o600)
+            self._configure()
+            self._create_or_check(network_id)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"cannot open the store {path}: {error}") from error
+
+    def _configure(self) -> None:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+            "foreign_keys = ON",
+            "cache_size = -65536",
+            "busy_timeout = 5000",
+        ):
+            self._db.execute(f"PRAGMA {pragma}")
+
+    def _create_or_check(self, network_id: int) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            raise StoreError(f"the store {self.path} has schema {version}; this channeld reads {SCHEMA_VERSION}")
+        if version == 0:
+            script = (resources.files(__package__) / "schema.sql").read_text()
+            facts = f"('store_id', '{secrets.token_hex(16)}'), ('network_id', '{network_id:d}')"
+            end = f"INSERT INTO meta VALUES {facts}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            self._db.executescript(f"BEGIN IMMEDIATE; {script} {end}")
+        if (kept := self._meta("network_id")) != str(network_id):
+            raise StoreError(f"the store {self.path} belongs to network {kept}, not {network_id}: take another store")
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.rollback()
+            raise StoreError(f"the store failed: {error}") from error
+
+    def _meta(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    # --- reading
+    # ---------------------------------------------------------------------------------------------------------
+
+    def load(self) -> StoreSnapshot:
+        """Everything that is alive: open channels, open intents, transactions that may still be validated."""
+        with self._transaction() as db:
+            channels = db.execute(f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE closed_at IS NULL")
+            records = [rows.channel_record(r) for r in channels]
+            statuses = ", ".join(f"'{s.value}'" for s in OPEN_STATUSES)
+            intents = db.execute(
+                f"SELECT {rows.INTENT_COLUMNS} FROM intent WHERE status IN ({statuses}) ORDER BY number"
+            )
+            journal = [rows.journal_entry(r) for r in intents]
+            live = [
+                rows.live_transaction(r)
+                for r in db.execute(f"SELECT {rows.TX_COLUMNS} FROM tx WHERE ended IS NULL ORDER BY number")
+            ]
+            spent = {(s, h): d for s, h, d in db.execute("SELECT server, hour, drops FROM spent")}
+            processed = self._meta("processed")
+            store_id = self._meta("store_id") or ""
+        index = None if processed is None else LedgerIndex(int(processed))
+        return StoreSnapshot(store_id, index, records, journal, live, spent)
+
+    def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
+        """Which of these requests were accepted before, and as what."""
+        found: dict[bytes, Remembered] = {}
+        try:
+            for start in range(0, len(keys), _LOOKUP_LIMIT):
+                part = keys[start : start + _LOOKUP_LIMIT]
+                query = (
+                    "SELECT key, contents, channel, covers_from, covers_to, signed FROM request"
+                    f" WHERE key IN ({', '.join('?' * len(part))})"
+                )
+                found.update((row[0], Remembered(*row[1:])) for row in self._db.execute(query, part))
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        return found
+
+    def channel(self, row: int) -> ChannelRecord | None:
+        """A channel by its number, gone or not."""
+        try:
+            query = f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE row = ?"
+            found = self._db.execute(query, (row,)).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        return None if found is None else rows.channel_record(found)
+
+    # --- the hot path
+    # ----------------------------------------------------------------------------------------------------
+
+    def accept(
+        self,
+        now: int,
+        requests: Sequence[Accepted],
+        marks: Sequence[ChannelMark],
+        spent: Sequence[tuple[str, int, int]],
+    ) -> None:
+        """Remember requests and raise the amounts they debit, or nothing of it.
+
+        A mark on a channel that stopped issuing, is gone, or is authorised higher already, is a defect of the caller
+        and refuses the whole group.
+        """
+        with self._transaction() as db:
+            db.executemany(
+                _INSERT_REQUEST,
+                [
+                    (
+                        a.key,
+                        a.remembered.contents,
+                        a.remembered.row,
+                        a.remembered.covers_from,
+                        a.remembered.covers_to,
+                        a.remembered.signed,
+                        now,
+                    )
+                    for a in requests
+                ],
+            )
+            raised = db.executemany(
+                _RAISE_MARK, [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in marks]
+            ).rowcount
+            if raised != len(marks):
+                raise StoreError("a channel to be signed on is closing, gone, or signed further already")
+            db.executemany(_ADD_SPENT, spent)
+
+    def forget(self, before: int, limit: int) -> int:
+        """Drop up to `limit` remembered requests accepted before `before` (Unix seconds); how many went."""
+        with self._transaction() as db:
+            oldest = "SELECT seq FROM request ORDER BY seq LIMIT ?"
+            gone = db.execute(f"DELETE FROM request WHERE seq IN ({oldest}) AND at_unix < ?", (limit, before)).rowcount
+            db.execute("DELETE FROM spent WHERE hour < ?", (before // 3600 - _SPENT_HOURS_KEPT,))
+        return gone
+
+    # --- the journal
+    # -----------------------------------------------------------------------------------------------------
+
+    def journal(self, intents: Sequence[Intent], decided_at: LedgerIndex) -> list[JournalEntry]:
+        """Write intents down. One that closes a channel stops issuing on it in the same transaction."""
+        columns = rows.INTENT_COLUMNS.removeprefix("number, ")
+        insert = f"INSERT INTO intent ({columns}) VALUES ({rows.marks(columns)})"
+        entries = []
+        with self._transaction() as db:
+            for intent in intents:
+                number = db.execute(insert, rows.intent_row(intent, decided_at)).lastrowid
+                assert number is not None
+                channel_id = None if isinstance(intent.action, OpenChannel) else intent.action.channel_id
+                entries.append(JournalEntry(number, intent, Status.PLANNED, decided_at, channel_id))
+            closing = [(i.action.channel_id,) for i in intents if isinstance(i.action, RequestClose)]
+            db.executemany("UPDATE channel SET issuing = 0 WHERE channel_id = ?", closing)
+        return entries
+
+    def signed(self, transaction: LiveTransaction) -> None:
+        """Keep a signed transaction before it is first submitted; its intent, if it has one, becomes SIGNED."""
+        with self._transaction() as db:
+            db.execute(
+                f"INSERT INTO tx ({rows.TX_COLUMNS}) VALUES ({rows.marks(rows.TX_COLUMNS)})",
+                rows.tx_row(transaction),
+            )
+            if transaction.intent is not None:
+                self._move(transaction.intent, Status.SIGNED, "", channel_id=transaction.channel_id)
+
+    def set_intent(self, number: int, status: Status, note: str) -> None:
+        """Move an intent that has no live transaction."""
+        with self._transaction():
+            self._move(number, status, note)
+
+    def _move(self, number: int, status: Status, note: str, *, channel_id: str | None = None) -> None:
+        """Inside a transaction: one step along the status table, and nothing but such a step."""
+        (old,) = self._db.execute("SELECT status FROM intent WHERE number = ?", (number,)).fetchone()
+        check_transition(Status(old), status)
+        self._db.execute(
+            "UPDATE intent SET status = ?, note = ?, channel_id = coalesce(?, channel_id) WHERE number = ?",
+            (status.value, note, channel_id, number),
+        )
+
+    # --- the ledger
+    # ------------------------------------------------------------------------------------------------------
+
+    def apply(self, update: LedgerUpdate) -> None:
+        """Apply a processed span of ledgers, all of it or nothing. Sets the row of new channels."""
+        with self._transaction() as db:
+            for record in update.new_channels:
+                db.execute(
+                    f"INSERT INTO channel ({rows.CHANNEL_COLUMNS}) VALUES ({rows.marks(rows.CHANNEL_COLUMNS)})",
+                    (None, *rows.channel_row(record)[1:]),
+                )
+                (record.row,) = db.execute("SELECT last_insert_rowid()").fetchone()
+            db.executemany(_UPDATE_CHANNEL, [_channel_update(record) for record in update.channels])
+            db.executemany(
+                "UPDATE tx SET ended = ?, ledger = ? WHERE hash = ?",
+                [(e.result, e.ledger, e.hash) for e in update.endings],
+            )
+            for number, status, note in update.intents:
+                self._move(number, status, note)
+            db.executemany(
+                "INSERT OR IGNORE INTO payment (hash, channel_id, ledger, paid, by_account) VALUES (?, ?, ?, ?, ?)",
+                [(p.hash, p.channel_id, p.ledger, p.paid, p.by) for p in update.payments],
+            )
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('processed', ?)", (str(update.processed),))
+
+
+def _channel_update(record: ChannelRecord) -> rows.Row:
+    c = record.channel
+    facts = (c.amount, c.balance, c.expiration, c.ledger_index)
+    return (*facts, record.issuing, record.unredeemed_since, record.closed_at, record.row)

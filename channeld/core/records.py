@@ -1,0 +1,150 @@
+"""What the store keeps and hands back, as values: channels, remembered requests, the journal and its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from channeld.core.channel import Channel
+from channeld.core.intents import Action, Intent, Status
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signed transaction: blob and hash, upper-case hex."""
+
+    blob: str
+    hash: str
+
+
+@dataclass(slots=True)
+class ChannelRecord:
+    """A channel of ours as the store keeps it. `row` is its number in the store, which remembered requests refer to.
+
+    `issuing` is false from the moment an intent to close is journaled. `pool` is empty for a channel that is
+    quarantined: found on the ledger, not known to have been opened by us. `closed_at` is the ledger that deleted it,
+    None while it lives.
+    """
+
+    row: int
+    channel: Channel
+    authorized: int
+    issuing: bool
+    pool: str
+    server: str
+    opened_at: RippleTime
+    last_claim_at: RippleTime
+    unredeemed_since: RippleTime | None
+    closed_at: LedgerIndex | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An accepted request: what it was (`contents`), the slice it bought on which channel, and the amount it was signed
+    for.
+    """
+
+    contents: bytes
+    row: int
+    covers_from: int
+    covers_to: int
+    signed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request about to be accepted: its key (16 bytes), and what is to be remembered of it."""
+
+    key: bytes
+    remembered: Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMark:
+    """How far a channel is signed after a group of requests."""
+
+    row: int
+    authorized: int
+    last_claim_at: RippleTime
+    unredeemed_since: RippleTime | None
+
+
+@dataclass(slots=True)
+class JournalEntry:
+    """An intent in the journal. `channel_id` is that of its subject; for an open, of what its transaction creates."""
+
+    number: int
+    intent: Intent
+    status: Status
+    decided_at: LedgerIndex
+    channel_id: ChannelId | None
+    note: str = ""
+
+    @property
+    def action(self) -> Action:
+        return self.intent.action
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTransaction:
+    """A signed transaction that may still be validated. `intent` is its journal number, None for a filler.
+
+    It can be in any ledger of `first_ledger`..`last_ledger`, both inclusive.
+    """
+
+    intent: int | None
+    wallet: str
+    account: Address
+    number: int
+    fee: Drops
+    first_ledger: LedgerIndex
+    last_ledger: LedgerIndex
+    hash: str
+    blob: str
+    channel_id: ChannelId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a transaction of ours ended: validated in `ledger` with `result`, or dead when `ledger` is None."""
+
+    hash: str
+    ledger: LedgerIndex | None
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Money that reached a payee, from metadata: the movement of a channel's Balance in one transaction."""
+
+    channel_id: ChannelId
+    hash: str
+    ledger: LedgerIndex
+    paid: Drops
+    by: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerUpdate:
+    """Everything that one processed span of ledgers changes in the store, applied in one transaction."""
+
+    processed: LedgerIndex
+    close_time: RippleTime
+    channels: Sequence[ChannelRecord]
+    new_channels: Sequence[ChannelRecord]
+    endings: Sequence[Ending]
+    intents: Sequence[tuple[int, Status, str]]
+    payments: Sequence[Payment]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSnapshot:
+    """All that is loaded at start. `processed` is None before the first ledger; `spent` is drops by (server, hour)."""
+
+    store_id: str
+    processed: LedgerIndex | None
+    channels: list[ChannelRecord]
+    journal: list[JournalEntry]
+    live: list[LiveTransaction]
+    spent: dict[tuple[str, int], int]

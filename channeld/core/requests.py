@@ -1,0 +1,82 @@
+"""What a content server asks of the claim desk, and the two things it can be told."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from channeld.core.units import Address, ChannelId, Drops, Payee
+
+
+class Code(enum.Enum):
+    """Why a request was rejected: the contract's closed set."""
+
+    BAD_REQUEST = "bad_request"
+    BAD_RESPONSE_TOPIC = "bad_response_topic"
+    UNKNOWN_PAYEE = "unknown_payee"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    NO_HEADROOM = "no_headroom"
+    ID_CONFLICT = "id_conflict"
+    FROZEN = "frozen"
+    BUSY = "busy"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim that a content server says it holds; all three parts are unverified."""
+
+    channel_id: ChannelId
+    amount: Drops
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A well-formed claim request.
+
+    `key` names it (a 16-byte hash of server, topic and id), `contents` is a 16-byte hash of what it says beside its
+    payee. `payee` is None where it named none. `drops` is 1 or more. `not_after` is in Unix seconds.
+    """
+
+    server: str
+    key: bytes
+    contents: bytes
+    payee: Payee | None
+    drops: int
+    not_after: int | None
+    held: Held | None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """An accepted request: the slice `covers_from`..`covers_to` of the channel's cumulative amount is what it bought.
+
+    `amount`, at least `covers_to`, is what `signature` was made for. `paid` is None while the channel lives; afterwards
+    it is what the payee got from it in all.
+    """
+
+    channel_id: ChannelId
+    covers_from: int
+    covers_to: int
+    amount: int
+    signature: bytes
+    public_key: str
+    source_account: Address
+    destination_account: Address
+    destination_tag: int | None
+    headroom: int
+    replayed: bool
+    paid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A rejected request; nothing of it is remembered. `retry_after_ms` is None where trying again is of no use."""
+
+    code: Code
+    reason: str
+    retry_after_ms: int | None = None
+
+
+Answer = Granted | Refusal

@@ -1,0 +1,224 @@
+"""What the daemon knows, in memory: our channels as validated, how far each is signed, and what is in flight.
+
+It is filled from the store at start and changed only after the store has taken the change, so that a crash at any point
+leaves nothing here that is not on disk. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from channeld.core.demand import Rate
+from channeld.core.intents import FundChannel, Kind, OpenChannel
+from channeld.core.ledger import AccountState, LedgerHeader
+from channeld.core.policy import Policy
+from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction, StoreSnapshot
+from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
+from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
+
+GroupKey = tuple[str, Payee]
+NO_TIME = RippleTime(0)
+
+
+@dataclass(slots=True, eq=False)
+class ChannelState:
+    """A live channel of ours: the store's record of it, and what only matters while we run."""
+
+    record: ChannelRecord
+    id_bytes: bytes
+    group: Group | None
+    pending: Kind | None = None
+    retry_at: RippleTime | None = None
+    failures: int = 0
+
+    def view(self) -> ChannelView:
+        """What `decide` may see of it."""
+        r = self.record
+        times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
+        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, self.retry_at)
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The channels of one payee in one pool, and what was asked for in vain.
+
+    `asked` is drops accepted or refused since the rate was last observed. `eta` is the monotonic time at which what is
+    in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while doing it.
+    """
+
+    pool: str
+    payee: Payee
+    channels: list[ChannelState] = field(default_factory=list)
+    opening: int = 0
+    wanted: int = 0
+    wanted_by: str = ""
+    asked: int = 0
+    rate: Rate = field(default_factory=lambda: Rate(0, NO_TIME))
+    eta: float = 0.0
+    answer: Hold | None = None
+    retry_at: RippleTime | None = None
+    failures: int = 0
+
+    def view(self) -> GroupView:
+        """What `decide` may see of it."""
+        channels = tuple(state.view() for state in self.channels)
+        wanted = (self.opening, self.wanted, self.rate, self.retry_at)
+        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted)
+
+
+@dataclass(slots=True)
+class Wallet:
+    """An account of ours. `account` is None until a validated ledger showed it."""
+
+    name: str
+    address: Address
+    claim_key: str
+    account: AccountState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a content server may charge for: its payees with their pools, and the caps that bind it."""
+
+    payees: Mapping[Payee, str]
+    max_drops_per_day: int
+    max_locked: int
+    max_open_channels: int
+
+
+class Mirror:
+    """All of it. `header` is the last ledger processed whole, `seen_at` the monotonic time of that."""
+
+    def __init__(self, snapshot: StoreSnapshot, wallets: Iterable[Wallet], policy: Policy, grants: Mapping[str, Grant]):
+        self.policy = policy
+        self.grants = grants
+        self.wallets = {w.name: w for w in wallets}
+        self.by_address = {w.address: w for w in self.wallets.values()}
+        self.processed: LedgerIndex | None = snapshot.processed
+        self.header: LedgerHeader | None = None
+        self.seen_at = 0.0
+        self.interval_s = 4.0
+        self.channels: dict[ChannelId, ChannelState] = {}
+        self.by_row: dict[int, ChannelState] = {}
+        self.groups: dict[GroupKey, Group] = {}
+        self.journal: dict[int, JournalEntry] = {}
+        self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
+        self.spent = dict(snapshot.spent)
+        self.frozen: dict[str, str] = {}
+        self._used: dict[str, tuple[int, int]] = {}
+        for record in snapshot.channels:
+            self.add(record)
+        for entry in snapshot.journal:
+            self.open_entry(entry)
+
+    # --- channels ----------------------------------------------------------------------------------------------------
+
+    def group(self, pool: str, payee: Payee) -> Group:
+        """The group of a payee in a pool, made if need be."""
+        key = (pool, payee)
+        found = self.groups.get(key)
+        if found is None:
+            found = self.groups[key] = Group(pool, payee)
+        return found
+
+    def add(self, record: ChannelRecord) -> ChannelState:
+        """Take in a channel the store has just got; a quarantined one (no pool) joins no group."""
+        group = self.group(record.pool, record.channel.payee) if record.pool else None
+        state = ChannelState(record, bytes.fromhex(record.channel.channel_id), group)
+        self.channels[record.channel.channel_id] = self.by_row[record.row] = state
+        if group is not None:
+            group.channels.append(state)
+        self._count(record, 1)
+        return state
+
+    def replace(self, state: ChannelState, record: ChannelRecord) -> None:
+        """Put a changed record in the place of the old one; a closed channel leaves."""
+        self._count(state.record, -1)
+        state.record = record
+        if record.closed_at is None:
+            self._count(record, 1)
+            return
+        del self.channels[record.channel.channel_id], self.by_row[record.row]
+        if state.group is not None:
+            state.group.channels.remove(state)
+
+    def _count(self, record: ChannelRecord, sign: int) -> None:
+        locked, count = self._used.get(record.server, (0, 0))
+        self._used[record.server] = (locked + sign * record.channel.remaining, count + sign)
+
+    # --- intents in flight -------------------------------------------------------------------------------------------
+
+    def open_entry(self, entry: JournalEntry) -> None:
+        """Take in an intent that is open: its subject is not decided again until it ends."""
+        self.journal[entry.number] = entry
+        if isinstance(entry.action, OpenChannel):
+            self.group(entry.action.pool, entry.action.payee).opening += 1
+        elif (state := self.channels.get(entry.action.channel_id)) is not None:
+            state.pending = entry.action.kind
+
+    def close_entry(self, entry: JournalEntry) -> Group | None:
+        """An intent ended: its group may be decided again."""
+        del self.journal[entry.number]
+        if isinstance(entry.action, OpenChannel):
+            group = self.group(entry.action.pool, entry.action.payee)
+            group.opening -= 1
+            return group
+        state = self.channels.get(entry.action.channel_id)
+        if state is None:
+            return None
+        state.pending = None
+        return state.group
+
+    # --- views for decide --------------------------------------------------------------------------------------------
+
+    def wallet_views(self) -> dict[str, WalletView]:
+        """Every wallet that a ledger has shown, with what its open intents take at worst."""
+        drops: dict[str, int] = {}
+        objects: dict[str, int] = {}
+        for entry in self.journal.values():
+            action = entry.action
+            drops[action.wallet] = drops.get(action.wallet, 0) + self._cost(entry) + self.policy.guards.fee_cap
+            if isinstance(action, OpenChannel):
+                objects[action.wallet] = objects.get(action.wallet, 0) + 1
+        return {
+            name: WalletView(wallet.account, drops.get(name, 0), objects.get(name, 0))
+            for name, wallet in self.wallets.items()
+            if wallet.account is not None
+        }
+
+    def _cost(self, entry: JournalEntry) -> int:
+        """Drops that an open intent would lock."""
+        action = entry.action
+        if isinstance(action, OpenChannel):
+            return action.amount
+        if isinstance(action, FundChannel) and (state := self.channels.get(action.channel_id)):
+            return max(0, action.target_amount - state.record.channel.amount)
+        return 0
+
+    def server_views(self) -> dict[str, ServerView]:
+        """Every configured content server's use of its caps, in flight included."""
+        extra: dict[str, tuple[int, int]] = {}
+        for entry in self.journal.values():
+            action = entry.action
+            server = action.server if isinstance(action, OpenChannel) else self._server_of(action.channel_id)
+            locked, count = extra.get(server, (0, 0))
+            extra[server] = (locked + self._cost(entry), count + isinstance(action, OpenChannel))
+        views = {}
+        for server, grant in self.grants.items():
+            (used, channels), (flying, opening) = self._used.get(server, (0, 0)), extra.get(server, (0, 0))
+            views[server] = ServerView(used + flying, channels + opening, grant.max_locked, grant.max_open_channels)
+        return views
+
+    def _server_of(self, channel_id: ChannelId) -> str:
+        state = self.channels.get(channel_id)
+        return state.record.server if state else ""
+
+    def opens_in_flight(self) -> int:
+        """Open intents to open a channel, in all groups."""
+        return sum(isinstance(e.action, OpenChannel) for e in self.journal.values())
+
+
+def tx_key(tx: LiveTransaction) -> tuple[Address, int]:
+    """What names a transaction for good: only one with this account and number can ever be validated."""
+    return (tx.account, tx.number)

@@ -1,0 +1,127 @@
+"""Every contact with the outside, as a Protocol: the table of contents of all IO.
+
+Adapters need not import this: the fit is structural, and the type checker proves it where the app wires them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from channeld.core.channel import Channel
+from channeld.core.intents import Intent, Status, Transaction
+from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, SubmitResult
+from channeld.core.records import (
+    Accepted,
+    ChannelMark,
+    ChannelRecord,
+    JournalEntry,
+    LedgerUpdate,
+    LiveTransaction,
+    Remembered,
+    Signed,
+    StoreSnapshot,
+)
+from channeld.core.units import Address, Drops, LedgerIndex
+
+# --- the ledger
+# --------------------------------------------------------------------------------------------------------
+
+
+class NodeSession(Protocol):
+    """One connection to one node. Every method raises `Unreachable` once it is gone and `LedgerError` for a refusal."""
+
+    endpoint: str
+
+    async def facts(self) -> NodeFacts:
+        """What the node says of itself."""
+
+    async def follow(self) -> LedgerHeader:
+        """Subscribe to validated ledgers; the one it stands at."""
+
+    def ledgers(self) -> AsyncIterator[LedgerHeader]:
+        """Validated ledgers as they close; indexes may skip. Ends by raising `Unreachable`."""
+
+    async def history(self, account: Address, first: LedgerIndex, last: LedgerIndex) -> History:
+        """All of an account's transactions in first..last, as far as the node has them: see `History`."""
+
+    async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
+        """All channels whose source is `account`, as of ledger `at`."""
+
+    async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
+        """The account as of ledger `at`; None if there is none."""
+
+    async def open_fee(self) -> Drops:
+        """Drops that get a transaction into the open ledger now."""
+
+    async def submit(self, blob: str) -> SubmitResult:
+        """Hand in a signed transaction. `Unreachable` means unknown, not refused."""
+
+
+class Node(Protocol):
+    """Where sessions come from."""
+
+    def session(self, endpoint: str) -> AbstractAsyncContextManager[NodeSession]:
+        """Connect to an endpoint; raises `Unreachable` if that fails."""
+
+
+class TransactionSigner(Protocol):
+    """Signs transactions for our wallets."""
+
+    def __call__(
+        self, wallet: str, transaction: Transaction, sequence: int, fee: Drops, last_ledger: LedgerIndex
+    ) -> Signed:
+        """Build and sign; raises `BadValue` where it cannot be encoded."""
+
+
+class ClaimSigner(Protocol):
+    """Signs the 44 bytes of a claim with one key: 64 bytes, or DER."""
+
+    def __call__(self, message: bytes) -> bytes: ...
+
+
+# --- the store
+# ---------------------------------------------------------------------------------------------------------
+
+
+class Store(Protocol):
+    """The one writer. Every method is one transaction, durable when it returns, and raises `StoreError`.
+
+    Methods are synchronous on purpose: between reading, deciding and writing nothing else can happen.
+    """
+
+    def load(self) -> StoreSnapshot: ...
+
+    def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
+        """Which of these requests were accepted before."""
+
+    def channel(self, row: int) -> ChannelRecord | None:
+        """A channel by its number, gone or not."""
+
+    def accept(
+        self,
+        now: int,
+        requests: Sequence[Accepted],
+        marks: Sequence[ChannelMark],
+        spent: Sequence[tuple[str, int, int]],
+    ) -> None:
+        """Remember requests, with the amounts they debit.
+
+        `now` is in Unix seconds; `spent` adds (server, hour, drops).
+        """
+
+    def journal(self, intents: Sequence[Intent], decided_at: LedgerIndex) -> list[JournalEntry]:
+        """Write intents down. One that closes a channel stops issuing on it in the same transaction."""
+
+    def signed(self, transaction: LiveTransaction) -> None:
+        """Keep a signed transaction before it is first submitted; its intent, if any, becomes SIGNED."""
+
+    def set_intent(self, number: int, status: Status, note: str) -> None:
+        """Move an intent that has no live transaction."""
+
+    def apply(self, update: LedgerUpdate) -> None:
+        """Apply a processed span of ledgers. New channels get their row set."""
+
+    def forget(self, before: int, limit: int) -> int:
+        """Drop up to `limit` remembered requests older than `before` (Unix seconds); how many went."""
