@@ -1,0 +1,31 @@
+"""The operator's two files, read strictly: `channeld.toml` becomes `Settings`, `policy.toml` becomes a `Policy`."""
+
+from channeld.settings.build import check_policy
+from channeld.settings.load import load
+from channeld.settings.sources import find_config
+from channeld.settings.values import (
+    DaemonSettings,
+    HttpSettings,
+    LedgerSettings,
+    MqttSettings,
+    PayeeEntry,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    WalletSettings,
+)
+
+__all__ = [
+    "DaemonSettings",
+    "HttpSettings",
+    "LedgerSettings",
+    "MqttSettings",
+    "PayeeEntry",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "WalletSettings",
+    "check_policy",
+    "find_config",
+    "load",
+]

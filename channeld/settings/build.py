@@ -1,0 +1,175 @@
+"""Turn the tables, once read, into settings, and check what one key says against another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from pydantic import SecretBytes
+
+from channeld.adapters.keystore import Seed
+from channeld.core.errors import BadValue
+from channeld.core.policy import Policy
+from channeld.core.units import Seconds
+from channeld.settings.fields import Context, resolve, split_url
+from channeld.settings.lines import Path as Key
+from channeld.settings.problems import Problems, did_you_mean
+from channeld.settings.sections import DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
+from channeld.settings.values import (
+    DaemonSettings,
+    LedgerSettings,
+    MqttSettings,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    WalletSettings,
+)
+
+Servers: TypeAlias = Mapping[str, ServerSettings]
+
+DEFAULT_SESSION_S: Final = Seconds(43_200)
+_MQTT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
+_MQTT_REMEDY: Final = "mqtt://host:port or mqtts://host:port"
+_STORE_REMEDY: Final = "sqlite:///relative/path or sqlite:////absolute/path"
+
+
+def daemon(table: DaemonTable, context: Context) -> DaemonSettings:
+    """The daemon's settings; without `data_dir` it is `data` beside the config file."""
+    return DaemonSettings(
+        name=table.name, data_dir=table.data_dir or context.base / "data", remember_ids_s=table.remember_ids
+    )
+
+
+def ledger(table: LedgerTable, problems: Problems) -> LedgerSettings:
+    """The ledger's settings: at least one endpoint, none twice, and a quorum that can be reached."""
+    if not table.endpoints:
+        problems.add(("ledger", "endpoints"), "no endpoint", "at least one wss:// address")
+    if len(set(table.endpoints)) != len(table.endpoints):
+        problems.add(("ledger", "endpoints"), "an endpoint is listed twice", "one node cannot agree with itself")
+    if not 1 <= table.quorum <= max(1, len(table.endpoints)):
+        problems.add(("ledger", "quorum"), "out of bounds", "1 to the number of endpoints")
+    return LedgerSettings(endpoints=tuple(table.endpoints), network_id=table.network_id, quorum=table.quorum)
+
+
+def store(table: StoreTable, daemon: DaemonSettings, context: Context, problems: Problems) -> StoreSettings:
+    """The store's file; without `url` it is `channeld.db` in the data folder."""
+    if table.url is None:
+        return StoreSettings(path=daemon.data_dir / "channeld.db")
+    try:
+        return StoreSettings(path=_store_path(table.url, context.base))
+    except BadValue as error:
+        problems.add_bad_value(("store", "url"), error)
+        return StoreSettings(path=daemon.data_dir / "channeld.db")
+
+
+def _store_path(url: str, base: Path) -> Path:
+    scheme, _, rest = url.partition("://")
+    if scheme in {"postgresql", "postgres"}:
+        split_url(url, frozenset({scheme}), _STORE_REMEDY)
+        raise BadValue("url", "PostgreSQL is not built yet", _STORE_REMEDY)
+    if scheme != "sqlite" or not rest.startswith("/") or any(c in rest for c in "?#") or not rest.isprintable():
+        raise BadValue("url", "not a store known here", _STORE_REMEDY)
+    path = rest[1:]
+    if not path.strip("/") or path.startswith(":") or path.endswith("/"):
+        raise BadValue("url", "names no file", _STORE_REMEDY)
+    return resolve(path, base)
+
+
+def mqtt(
+    table: MqttTable, password: SecretBytes | None, daemon: DaemonTable | None, problems: Problems
+) -> MqttSettings | None:
+    """The broker's settings, or None where its address cannot be read."""
+    _check_tls(table, problems)
+    try:
+        url = split_url(table.url, frozenset(_MQTT_PORTS), _MQTT_REMEDY)
+        if url.path.strip("/") or url.query or url.fragment:
+            raise BadValue("url", "more than a broker's address", _MQTT_REMEDY)
+    except BadValue as error:
+        problems.add_bad_value(("mqtt", "url"), error)
+        return None
+    return MqttSettings(
+        host=url.hostname or "",
+        port=_MQTT_PORTS[url.scheme] if url.port is None else url.port,
+        tls=url.scheme == "mqtts",
+        ca_file=table.ca_file,
+        cert_file=table.cert_file,
+        key_file=table.key_file,
+        username=table.username,
+        password=password,
+        topic_prefix=table.topic_prefix,
+        session_expiry_s=_session(table, daemon, problems),
+    )
+
+
+def _check_tls(table: MqttTable, problems: Problems) -> None:
+    """TLS files go with mqtts:// only, exist, and a certificate has its key."""
+    files = {"ca_file": table.ca_file, "cert_file": table.cert_file, "key_file": table.key_file}
+    for key, path in files.items():
+        if path is not None and not table.url.startswith("mqtts://"):
+            problems.add(("mqtt", key), "without TLS", "an mqtts:// url")
+        elif path is not None and not path.is_file():
+            problems.add(("mqtt", key), f"{path} is not there", "name a PEM file")
+    if (table.cert_file is None) != (table.key_file is None):
+        missing = "key_file" if table.key_file is None else "cert_file"
+        problems.add(("mqtt", missing), "is missing", "cert_file and key_file come together")
+
+
+def _session(table: MqttTable, daemon: DaemonTable | None, problems: Problems) -> Seconds:
+    """How long the broker keeps our session: what was redelivered at its very end must still find its id remembered."""
+    if daemon is None:
+        return table.session_expiry or DEFAULT_SESSION_S
+    half = Seconds(daemon.remember_ids // 2)
+    if table.session_expiry is not None and table.session_expiry > half:
+        problems.add(("mqtt", "session_expiry"), "longer than half of daemon.remember_ids", f"at most {half}s")
+    return table.session_expiry or Seconds(min(DEFAULT_SESSION_S, half))
+
+
+def wallet(name: str, table: WalletTable, seeds: tuple[Seed | None, Seed | None, tuple[Seed, ...]]) -> WalletSettings:
+    """A wallet and its seeds."""
+    seed, claim_seed, retired = seeds
+    return WalletSettings(
+        name=name,
+        role=table.role,
+        address=table.address,
+        key_type=table.key_type,
+        seed_file=table.seed_file,
+        seed=seed,
+        claim_key_type=table.claim_key_type,
+        claim_seed_file=table.claim_seed_file,
+        claim_seed=claim_seed,
+        retired_claim_seeds=retired,
+    )
+
+
+def check_wallet(key: Key, table: WalletTable, problems: Problems) -> None:
+    """A paying wallet has a claim key; a claim key has a type; a passphrase has something to open."""
+    if table.role == "pay" and table.claim_seed_file is None:
+        problems.add((*key, "claim_seed_file"), "is missing", "a wallet that pays signs claims with it")
+    if table.claim_seed_file is not None and table.claim_key_type is None:
+        problems.add((*key, "claim_key_type"), "is missing", '"ed25519" or "secp256k1": the same seed gives two keys')
+    if table.claim_seed_file is None and (table.claim_key_type or table.claim_passphrase_file):
+        problems.add((*key, "claim_seed_file"), "is missing", "claim_key_type and claim_passphrase_file go with it")
+
+
+def check_policy(settings: Settings, policy: Policy) -> list[str]:
+    """What settings and policy say of each other that cannot be: an empty list where they fit.
+
+    A pool's wallet must exist and pay; a payee's pool must exist, and the payee not be the account that would pay.
+    """
+    problems = Problems(settings.policy_path)
+    paying = {w.name: w.address for w in settings.wallets.values() if w.role == "pay"}
+    for pool in policy.pools.values():
+        if pool.wallet not in paying:
+            key = ("pools", pool.name, "wallet")
+            problems.add(key, "no paying wallet of this name in channeld.toml", did_you_mean(pool.wallet, paying))
+    for server in settings.servers.values():
+        for entry in server.payees:
+            key = ("servers", server.id, "payees")
+            if (named := policy.pools.get(entry.pool)) is None:
+                problem = f"pool {entry.pool} is not in {settings.policy_path.name}"
+                problems.add(key, problem, did_you_mean(entry.pool, policy.pools), file=settings.path)
+            elif paying.get(named.wallet) == entry.payee.account:
+                problem = f"{entry.payee} is wallet {named.wallet} itself, which would pay it"
+                problems.add(key, problem, "an account cannot open a channel to itself", file=settings.path)
+    return list(dict.fromkeys(problems.found))

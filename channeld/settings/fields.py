@@ -1,0 +1,168 @@
+"""The types of single fields of `channeld.toml`: each parses and bounds one kind of value.
+
+Relative paths and secret files need to know where the file stands, and the ledger's network decides which X-addresses
+fit: that comes in pydantic's validation context, a `Context`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, cast
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
+
+from channeld.core.errors import BadValue
+from channeld.core.units import Address, Drops, Seconds, parse_duration, parse_money
+from channeld.wire.payee import parse_address
+
+MAX_PATH: Final = 4096
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_DAY_S: Final = 86_400
+_YEAR_S: Final = 366 * _DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a file's relative paths start, and systemd's folder of credentials if there is one."""
+
+    base: Path
+    credentials: Path | None
+
+
+def _context(info: ValidationInfo) -> Context:
+    return cast(Context, info.context)
+
+
+def name(text: str) -> str:
+    """A name that may stand in a topic, a metric label and a file name."""
+    if not _NAME.fullmatch(text):
+        raise BadValue("name", "not a name", "1 to 64 of A-Z a-z 0-9 _ -")
+    return text
+
+
+def _path(text: object, info: ValidationInfo) -> Path:
+    return resolve(text, _context(info).base)
+
+
+def resolve(text: object, base: Path) -> Path:
+    """An absolute path; a relative one is relative to `base`, the folder of the file that names it."""
+    if not isinstance(text, str) or not text or len(text) > MAX_PATH or "\0" in text:
+        raise BadValue("path", "not a path", "a file's path, relative to this file or absolute")
+    return Path(os.path.normpath(base / text))
+
+
+def _secret_path(text: object, info: ValidationInfo) -> Path:
+    """A secret's file: as named, or, where a relative one is not there, the systemd credential of its last name."""
+    context = _context(info)
+    path = resolve(text, context.base)
+    if context.credentials is None or Path(str(text)).is_absolute() or os.path.isfile(path):  # noqa: PTH113 (must not raise)
+        return path
+    credential = context.credentials / path.name
+    return credential if os.path.isfile(credential) else path  # noqa: PTH113
+
+
+def _remember(text: object) -> Seconds:
+    seconds = parse_duration(text, "duration")
+    if not _DAY_S <= seconds <= _YEAR_S:
+        raise BadValue("duration", "out of bounds", "at least 24h, which servers are promised, and at most a year")
+    return seconds
+
+
+def _session(text: object) -> Seconds:
+    seconds = parse_duration(text, "duration")
+    if seconds < 1:
+        raise BadValue("duration", "no time at all", "1s or more")
+    return seconds
+
+
+def _positive_money(text: object) -> Drops:
+    drops = parse_money(text, "money")
+    if drops == 0:
+        raise BadValue(
+            "money", "a cap of nothing", "more than 0; a cap cannot be switched off, a server can be left out"
+        )
+    return drops
+
+
+def _positive(number: int) -> int:
+    if not 1 <= number <= 1_000_000:
+        raise BadValue("number", "out of bounds", "1 to 1000000; a cap cannot be switched off")
+    return number
+
+
+def _uint32(number: int) -> int:
+    if not 0 <= number < 2**32:
+        raise BadValue("number", "out of bounds", "0 to 4294967295")
+    return number
+
+
+def split_url(text: str, schemes: frozenset[str], remedy: str) -> SplitResult:
+    """Take a URL apart. Raises `BadValue` for a strange scheme, a bad port, and anything that could be a password."""
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise BadValue("url", "not a URL", remedy) from None
+    if "@" in url.netloc:
+        raise BadValue("url", "a login in a URL", "secrets come from files: take it out")
+    if not text.isascii() or not text.isprintable() or " " in text or url.scheme not in schemes or not host:
+        raise BadValue("url", "not a URL of a kind known here", remedy)
+    return url
+
+
+def _endpoint(text: str) -> str:
+    url = split_url(text, frozenset({"ws", "wss"}), "ws://host:port or wss://host")
+    if url.fragment:
+        raise BadValue("url", "a URL with a fragment", "take out the part after #")
+    return text
+
+
+def _listen(text: object) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65_535:
+        raise BadValue("listen", "not host:port", 'such as "127.0.0.1:9464" or "[::1]:9464"')
+    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", bare, re.ASCII) or (":" in bare and bare == host):
+        raise BadValue("listen", "not a host to listen on", 'such as "127.0.0.1:9464" or "[::1]:9464"')
+    return bare, int(port)
+
+
+def _topic_prefix(text: str) -> str:
+    levels = text.split("/")
+    bad = "" in levels or any(c in text for c in "+#\0") or text.startswith("$") or len(text.encode()) > 256
+    if bad or not text.isprintable():
+        raise BadValue(
+            "topic", "not a topic prefix", "levels without wildcards, none empty, no leading $, at most 256 bytes"
+        )
+    return text
+
+
+def _username(text: str) -> str:
+    if not text or len(text.encode()) > 256 or not text.isprintable():
+        raise BadValue("username", "not a user name", "1 to 256 printable characters")
+    return text
+
+
+def _address(text: object) -> Address:
+    return parse_address(text, "address")
+
+
+_Text = Annotated[str, StringConstraints(max_length=MAX_PATH)]
+
+Name = Annotated[str, AfterValidator(name)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+SecretPath = Annotated[Path, BeforeValidator(_secret_path)]
+RememberFor = Annotated[Seconds, BeforeValidator(_remember)]
+SessionTime = Annotated[Seconds, BeforeValidator(_session)]
+Money = Annotated[Drops, BeforeValidator(_positive_money)]
+Count = Annotated[int, AfterValidator(_positive)]
+Uint32 = Annotated[int, AfterValidator(_uint32)]
+Endpoint = Annotated[_Text, AfterValidator(_endpoint)]
+Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
+TopicPrefix = Annotated[_Text, AfterValidator(_topic_prefix)]
+UserName = Annotated[_Text, AfterValidator(_username)]
+AccountAddress = Annotated[Address, BeforeValidator(_address)]

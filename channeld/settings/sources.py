@@ -1,0 +1,179 @@
+"""Where the configuration comes from: one TOML file, and above it the environment.
+
+`CHANNELD_<SECTION>__<KEY>` overrides a scalar key of a fixed section; `CHANNELD_MQTT__PASSWORD` and
+`CHANNELD_HTTP__ADMIN_TOKEN` give the two secrets that are otherwise files. Any other `CHANNELD_*` is an error, for it
+is a setting that somebody believes to be in force. A relative path in the environment is relative to the working
+folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from channeld.core.errors import ConfigError
+from channeld.settings.lines import Path as Key
+from channeld.settings.lines import find_lines
+from channeld.settings.problems import Problems, did_you_mean, printable
+from channeld.settings.sections import FIXED_SECTIONS, ConfigFile
+
+CONFIG_VARIABLE: Final = "CHANNELD_CONFIG"
+MAX_TOML_BYTES: Final = 16 * 2**20
+SECRET_VARIABLES: Final[Mapping[str, Key]] = {
+    "CHANNELD_MQTT__PASSWORD": ("mqtt", "password"),
+    "CHANNELD_HTTP__ADMIN_TOKEN": ("http", "admin_token"),
+}
+_PREFIX: Final = "CHANNELD_"
+_NOT_SCALAR: Final = frozenset({("ledger", "endpoints")})
+_PATHS: Final = frozenset({"data_dir", "password_file", "ca_file", "cert_file", "key_file", "admin_token_file"})
+_NUMBERS: Final = frozenset({"network_id", "quorum"})
+_SQLITE_RELATIVE: Final = re.compile(r"sqlite:///(?!/)(.+)", re.ASCII)
+
+
+@dataclass(slots=True)
+class FromEnvironment:
+    """What the environment sets: values by section, the variable that each came from, and the secrets apart."""
+
+    values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origins: dict[Key, str] = field(default_factory=dict)
+    secrets: dict[Key, bytes] = field(default_factory=dict)
+
+
+def find_config(path: Path | None, env: Mapping[str, str]) -> Path:
+    """The config file: the one given, else `CHANNELD_CONFIG`, `./channeld.toml`, `/etc/channeld/channeld.toml`."""
+    if path is not None:
+        return path.absolute()
+    if named := env.get(CONFIG_VARIABLE):
+        return Path(named).absolute()
+    for candidate in (Path("channeld.toml"), Path("/etc/channeld/channeld.toml")):
+        if candidate.exists():
+            return candidate.absolute()
+    raise ConfigError(
+        ["no config file: ./channeld.toml and /etc/channeld/channeld.toml do not exist (use --config FILE)"]
+    )
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
+    """A TOML file's data and where its keys stand. Raises `ConfigError` for a file that cannot be read or parsed."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TOML_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
+        raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
+    if len(raw) > MAX_TOML_BYTES:
+        raise ConfigError([f"{path}: larger than {MAX_TOML_BYTES >> 20} MiB (use payees_file and servers_file)"])
+    try:
+        text = raw.decode("utf-8")
+        return tomllib.loads(text), find_lines(text)
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: not UTF-8 text"]) from None
+    except RecursionError:
+        raise ConfigError([f"{path}: nested too deeply"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{path}: not TOML: {_syntax(error)}"]) from None
+
+
+def read_environment(env: Mapping[str, str], problems: Problems) -> FromEnvironment:
+    """Sort out every `CHANNELD_*` variable; unknown ones become problems."""
+    result = FromEnvironment()
+    for variable in sorted(env):
+        if not variable.startswith(_PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        if variable in SECRET_VARIABLES:
+            result.secrets[SECRET_VARIABLES[variable]] = os.fsencode(env[variable])
+            continue
+        section, _, key = variable.removeprefix(_PREFIX).lower().partition("__")
+        if not _is_scalar(section, key) or variable != variable.upper():
+            problems.add((), f"environment {printable(variable)}: no such setting", _hint(variable))
+            continue
+        result.values.setdefault(section, {})[key] = _convert(key, env[variable])
+        result.origins[section, key] = variable
+    return result
+
+
+def merge(data: dict[str, Any], environment: FromEnvironment, problems: Problems) -> dict[str, Any]:
+    """The environment laid over the file, by pydantic-settings; of a wrong top level, what can still be looked at."""
+
+    class Merged(ConfigFile):
+        """The top level, bound to this file and this environment."""
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, _Fixed(settings_cls, data)
+
+    try:
+        return Merged(**cast(dict[str, Any], environment.values)).model_dump()
+    except ValidationError as error:
+        problems.add_validation((), error, ConfigFile)
+        return _salvage(data, environment)
+
+
+class _Fixed(PydanticBaseSettingsSource):
+    """A source of data already read: the file is read once, by `read_toml`, so that its lines are known."""
+
+    def __init__(self, settings_cls: type[BaseSettings], data: dict[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._data = data
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._data.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._data
+
+
+def _salvage(data: Mapping[str, Any], environment: FromEnvironment) -> dict[str, Any]:
+    """The tables and strings of a file with a bad top level, so that its other faults show, too."""
+    merged: dict[str, Any] = {k: dict(v) for k, v in data.items() if isinstance(v, dict)}
+    merged |= {k: data[k] for k in ("policy", "servers_file") if isinstance(data.get(k), str)}
+    for section, values in environment.values.items():
+        merged.setdefault(section, {}).update(values)
+    return merged
+
+
+def _is_scalar(section: str, key: str) -> bool:
+    table = FIXED_SECTIONS.get(section)
+    return table is not None and key in table.model_fields and (section, key) not in _NOT_SCALAR
+
+
+def _convert(key: str, text: str) -> str | int:
+    """A variable's text as the TOML value it stands for: numbers become numbers, paths become absolute."""
+    if key in _NUMBERS and re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
+        return int(text)
+    if key in _PATHS and text:
+        return str(Path(text).absolute())
+    if key == "url" and (match := _SQLITE_RELATIVE.fullmatch(text)):
+        return f"sqlite:///{Path(match[1]).absolute()}"
+    return text
+
+
+def _hint(variable: str) -> str:
+    known = [
+        f"{_PREFIX}{section}__{key}".upper()
+        for section, table in FIXED_SECTIONS.items()
+        for key in table.model_fields
+        if (section, key) not in _NOT_SCALAR
+    ]
+    near = did_you_mean(variable, [*known, *SECRET_VARIABLES, CONFIG_VARIABLE])
+    return near if near.startswith("did") else "scalar keys of daemon, ledger, store, mqtt and http only"
+
+
+def _syntax(error: ValueError) -> str:
+    """What the TOML reader says; a number beyond all bounds is no syntax error to it."""
+    return str(error) if isinstance(error, tomllib.TOMLDecodeError) else "a number too large"
