@@ -2,6 +2,7 @@
 
 from channeld.settings.build import check_policy
 from channeld.settings.load import load
+from channeld.settings.policy import load_policy
 from channeld.settings.sources import find_config
 from channeld.settings.values import (
     DaemonSettings,
@@ -28,4 +29,5 @@ __all__ = [
     "check_policy",
     "find_config",
     "load",
+    "load_policy",
 ]

@@ -52,15 +52,16 @@ def ledger(table: LedgerTable, problems: Problems) -> LedgerSettings:
     return LedgerSettings(endpoints=tuple(table.endpoints), network_id=table.network_id, quorum=table.quorum)
 
 
-def store(table: StoreTable, daemon: DaemonSettings, context: Context, problems: Problems) -> StoreSettings:
+def store(table: StoreTable, daemon: DaemonSettings | None, context: Context, problems: Problems) -> StoreSettings:
     """The store's file; without `url` it is `channeld.db` in the data folder."""
+    default = (daemon.data_dir if daemon else context.base / "data") / "channeld.db"
     if table.url is None:
-        return StoreSettings(path=daemon.data_dir / "channeld.db")
+        return StoreSettings(path=default)
     try:
         return StoreSettings(path=_store_path(table.url, context.base))
     except BadValue as error:
         problems.add_bad_value(("store", "url"), error)
-        return StoreSettings(path=daemon.data_dir / "channeld.db")
+        return StoreSettings(path=default)
 
 
 def _store_path(url: str, base: Path) -> Path:

@@ -60,6 +60,7 @@ class _Scan:
         path: Path = ()
         for name in names[:-1]:
             path = (*path, name)
+            self.found.setdefault(path, number)
             if path in self._arrays:
                 path = (*path, self._arrays[path])
         path = (*path, names[-1])

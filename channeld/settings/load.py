@@ -82,15 +82,17 @@ class _Loader:
             self.problems.add(("servers",), "no content server", "add a table [servers.NAME] or a servers_file")
         self._check_accounts(wallets, servers)
         policy_path = self._policy_path(merged.get("policy", "policy.toml"))
-        if not (daemon_table and ledger_table and store_table and mqtt and http and policy_path):
+        ledger = build.ledger(ledger_table, self.problems) if ledger_table else None
+        daemon = build.daemon(daemon_table, self.context) if daemon_table else None
+        store = build.store(store_table, daemon, self.context, self.problems) if store_table else None
+        if not (daemon and ledger and store and mqtt and http and policy_path):
             return None
-        daemon = build.daemon(daemon_table, self.context)
         return Settings(
             path=self.file,
             policy_path=policy_path,
             daemon=daemon,
-            ledger=build.ledger(ledger_table, self.problems),
-            store=build.store(store_table, daemon, self.context, self.problems),
+            ledger=ledger,
+            store=store,
             mqtt=mqtt,
             http=http,
             wallets=MappingProxyType(wallets),

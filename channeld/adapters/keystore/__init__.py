@@ -17,7 +17,22 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from channeld.adapters.keystore import sealed
+from channeld.adapters.keystore.sealed import PublicHalf
 from channeld.core.errors import BadValue
+
+__all__ = [
+    "PublicHalf",
+    "Seed",
+    "new_seed",
+    "parse_seed",
+    "read_head",
+    "read_passphrase",
+    "read_secret_text",
+    "read_seed",
+    "require_key_type",
+    "write_private",
+    "write_seed",
+]
 
 MAX_FILE_BYTES: Final = 65_536
 _ALPHABET: Final = "rpshnaf39wBUDNEGHJKLM4PQRST7VWXYZ2bcdeCg65jkm8oFqi1tuvAxyz"
@@ -91,6 +106,23 @@ def read_seed(
             field, f"{path} is not encrypted, but a passphrase file is named", "encrypt it with `keys import`"
         )
     return parse_seed(text.strip(" \t\r\n"), field)
+
+
+def read_head(path: Path, field: str) -> sealed.Head | None:
+    """The clear part of an encrypted key file, None for a plain seed file. Raises `BadValue` as `read_seed` does."""
+    text = read_secret_text(path, field, private=True)
+    return sealed.read_head(text, field) if sealed.is_sealed(text) else None
+
+
+def read_passphrase(path: Path, field: str) -> bytes:
+    """Read a passphrase file: its text without the last line end. Its owner only may be able to read it."""
+    return read_secret_text(path, field, private=True).removesuffix("\n").removesuffix("\r").encode()
+
+
+def write_seed(path: Path, seed: Seed, passphrase: bytes | None, public: PublicHalf, field: str) -> None:
+    """Write a new seed file: encrypted under `passphrase`, or plain where it is None. `public` must be this seed's."""
+    text = seed.reveal() + "\n" if passphrase is None else sealed.seal(seed.reveal(), passphrase, public)
+    write_private(path, text, field)
 
 
 def require_key_type(seed: Seed, key_type: str, field: str) -> None:

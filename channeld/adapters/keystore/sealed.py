@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -24,6 +24,14 @@ COST_LOG2: Final = 16
 """scrypt's N as a power of two when a file is written: 64 MiB and some 0.3 s a try with r = 8, p = 2."""
 _MAX_COST_LOG2: Final = 20
 _MIN_PASSPHRASE_BYTES: Final = 8
+
+
+class PublicHalf(NamedTuple):
+    """What a seed makes public: which key it is."""
+
+    key_type: str
+    public_key: str
+    address: str
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -55,17 +63,15 @@ def is_sealed(text: str) -> bool:
     return text.lstrip().startswith("{")
 
 
-def seal(
-    seed: str, passphrase: bytes, *, key_type: str, public_key: str, address: str, cost_log2: int = COST_LOG2
-) -> str:
+def seal(seed: str, passphrase: bytes, public: PublicHalf, *, cost_log2: int = COST_LOG2) -> str:
     """The text of a new encrypted key file. Raises `BadValue` for a passphrase under 8 bytes."""
     if len(passphrase) < _MIN_PASSPHRASE_BYTES:
         raise BadValue("passphrase", "too short", "8 characters or more")
     salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
     head = Head(
-        key_type=key_type,
-        public_key=public_key,
-        address=address,
+        key_type=public.key_type,
+        public_key=public.public_key,
+        address=public.address,
         cost_log2=cost_log2,
         salt=salt.hex(),
         nonce=nonce.hex(),

@@ -1,0 +1,88 @@
+"""What commands share: how they find the config, and how they show an answer to a person or to a program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from channeld.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from channeld.core.policy import Policy
+    from channeld.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The config file; else CHANNELD_CONFIG, ./channeld.toml, /etc/channeld/channeld.toml.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON, as is done anyway when stdout is not a terminal.")
+]
+
+
+def load_settings(config: Path | None, *, secrets: bool) -> Settings:
+    """Load the config as `channeld.settings.load` does, from this process's environment."""
+    from channeld.settings import load
+
+    return load(config, os.environ, secrets=secrets)
+
+
+def load_all(config: Path | None) -> tuple[Settings, Policy]:
+    """Load config and policy, and check that they fit; raises `ConfigError` with the problems of both."""
+    from channeld.settings import check_policy, load_policy
+
+    settings = load_settings(config, secrets=True)
+    policy = load_policy(settings.policy_path)
+    if problems := check_policy(settings, policy):
+        raise ConfigError(problems)
+    return settings, policy
+
+
+def wants_json(asked: bool) -> bool:
+    """Whether an answer is for a program: asked for, or stdout is not a terminal."""
+    return asked or not sys.stdout.isatty()
+
+
+def print_json(answer: object) -> None:
+    """Print an answer as one line of JSON."""
+    import json
+
+    print(json.dumps(answer, ensure_ascii=True, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows as a table; on a terminal that can, with lines and colour."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console().print(table)
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print named facts below each other; nested ones with dotted names."""
+    print_table(title, ("what", "value"), list(_flat(facts)))
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows

@@ -1,0 +1,34 @@
+"""`channeld policy ...`: look at a policy file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from channeld.cli.common import JsonOption, print_facts, print_json, wants_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the family."""
+    family = typer.Typer(help="Look at a policy file.", no_args_is_help=True, rich_markup_mode=None)
+    family.callback()(_family)
+    family.command("check")(check)
+    app.add_typer(family, name="policy")
+
+
+def _family() -> None:
+    """Look at a policy file."""
+
+
+def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: JsonOption = False) -> None:
+    """Validate all of a policy file; exit 2 with every problem if there is any."""
+    from channeld.settings import load_policy
+
+    policy = load_policy(file)
+    answer = {"ok": True, "file": str(file), "hash": policy.hash, "pools": sorted(policy.pools)}
+    if wants_json(json):
+        print_json(answer)
+    else:
+        print_facts("policy", {**answer, "pools": ", ".join(sorted(policy.pools))})

@@ -1,0 +1,93 @@
+"""`channeld status` and `channeld channels`: ask the running daemon, else read its store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from channeld.cli.common import (
+    ConfigOption,
+    JsonOption,
+    load_settings,
+    print_facts,
+    print_json,
+    print_table,
+    wants_json,
+)
+from channeld.core.errors import Unreachable
+
+if TYPE_CHECKING:
+    from channeld.settings import Settings
+
+TIMEOUT_S: Final = 5.0
+MAX_ANSWER_BYTES: Final = 256 * 2**20
+_CHANNEL_COLUMNS: Final = (
+    "channel_id",
+    "state",
+    "destination_account",
+    "destination_tag",
+    "amount",
+    "balance",
+    "authorized",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("status")(status)
+    app.command("channels")(channels)
+
+
+def status(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show how the daemon is doing; exit 3 if neither it nor its store can be read."""
+    answer = _ask(config, "status")
+    if wants_json(json):
+        print_json(answer)
+    else:
+        print_facts("channeld", answer)
+
+
+def channels(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List the daemon's channels; exit 3 if neither it nor its store can be read."""
+    answer = _ask(config, "channels")
+    if wants_json(json):
+        print_json(answer)
+        return
+    rows = [[channel.get(column) for column in _CHANNEL_COLUMNS] for channel in answer.get("channels", [])]
+    print_table(f"{len(rows)} channels", _CHANNEL_COLUMNS, rows)
+
+
+def _ask(config: Path | None, what: str) -> dict[str, Any]:
+    """The running daemon's answer, else what its store says; raises `Unreachable` where there is neither."""
+    settings = load_settings(config, secrets=False)
+    answer = _from_daemon(settings, what)
+    return answer if answer is not None else _from_store(settings, what)
+
+
+def _from_daemon(settings: Settings, what: str) -> dict[str, Any] | None:
+    """Ask over HTTP; None where nothing answers there, or something that is no channeld."""
+    import http.client
+    import json
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104 (asked, not bound)
+    connection = http.client.HTTPConnection(host, settings.http.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", f"/api/v1/{what}")
+        response = connection.getresponse()
+        answer = json.loads(response.read(MAX_ANSWER_BYTES)) if response.status == http.HTTPStatus.OK else None
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return None
+    finally:
+        connection.close()
+    return {"source": "daemon", **answer} if isinstance(answer, dict) else None
+
+
+def _from_store(settings: Settings, what: str) -> dict[str, Any]:
+    """Read the store of a daemon that does not run."""
+    from channeld import app
+
+    if not settings.store.path.is_file():
+        raise Unreachable(f"no daemon answers at {settings.http.host}:{settings.http.port}, and there is no store yet")
+    return {"source": "store", **app.read_store(settings, what)}
