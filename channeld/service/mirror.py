@@ -43,8 +43,10 @@ class ChannelState:
 class Group:
     """The channels of one payee in one pool, and what was asked for in vain.
 
-    `asked` is drops accepted or refused since the rate was last observed. `eta` is the monotonic time at which what is
-    in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while doing it.
+    `asked` is drops accepted or refused since the rate was last observed. A claim that leaves less than `low_mark` of
+    headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
+    what is in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while
+    doing it.
     """
 
     pool: str
@@ -55,6 +57,8 @@ class Group:
     wanted_by: str = ""
     asked: int = 0
     rate: Rate = field(default_factory=lambda: Rate(0, NO_TIME))
+    low_mark: int = 0
+    urged_at: LedgerIndex | None = None
     eta: float = 0.0
     answer: Hold | None = None
     retry_at: RippleTime | None = None
@@ -104,6 +108,7 @@ class Mirror:
         self.groups: dict[GroupKey, Group] = {}
         self.journal: dict[int, JournalEntry] = {}
         self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
+        self.doomed: dict[tuple[Address, int], str] = {}
         self.spent = dict(snapshot.spent)
         self.frozen: dict[str, str] = {}
         self._used: dict[str, tuple[int, int]] = {}

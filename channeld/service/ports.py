@@ -125,3 +125,41 @@ class Store(Protocol):
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` remembered requests older than `before` (Unix seconds); how many went."""
+
+
+# --- telling people
+# ----------------------------------------------------------------------------------------------------
+
+
+class Telemetry(Protocol):
+    """What is counted. Every label comes from a small closed set."""
+
+    def planned(self, kind: str) -> None:
+        """An intent was journaled."""
+
+    def held(self, reason: str) -> None:
+        """Something was left alone."""
+
+    def transaction(self, kind: str, result: str) -> None:
+        """A transaction of ours ended: a ledger result code, or `dead`."""
+
+    def submitted(self, code: str) -> None:
+        """A node gave a provisional answer."""
+
+    def paid(self, drops: int) -> None:
+        """Money reached a payee."""
+
+    def forgone(self, drops: int) -> None:
+        """A channel closed with something signed and not paid."""
+
+    def foreign(self) -> None:
+        """A transaction of our wallet that is not in our journal."""
+
+    def answered(self, code: str, count: int) -> None:
+        """Claim requests were answered: `accepted`, `replayed` or a refusal's code."""
+
+    def issued(self, drops: int, signatures: int) -> None:
+        """A group of requests was accepted for so many drops, with so many signatures."""
+
+    def processed(self, ledgers: int, seconds: float) -> None:
+        """A span of ledgers was applied, in so many seconds."""

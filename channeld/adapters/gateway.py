@@ -1,0 +1,205 @@
+"""Between the broker and the claim desk: messages in, requests to the desk, replies out, and then acknowledgements.
+
+Everything that one read of the socket brought is decided as one group, without waiting for company. A message is
+acknowledged only after what was decided about it is durable and its reply is queued; one that cannot be taken now stays
+unacknowledged, so that the broker keeps it and memory does not grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from channeld.core.requests import Answer, Ask, Code, Refusal
+from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, encode, reply
+
+log = structlog.get_logger()
+
+LARGEST_GROUP: Final = 512
+"""Requests decided in one transaction: bounds how long the loop is held."""
+_STATUS_PAUSE_S: Final = 1.0
+
+
+class Message(Protocol):
+    """A message as the broker hands it over."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def response_topic(self) -> str | None: ...
+    @property
+    def bad_response_topic(self) -> bool: ...
+    @property
+    def correlation_data(self) -> bytes | None: ...
+    @property
+    def expires_at(self) -> float | None: ...
+
+
+class Outbox(Protocol):
+    """What the gateway needs of a broker connection."""
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
+    ) -> bool: ...
+    def ack(self, message: Any) -> None: ...
+    def writable_now(self) -> bool: ...
+    async def writable(self) -> None: ...
+
+
+class Gateway:
+    """One for a daemon. `answer` decides a group of requests durably, in order; it must not raise.
+
+    `dropped` is told why a message got no answer: a word of a small closed set.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        reader: ClaimReader,
+        answer: Callable[[Sequence[Ask]], list[Answer]],
+        *,
+        status: Callable[[bool], bytes],
+        dropped: Callable[[str], None],
+        loop_time: Callable[[], float],
+    ) -> None:
+        self._topics, self._reader, self._answer = topics, reader, answer
+        self._status, self._dropped, self._time = status, dropped, loop_time
+        self._waiting: deque[Message] = deque()
+        self._resume: asyncio.Task[None] | None = None
+        self._status_said = 0.0
+        self.outbox: Outbox | None = None
+        self.online = False
+
+    @property
+    def waiting(self) -> int:
+        """Messages taken from the socket and not decided yet."""
+        return len(self._waiting)
+
+    # --- presence ----------------------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """The broker took us: say so, retained."""
+        self.online = True
+        self._say_status()
+
+    def _say_status(self) -> None:
+        self._status_said = self._time()
+        self._out.publish(self._topics.status, self._status(self.online), retain=True)
+
+    def offline(self) -> None:
+        """A clean stop: say so ourselves, for the will is not sent then."""
+        self.online = False
+        self._say_status()
+
+    @property
+    def _out(self) -> Outbox:
+        assert self.outbox is not None
+        return self.outbox
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def on_messages(self, messages: Sequence[Message]) -> None:
+        """Take what one read of the socket brought."""
+        self._waiting.extend(messages)
+        self._work()
+
+    def _work(self) -> None:
+        """Decide what waits, group by group, as long as replies can be queued."""
+        while self._waiting:
+            if not self._out.writable_now():
+                self._pause()
+                return
+            self._decide(self._next_group())
+
+    def _pause(self) -> None:
+        if self._resume is None or self._resume.done():
+            self._resume = asyncio.ensure_future(self._continue(self._out.writable()))
+
+    async def _continue(self, writable: Awaitable[None]) -> None:
+        await writable
+        self._resume = None
+        self._work()
+
+    def _next_group(self) -> list[tuple[Message, str, list[Parsed], bool]]:
+        """Read messages until a group is full; what is no request is done with on the way."""
+        group: list[tuple[Message, str, list[Parsed], bool]] = []
+        size = 0
+        while self._waiting and size < LARGEST_GROUP:
+            message = self._waiting.popleft()
+            read = self._read(message)
+            if read is None:
+                self._out.ack(message)
+                continue
+            group.append((message, *read))
+            size += len(read[1])
+        return group
+
+    def _read(self, message: Message) -> tuple[str, list[Parsed], bool] | None:
+        """The server, its requests and whether they are a batch; None for what gets no answer."""
+        found = self._topics.request(message.topic)
+        if found is None:
+            self._not_a_request(message)
+            return None
+        server, verb = found
+        if message.expires_at is not None and self._time() > message.expires_at:
+            self._dropped("expired")
+            return None
+        if len(message.payload) > LARGEST_ANSWERED:
+            self._dropped("oversized")
+            return None
+        if verb != "claim":
+            return server, [_refused(None, Code.BAD_REQUEST, f"{verb}: not served by this version of channeld")], False
+        parsed, batch = self._reader.read(server, message.payload)
+        request_id = None if batch else parsed[0].id
+        if message.retain:
+            problem = "a request may not be retained: publish it without the retain flag"
+            return server, [_refused(request_id, Code.BAD_REQUEST, problem)], False
+        topic = message.response_topic
+        if message.bad_response_topic or (topic is not None and not self._topics.allows_response(server, topic)):
+            problem = f"the Response Topic must be {self._topics.reply(server)} or below it"
+            return server, [_refused(request_id, Code.BAD_RESPONSE_TOPIC, problem)], False
+        return server, parsed, batch
+
+    def _not_a_request(self, message: Message) -> None:
+        """Our own status came back: put it right if a late will of an older connection overwrote it."""
+        if message.topic != self._topics.status:
+            self._dropped("topic")
+            return
+        stale = self.online and message.payload != self._status(True)
+        if stale and self._time() - self._status_said > _STATUS_PAUSE_S:
+            log.warning("status_corrected", topic=message.topic)
+            self._say_status()
+
+    def _decide(self, group: list[tuple[Message, str, list[Parsed], bool]]) -> None:
+        """Decide a group, queue the replies, then acknowledge."""
+        asks = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, Ask)]
+        answers = iter(self._answer(asks) if asks else [])
+        for message, server, parsed, batch in group:
+            items = [reply(p, p.ask if isinstance(p.ask, Refusal) else next(answers)) for p in parsed]
+            for refused in (p for p in parsed if isinstance(p.ask, Refusal)):
+                self._dropped(f"refused_{refused.ask.code.value}")  # type: ignore[union-attr]
+            if self._send(message, server, encode(items if batch else items[0])):
+                self._out.ack(message)
+
+    def _send(self, message: Message, server: str, payload: bytes) -> bool:
+        """Queue a reply where the server wants it. False where there is no room: then it is not acknowledged either."""
+        default = self._topics.reply(server)
+        topic = message.response_topic
+        if topic is None or message.bad_response_topic or not self._topics.allows_response(server, topic):
+            topic = default
+        sent = self._out.publish(topic, payload, correlation_data=message.correlation_data)
+        if not sent:
+            self._dropped("reply_queue_full")
+        return sent
+
+
+def _refused(request_id: str | None, code: Code, reason: str) -> Parsed:
+    return Parsed(request_id, Refusal(code, reason))

@@ -1,0 +1,355 @@
+"""Answer claim requests: look up, authorize, persist, sign. The hot path.
+
+A group of requests that wait together is decided together, in one turn of the event loop: one look-up of their ids, one
+durable transaction, and one signature per channel touched. Until the store has taken the group nothing has changed in
+memory; after it has, nothing can fail but the signing itself, which is repeated when the id comes again.
+
+The order of checks on a request is the contract's: an id that was accepted before gets its answer before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from channeld.core.channel import Phase
+from channeld.core.claim import claim_message
+from channeld.core.errors import StoreError
+from channeld.core.policy import Pool
+from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
+from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
+from channeld.core.units import MAX_DROPS, Payee
+from channeld.core.world import Reason
+from channeld.service.mirror import ChannelState, Grant, Group, Mirror
+from channeld.service.ports import ClaimSigner, Store, Telemetry
+from channeld.service.reconciler import Reconciler
+
+log = structlog.get_logger()
+
+_HOUR_S = 3600
+_DAY_HOURS = 24
+_FROZEN_RETRY_MS = 5000
+_LIMIT_RETRY_MS = 60_000
+_SHORTEST_RETRY_MS = 100
+
+_REFUSED: Mapping[Reason, tuple[Code, str, int | None]] = {
+    Reason.TOO_LARGE: (Code.NO_HEADROOM, "larger than the largest channel the policy allows", None),
+    Reason.NO_POOL: (Code.NO_HEADROOM, "the payee's pool is not in the policy", _LIMIT_RETRY_MS),
+    Reason.NO_WALLET: (Code.NO_HEADROOM, "the pool's wallet is not ready", _FROZEN_RETRY_MS),
+    Reason.CHANNELS_PER_PAYEE: (
+        Code.NO_HEADROOM,
+        "the payee has as many channels as the policy allows",
+        _LIMIT_RETRY_MS,
+    ),
+    Reason.GUARD_TREASURY: (Code.NO_HEADROOM, "the wallet is down to its floor: the budget is spent", _LIMIT_RETRY_MS),
+    Reason.CAP_LOCKED: (Code.LIMIT_EXCEEDED, "max_locked of this server is reached", _LIMIT_RETRY_MS),
+    Reason.CAP_CHANNELS: (Code.LIMIT_EXCEEDED, "max_open_channels of this server is reached", _LIMIT_RETRY_MS),
+    Reason.FROZEN_LAG: (Code.FROZEN, "the last validated ledger is too old", _FROZEN_RETRY_MS),
+}
+
+
+@dataclass(slots=True)
+class _Grouped:
+    """One group being decided. Nothing in it has happened before the store has taken it."""
+
+    known: dict[bytes, Remembered]
+    now: int
+    stopped: str | None
+    accepted: dict[bytes, tuple[ChannelState, bytes, int, int]] = field(default_factory=dict)
+    authorized: dict[ChannelState, int] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=dict)
+    spent_before: dict[str, int] = field(default_factory=dict)
+    signatures: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    drops: int = 0
+
+
+class ClaimDesk:
+    """Decides on requests. `signers` holds a signer per public key; `verify` gives rippled's verdict on a signature."""
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        store: Store,
+        reconciler: Reconciler,
+        telemetry: Telemetry,
+        *,
+        signers: Mapping[str, ClaimSigner],
+        verify: Callable[[bytes, bytes, bytes], bool],
+        monotonic: Callable[[], float],
+        unix: Callable[[], float],
+    ) -> None:
+        self._mirror, self._store, self._reconciler, self._telemetry = mirror, store, reconciler, telemetry
+        self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
+        self.on_store_failed: Callable[[], None] = lambda: None
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Decide on a group, durably, and answer each in order.
+
+        Never raises for a request; a store that fails freezes.
+        """
+        try:
+            known = self._store.remembered([ask.key for ask in asks])
+            group = _Grouped(known, int(self._unix()), self.stopped())
+            outcomes = [self._decide(ask, group) for ask in asks]
+            self._commit(group)
+        except StoreError as error:
+            self._store_failed(error)
+            return [self._frozen("the store does not take anything")] * len(asks)
+        try:
+            self._reconciler.decide_dirty()
+        except StoreError as error:  # what was accepted is durable and is answered all the same
+            self._store_failed(error)
+        answers = [self._finish(ask, outcome, group) for ask, outcome in zip(asks, outcomes, strict=True)]
+        self._count(answers)
+        return answers
+
+    def _store_failed(self, error: StoreError) -> None:
+        """Nothing may be issued until the store was read again: a failed commit may have reached the disk."""
+        self._mirror.frozen["store"] = f"the store failed: {error}"
+        log.error("store_failed", reason=str(error))
+        self.on_store_failed()
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    def _decide(self, ask: Ask, group: _Grouped) -> Refusal | Remembered | ChannelState | Group:
+        """One request: a refusal, what it was accepted as before, the channel that carries it, or who must get one."""
+        if (prior := self._prior(ask, group)) is not None:
+            return prior
+        grant = self._mirror.grants.get(ask.server)
+        if grant is None:
+            return Refusal(Code.UNKNOWN_PAYEE, "this content server is not configured")
+        payee = self._payee(ask, grant)
+        if isinstance(payee, Refusal):
+            return payee
+        if (refusal := self._guard(ask, grant, group)) is not None:
+            return refusal
+        return self._place(ask, self._mirror.group(grant.payees[payee], payee), group)
+
+    def _payee(self, ask: Ask, grant: Grant) -> Payee | Refusal:
+        """Whom it is for: one that this server may charge for."""
+        if ask.payee is None:
+            if len(grant.payees) == 1:
+                return next(iter(grant.payees))
+            return Refusal(Code.BAD_REQUEST, "payee: needed, for this server has more than one")
+        if ask.payee not in grant.payees:
+            return Refusal(Code.UNKNOWN_PAYEE, "payee: this server may not charge for it")
+        return ask.payee
+
+    def _prior(self, ask: Ask, group: _Grouped) -> Refusal | Remembered | ChannelState | None:
+        """What this id was accepted as, earlier or in this very group; a refusal if it was something else then."""
+        prior = group.known.get(ask.key)
+        if prior is not None:
+            record = self._record(prior.row)
+            same = record is not None and prior.contents == ask.contents
+            same = same and (ask.payee is None or ask.payee == record.channel.payee)  # type: ignore[union-attr]
+            return prior if same else _conflict()
+        if (fresh := group.accepted.get(ask.key)) is not None:
+            state, contents, *_ = fresh
+            same = contents == ask.contents and (ask.payee is None or ask.payee == state.record.channel.payee)
+            return state if same else _conflict()
+        return None
+
+    def _record(self, row: int) -> ChannelRecord | None:
+        state = self._mirror.by_row.get(row)
+        return state.record if state else self._store.channel(row)
+
+    def _guard(self, ask: Ask, grant: Grant, group: _Grouped) -> Refusal | None:
+        """Everything that stops issuing, whatever the channel."""
+        if ask.not_after is not None and group.now > ask.not_after:
+            return Refusal(Code.BAD_REQUEST, "not_after: has passed")
+        if ask.held is not None and self._proves_old_store(ask.held):
+            group.stopped = self.stopped()
+        if group.stopped is not None:
+            return self._frozen(group.stopped)
+        if (before := group.spent_before.get(ask.server)) is None:
+            before = group.spent_before[ask.server] = self._spent_today(ask.server, group.now)
+        if before + group.spent.get(ask.server, 0) + ask.drops > grant.max_drops_per_day:
+            left = _HOUR_S - group.now % _HOUR_S
+            return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", left * 1000)
+        return None
+
+    def _spent_today(self, server: str, now: int) -> int:
+        """Drops accepted from a server in the last 24 hours, the oldest hour counted whole."""
+        hour, spent = now // _HOUR_S, self._mirror.spent
+        return sum(spent.get((server, h), 0) for h in range(hour - _DAY_HOURS + 1, hour + 1))
+
+    def stopped(self) -> str | None:
+        """Why nothing may be issued now, or None."""
+        mirror = self._mirror
+        if mirror.frozen:
+            return next(iter(mirror.frozen.values()))
+        if mirror.header is None:
+            return "no validated ledger was seen yet"
+        lag = self._monotonic() - mirror.seen_at
+        if lag > mirror.policy.guards.ledger_lag:
+            return f"the last validated ledger is {lag:.0f} s old"
+        return None
+
+    def _proves_old_store(self, held: Held) -> bool:
+        """Whether a claim is valid and above what the store says was signed; if so, issuing is frozen."""
+        state = self._mirror.channels.get(held.channel_id)
+        if state is None or not state.record.authorized < held.amount <= MAX_DROPS:
+            return False
+        key = state.record.channel.public_key
+        message = claim_message(state.id_bytes, held.amount)
+        if key not in self._signers or not self._verify(bytes.fromhex(key), message, held.signature):
+            return False
+        self._mirror.frozen["held"] = (
+            f"a content server holds a valid claim above what this store says was signed on {held.channel_id}: "
+            "the store is older than the truth; put the newest one back, or close the channel"
+        )
+        log.error("store_older_than_truth", channel_id=held.channel_id, held=held.amount)
+        return True
+
+    # --- choosing a channel ------------------------------------------------------------------------------------------
+
+    def _place(self, ask: Ask, payees: Group, group: _Grouped) -> ChannelState | Group:
+        """Take the drops from the channel of the payee that is signed furthest and can carry them."""
+        payees.asked += ask.drops
+        best: ChannelState | None = None
+        best_left = 0
+        for state in payees.channels:
+            left = self._headroom(state, group)
+            if left >= ask.drops and (best is None or left < best_left):
+                best, best_left = state, left
+        if best is None:
+            payees.wanted, payees.wanted_by = max(payees.wanted, ask.drops), ask.server
+            self._reconciler.urge(payees)
+            return payees
+        self._reconciler.touch(payees, low=best_left - ask.drops < payees.low_mark)
+        covers_from = best.record.channel.amount - best_left
+        group.authorized[best] = covers_from + ask.drops
+        group.accepted[ask.key] = (best, ask.contents, covers_from, covers_from + ask.drops)
+        group.spent[ask.server] = group.spent.get(ask.server, 0) + ask.drops
+        group.drops += ask.drops
+        return best
+
+    def _headroom(self, state: ChannelState, group: _Grouped) -> int:
+        """Drops that may still be signed on a channel by this group, 0 where nothing may be issued any more.
+
+        Remaining life is judged by the validated close time plus the largest lag allowed, so that a claim issued on an
+        old ledger still leaves the payee its full settle delay.
+        """
+        record, header = state.record, self._mirror.header
+        if not record.issuing or header is None or record.channel.public_key not in self._signers:
+            return 0
+        channel = record.channel
+        if channel.deadline is not None:
+            pool = self._mirror.policy.pools.get(record.pool)
+            latest = header.close_time + self._mirror.policy.guards.ledger_lag
+            if channel.phase(header.close_time) is not Phase.OPEN or not _alive(pool, record, latest):
+                return 0
+        return channel.headroom(group.authorized.get(state, record.authorized))
+
+    # --- making it durable -------------------------------------------------------------------------------------------
+
+    def _commit(self, group: _Grouped) -> None:
+        """Persist the group, then let memory follow."""
+        if not group.accepted:
+            return
+        requests = [
+            Accepted(key, Remembered(contents, state.record.row, covers_from, covers_to, group.authorized[state]))
+            for key, (state, contents, covers_from, covers_to) in group.accepted.items()
+        ]
+        header = self._mirror.header
+        assert header is not None
+        marks = [
+            ChannelMark(
+                state.record.row,
+                authorized,
+                header.close_time,
+                header.close_time if state.record.unredeemed_since is None else state.record.unredeemed_since,
+            )
+            for state, authorized in group.authorized.items()
+        ]
+        hour = group.now // _HOUR_S
+        self._store.accept(group.now, requests, marks, [(server, hour, d) for server, d in group.spent.items()])
+        for state, mark in zip(group.authorized, marks, strict=True):
+            record = state.record
+            assert mark.authorized > record.authorized
+            record.authorized, record.last_claim_at = mark.authorized, mark.last_claim_at
+            record.unredeemed_since = mark.unredeemed_since
+        for request in requests:
+            group.known[request.key] = request.remembered
+        spent = self._mirror.spent
+        for server, drops in group.spent.items():
+            spent[server, hour] = spent.get((server, hour), 0) + drops
+        self._telemetry.issued(group.drops, len(marks))
+
+    # --- answering ---------------------------------------------------------------------------------------------------
+
+    def _finish(self, ask: Ask, outcome: Refusal | Remembered | ChannelState | Group, group: _Grouped) -> Answer:
+        if isinstance(outcome, Refusal):
+            return outcome
+        if isinstance(outcome, Group):
+            return self._no_headroom(outcome)
+        if isinstance(outcome, Remembered):
+            return self._granted(outcome, group, replayed=True)
+        replayed = group.accepted.pop(ask.key, None) is None
+        return self._granted(group.known[ask.key], group, replayed=replayed)
+
+    def _granted(self, was: Remembered, group: _Grouped, *, replayed: bool) -> Answer:
+        """The answer of an accepted request; its signature is made, or made again, here."""
+        record = self._record(was.row)
+        signer = None if record is None else self._signers.get(record.channel.public_key)
+        if record is None or signer is None:
+            return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", _LIMIT_RETRY_MS)
+        channel = record.channel
+        wanted = (channel.channel_id, was.signed)
+        if (signature := group.signatures.get(wanted)) is None:
+            message = claim_message(bytes.fromhex(channel.channel_id), was.signed)
+            signature = group.signatures[wanted] = signer(message)
+        gone = record.closed_at is not None
+        return Granted(
+            channel.channel_id,
+            was.covers_from,
+            was.covers_to,
+            was.signed,
+            signature,
+            channel.public_key,
+            channel.source_account,
+            channel.destination_account,
+            channel.destination_tag,
+            0 if gone or not record.issuing else channel.headroom(record.authorized),
+            replayed,
+            channel.balance if gone else None,
+        )
+
+    def _no_headroom(self, payees: Group) -> Refusal:
+        """Nothing can carry it now: what is being done about it, or why nothing is."""
+        hold = payees.answer
+        if hold is not None and hold.reason in _REFUSED:
+            return Refusal(*_REFUSED[hold.reason])
+        wait = max(_SHORTEST_RETRY_MS, int((payees.eta - self._monotonic()) * 1000))
+        if hold is not None and hold.reason is Reason.COOLDOWN and self._mirror.header is not None:
+            wait = max(wait, ((hold.until or 0) - self._mirror.header.close_time) * 1000)
+            return Refusal(Code.NO_HEADROOM, "the last attempt to get more failed; it is made again", wait)
+        if hold is not None and hold.reason is Reason.GUARD_RATE:
+            wait = max(wait, int(self._mirror.interval_s * 3000))
+            return Refusal(Code.NO_HEADROOM, "a channel is opened as soon as the guard on opens allows", wait)
+        what = "a channel is being opened" if payees.opening else "more funds are on their way"
+        return Refusal(Code.NO_HEADROOM, what, wait)
+
+    def _frozen(self, why: str) -> Refusal:
+        return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
+
+    def _count(self, answers: Sequence[Answer]) -> None:
+        counts: dict[str, int] = {}
+        for answer in answers:
+            given = "replayed" if isinstance(answer, Granted) and answer.replayed else "accepted"
+            code = answer.code.value if isinstance(answer, Refusal) else given
+            counts[code] = counts.get(code, 0) + 1
+        for code, count in counts.items():
+            self._telemetry.answered(code, count)
+
+
+def _conflict() -> Refusal:
+    return Refusal(Code.ID_CONFLICT, "id: was accepted with other contents; take a new id for a new request")
+
+
+def _alive(pool: Pool | None, record: ChannelRecord, latest: int) -> bool:
+    """Whether a channel with a fixed end has life enough for one more claim at `latest`."""
+    last = None if pool is None else record.channel.last_claim_time(pool.life_margin)
+    return last is None or latest <= last

@@ -1,0 +1,375 @@
+"""A validated ledger came: update the mirror, decide what is due, journal what is to be done.
+
+Everything here is synchronous. A span of ledgers is applied to the store in one transaction and then to the mirror;
+what changed is dirty, what falls due by the clock is on a heap, and only these are decided again. So a ledger costs
+what it touches, not what we own.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from channeld.core.channel import Channel
+from channeld.core.decide import decide
+from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose, Status
+from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
+from channeld.core.outcome import Outcome, judge
+from channeld.core.records import (
+    ChannelRecord,
+    Ending,
+    JournalEntry,
+    LedgerUpdate,
+    LiveTransaction,
+    Payment,
+)
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+from channeld.core.world import Hold, Reason, World
+from channeld.service.mirror import ChannelState, Group, Mirror, tx_key
+from channeld.service.ports import Store, Telemetry
+
+log = structlog.get_logger()
+
+_FIRST_RETRY_S = 10
+_LONGEST_RETRY_S = 3600
+_WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.GUARD_RATE})
+"""Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
+_SMOOTHING = 4
+"""A ledger interval enters the running mean with weight 1/4."""
+
+
+@dataclass(slots=True)
+class _Span:
+    """What a span of ledgers changes, gathered before anything is touched."""
+
+    after: dict[ChannelId, ChannelRecord] = field(default_factory=dict)
+    found: dict[ChannelId, ChannelRecord] = field(default_factory=dict)
+    endings: list[Ending] = field(default_factory=list)
+    outcomes: list[tuple[JournalEntry, Outcome]] = field(default_factory=list)
+    payments: list[Payment] = field(default_factory=list)
+    ended: dict[tuple[Address, int], LiveTransaction] = field(default_factory=dict)
+    accounts: dict[Address, AccountState] = field(default_factory=dict)
+
+
+class Reconciler:
+    """Keeps the mirror true and the journal filled. `monotonic` is the one clock beside the ledger's."""
+
+    def __init__(self, mirror: Mirror, store: Store, telemetry: Telemetry, monotonic: Callable[[], float]) -> None:
+        self._mirror, self._store, self._telemetry, self._monotonic = mirror, store, telemetry, monotonic
+        self._dirty: set[Group] = set(mirror.groups.values())
+        self._touched: set[Group] = set()
+        self._due: list[tuple[RippleTime, int, Group]] = []
+        self._pushed = 0
+        self.on_planned: Callable[[], None] = lambda: None
+
+    # --- a ledger ----------------------------------------------------------------------------------------------------
+
+    def apply(
+        self, header: LedgerHeader, transactions: Iterable[ValidatedTransaction], *, gapless: bool = True
+    ) -> None:
+        """Apply every transaction of our wallets in the ledgers after the last one processed, up to `header`.
+
+        `gapless` says that none is missing; only then is a transaction that was not found past its last ledger dead by
+        that alone. Decides nothing yet. Raises `StoreError`, and then nothing has changed.
+        """
+        started, span = self._monotonic(), _Span()
+        for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
+            self._transaction(transaction, header, span)
+        for key, live in self._mirror.live.items():
+            if live.last_ledger < header.index and key not in span.ended:
+                self._overdue(live, span, gapless=gapless)
+        self._write(header, span)
+        self._adopt(header, span)
+        ledgers = 1 if self._mirror.processed is None else max(1, header.index - self._mirror.processed)
+        self._advance(header)
+        self._telemetry.processed(ledgers, self._monotonic() - started)
+
+    def _transaction(self, tx: ValidatedTransaction, header: LedgerHeader, span: _Span) -> None:
+        """One validated transaction: what it did to our channels, and whether it was ours."""
+        mirror = self._mirror
+        for account in tx.accounts:
+            if account.address in mirror.by_address:
+                span.accounts[account.address] = account
+        live = None if tx.ticket else mirror.live.get((tx.account, tx.number))
+        entry = mirror.journal.get(live.intent) if live is not None and live.intent is not None else None
+        if live is not None and live.hash == tx.hash:
+            self._ours(live, entry, tx, span)
+        elif tx.account in mirror.by_address:
+            self._telemetry.foreign()
+            log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
+            if live is not None:
+                self._lost(live, "displaced", span)
+        for change in tx.channels:
+            if change.channel.source_account in mirror.by_address:
+                self._change(change, tx, entry, header, span)
+
+    def _ours(self, live: LiveTransaction, entry: JournalEntry | None, tx: ValidatedTransaction, span: _Span) -> None:
+        span.ended[tx_key(live)] = live
+        span.endings.append(Ending(live.hash, tx.ledger_index, tx.result))
+        kind = entry.action.kind.value if entry else "filler"
+        self._telemetry.transaction(kind, tx.result)
+        if entry is not None and live.channel_id is not None:
+            outcome = judge(entry.action, live.channel_id, tx)
+            span.outcomes.append((entry, outcome))
+            log.info("intent_ended", intent=entry.number, kind=kind, status=outcome.status.value, note=outcome.note)
+
+    def _change(
+        self,
+        change: ChannelChange,
+        tx: ValidatedTransaction,
+        entry: JournalEntry | None,
+        header: LedgerHeader,
+        span: _Span,
+    ) -> None:
+        """One channel changed."""
+        channel_id = change.channel_id
+        old = span.after.get(channel_id) or span.found.get(channel_id)
+        if old is None and (state := self._mirror.channels.get(channel_id)):
+            old = state.record
+        if change.paid > 0:
+            span.payments.append(Payment(channel_id, tx.hash, tx.ledger_index, change.paid, tx.account))
+        if old is None:
+            if not change.deleted:
+                span.found[channel_id] = self._new_record(change.channel, entry, header.close_time)
+            return
+        record = self._updated(old, change.channel, header.close_time)
+        if change.deleted:
+            record.closed_at, record.issuing = tx.ledger_index, False
+        (span.found if channel_id in span.found else span.after)[channel_id] = record
+
+    def _new_record(self, channel: Channel, entry: JournalEntry | None, now: RippleTime) -> ChannelRecord:
+        """A channel first seen: ours if an intent opened it, else quarantined, never signed on."""
+        action = entry.action if entry else None
+        if not isinstance(action, OpenChannel):
+            log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
+            return ChannelRecord(0, channel, channel.balance, False, "", "", now, now, None, None)
+        return ChannelRecord(0, channel, channel.balance, True, action.pool, action.server, now, now, None, None)
+
+    def _updated(self, old: ChannelRecord, channel: Channel, now: RippleTime) -> ChannelRecord:
+        since = None
+        if channel.unredeemed(old.authorized):
+            since = old.unredeemed_since if channel.balance == old.channel.balance else now
+        return replace(old, channel=channel, unredeemed_since=since)
+
+    def _overdue(self, live: LiveTransaction, span: _Span, *, gapless: bool) -> None:
+        """A transaction was not found up to its last ledger: it is dead if that is proven, else its fate is unknown.
+
+        It is proven by gapless history, and also by the account's sequence: not used up, so not included.
+        """
+        wallet = self._mirror.by_address.get(live.account)
+        account = span.accounts.get(live.account) or (wallet.account if wallet else None)
+        unused = account is not None and account.sequence <= live.number
+        self._lost(live, "dead" if gapless or unused else "unknown", span)
+
+    def _lost(self, live: LiveTransaction, result: str, span: _Span) -> None:
+        """A transaction is out of time (`unknown`: or was validated unseen). Its intent is signed again or fails.
+
+        It fails where a node found the transaction itself impossible, and where its fate is unknown: then what is due
+        is decided anew from the channel as it is.
+        """
+        span.ended[tx_key(live)] = live
+        span.endings.append(Ending(live.hash, None, result))
+        entry = None if live.intent is None else self._mirror.journal.get(live.intent)
+        self._telemetry.transaction(entry.action.kind.value if entry else "filler", result)
+        log.warning("transaction_lost", result=result, hash=live.hash, account=live.account, number=live.number)
+        if entry is not None:
+            doomed = self._mirror.doomed.pop(tx_key(live), None)
+            again = result != "unknown" and doomed is None
+            outcome = Outcome(Status.PLANNED if again else Status.FAILED, Drops(0), doomed or result)
+            span.outcomes.append((entry, outcome))
+
+    def _write(self, header: LedgerHeader, span: _Span) -> None:
+        found = list(span.found.values())
+        steps = [(entry.number, outcome.status, outcome.note) for entry, outcome in span.outcomes]
+        changed = list(span.after.values())
+        update = LedgerUpdate(header.index, header.close_time, changed, found, span.endings, steps, span.payments)
+        self._store.apply(update)
+
+    def _adopt(self, header: LedgerHeader, span: _Span) -> None:
+        """The store has it: now the mirror."""
+        mirror = self._mirror
+        for key in span.ended:
+            del mirror.live[key]
+        for record in span.after.values():
+            self._replace(mirror.channels[record.channel.channel_id], record)
+        for record in span.found.values():
+            if record.closed_at is None:
+                self._touch(mirror.add(record).group)
+        for entry, outcome in span.outcomes:
+            self._end(entry, outcome, header.close_time)
+        for payment in span.payments:
+            self._telemetry.paid(payment.paid)
+        for address, account in span.accounts.items():
+            mirror.by_address[address].account = account
+
+    def _replace(self, state: ChannelState, record: ChannelRecord) -> None:
+        self._mirror.replace(state, record)
+        self._touch(state.group)
+        if record.closed_at is not None and (lost := record.channel.unredeemed(record.authorized)):
+            self._telemetry.forgone(lost)
+            log.error("closed_unpaid", channel_id=record.channel.channel_id, drops=lost)
+
+    def _end(self, entry: JournalEntry, outcome: Outcome, now: RippleTime) -> None:
+        """An intent ended, or goes back to be signed again. A failure cools its subject down, longer each time."""
+        entry.status, entry.note = outcome.status, outcome.note
+        if outcome.status is Status.PLANNED:
+            return
+        group = self._mirror.close_entry(entry)
+        self._touch(group)
+        subject: ChannelState | Group | None = group
+        if not isinstance(entry.action, OpenChannel):
+            subject = self._mirror.channels.get(entry.action.channel_id)
+        if subject is None:
+            return
+        if outcome.status is Status.FAILED:
+            wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S << min(subject.failures, 16))
+            subject.failures, subject.retry_at = subject.failures + 1, RippleTime(now + wait)
+            if group is not None:
+                self._schedule(subject.retry_at, group)
+        else:
+            subject.failures, subject.retry_at = 0, None
+
+    def _advance(self, header: LedgerHeader) -> None:
+        """The ledger is processed whole: it is the one to decide on."""
+        mirror, now = self._mirror, self._monotonic()
+        if mirror.header is not None and mirror.processed is not None and header.index > mirror.processed:
+            spacing = (now - mirror.seen_at) / (header.index - mirror.processed)
+            mirror.interval_s += (min(spacing, 60.0) - mirror.interval_s) / _SMOOTHING
+        mirror.header, mirror.processed, mirror.seen_at = header, header.index, now
+        self._dirty |= self._touched
+        self._touched.clear()
+        while self._due and self._due[0][0] <= header.close_time:
+            self._dirty.add(heapq.heappop(self._due)[2])
+
+    # --- comparing with the whole ledger -----------------------------------------------------------------------------
+
+    def compare(self, header: LedgerHeader, account: AccountState, channels: Sequence[Channel]) -> int:
+        """Make the mirror say what ledger `header` says of one wallet's channels; how many differed.
+
+        The ledger is the truth about channels. What is there and unknown is quarantined, unless an intent of ours
+        opened it; what is not there is gone. Nothing that we signed is forgotten by it.
+        """
+        mirror, span = self._mirror, _Span()
+        mirror.by_address[account.address].account = account
+        seen = {c.channel_id: c for c in channels}
+        opened = {tx.channel_id: mirror.journal.get(tx.intent or 0) for tx in mirror.live.values()}
+        for channel_id, channel in seen.items():
+            state = mirror.channels.get(channel_id)
+            if state is None:
+                span.found[channel_id] = self._new_record(channel, opened.get(channel_id), header.close_time)
+            elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:
+                span.after[channel_id] = self._updated(state.record, channel, header.close_time)
+        for state in list(mirror.channels.values()):
+            record = state.record
+            if record.channel.source_account == account.address and record.channel.channel_id not in seen:
+                span.after[record.channel.channel_id] = replace(record, closed_at=header.index, issuing=False)
+        differences = len(span.found) + len(span.after)
+        if differences:
+            log.warning("mirror_corrected", wallet=account.address, channels=differences, ledger=header.index)
+            self._write(header, span)
+            self._adopt(header, span)
+        return differences
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    def _touch(self, group: Group | None) -> None:
+        if group is not None:
+            self._dirty.add(group)
+
+    def touch(self, group: Group, *, low: bool) -> None:
+        """A claim was issued: decide this group with the next ledger, or at once where headroom runs `low`.
+
+        At once means once per ledger: what could not be funded then is not tried with every claim.
+        """
+        self._touched.add(group)
+        if low and group.urged_at != self._mirror.processed:
+            group.urged_at = self._mirror.processed
+            self._dirty.add(group)
+
+    def urge(self, group: Group) -> None:
+        """Something was asked for in vain, or headroom runs low: decide this group at the next `decide_dirty`."""
+        self._dirty.add(group)
+
+    def touch_all(self) -> None:
+        """The policy or the grants changed: decide everything again."""
+        self._dirty.update(self._mirror.groups.values())
+
+    def _schedule(self, until: RippleTime, group: Group) -> None:
+        self._pushed += 1
+        heapq.heappush(self._due, (until, self._pushed, group))
+
+    def decide_dirty(self) -> None:
+        """Decide every dirty group on the last processed ledger, and journal what is to be done in one transaction."""
+        mirror = self._mirror
+        if not self._dirty or mirror.header is None:
+            return
+        groups = {(g.pool, str(g.payee)): g for g in self._dirty}
+        now = mirror.header.close_time
+        for group in groups.values():
+            self._observe(group, now)
+        world = World(
+            now,
+            self._monotonic() - mirror.seen_at,
+            mirror.header.fees,
+            tuple(group.view() for group in groups.values()),
+            mirror.wallet_views(),
+            mirror.server_views(),
+            mirror.opens_in_flight(),
+        )
+        decision = decide(world, mirror.policy)
+        self._journal([planned.intent for planned in decision.planned], mirror.header.index)
+        self._dirty.clear()
+        for group in groups.values():
+            group.answer = None
+        for hold in decision.holds:
+            self._held(hold, groups[hold.group])
+
+    def _observe(self, group: Group, now: RippleTime) -> None:
+        """Bring the group's rate of demand up to now. A group seen for the first time starts from what it asked."""
+        if group.rate.at == 0:
+            group.rate = replace(group.rate, at=now)
+        if now > group.rate.at:
+            half_life = self._mirror.policy.guards.demand_half_life
+            group.rate, group.asked = group.rate.observe(group.asked, now, half_life), 0
+        if (pool := self._mirror.policy.pools.get(group.pool)) is not None:
+            group.low_mark = max(pool.fund.low, group.rate.need(pool.fund.runway_low))
+
+    def _held(self, hold: Hold, group: Group) -> None:
+        self._telemetry.held(hold.reason.value)
+        if hold.until is not None:
+            self._schedule(hold.until, group)
+        if hold.subject == str(group.payee):
+            group.answer = hold
+            if hold.reason is Reason.GUARD_RATE and self._mirror.header is not None:
+                self._schedule(RippleTime(self._mirror.header.close_time + 1), group)
+            elif hold.reason not in _WAITING:
+                group.wanted = 0
+
+    def _journal(self, intents: list[Intent], index: LedgerIndex) -> None:
+        """Write intents down, then act as written: closing stops issuing here in the same turn of the loop."""
+        if not intents:
+            return
+        mirror = self._mirror
+        entries = self._store.journal(intents, index)
+        eta = self._monotonic() + 2.2 * mirror.interval_s + 0.5
+        for entry in entries:
+            mirror.open_entry(entry)
+            self._telemetry.planned(entry.action.kind.value)
+            log.info("intent_planned", intent=entry.number, kind=entry.action.kind.value, reason=entry.intent.reason)
+            self._announce(entry, eta)
+        self.on_planned()
+
+    def _announce(self, entry: JournalEntry, eta: float) -> None:
+        action = entry.action
+        if isinstance(action, OpenChannel):
+            mirror_group = self._mirror.group(action.pool, action.payee)
+            mirror_group.eta = eta
+            return
+        state = self._mirror.channels[action.channel_id]
+        if isinstance(action, RequestClose):
+            state.record.issuing = False
+        if action.kind is Kind.FUND and state.group is not None:
+            state.group.eta = eta

@@ -1,0 +1,324 @@
+"""Topics, requests and replies of the MQTT contract: the only room that knows their JSON.
+
+A request is decoded and validated in one step; what is wrong with it becomes a sentence that names the field. JSON is
+read strictly: UTF-8 only, no unknown and no repeated fields, numbers only where the contract has them, and nothing so
+deep or so large that it could hurt. An id that can be read is given back even where the rest is bad.
+
+Sources: the contract, section 1; RFC 8259 section 4 (repeated names are left to the reader: here they are refused).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from channeld.core.errors import BadValue
+from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
+from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops, Payee
+from channeld.wire.payee import parse_payee
+
+LARGEST_OBJECT: Final = 64 * 1024
+"""Bytes of one request."""
+LARGEST_BATCH: Final = 256 * 1024
+"""Bytes of an array of requests."""
+MOST_ITEMS: Final = 1000
+LARGEST_ANSWERED: Final = 1024 * 1024
+"""Bytes of a payload that is still answered; what is larger is dropped and counted."""
+
+_SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_ID: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
+
+_Id = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
+_Drops = Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,17}\Z")]
+_Hex64 = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{64}\Z")]
+_Hex = Annotated[str, Meta(pattern=r"\A(?:[0-9A-Fa-f]{2}){1,80}\Z")]
+_Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
+
+_REMEDY: Final = {
+    "id": "1 to 128 printable ASCII characters",
+    "payee": "an address, address:tag or X-address",
+    "drops": 'a string of digits, at least "1" and at most "100000000000000000", such as "1500"',
+    "user": "a string of up to 128 characters",
+    "content": "a string of up to 256 characters",
+    "tier": "a name of up to 64 letters, digits, _ . -",
+    "region": "a name of up to 64 letters, digits, _ . -",
+    "not_after": "a whole number of Unix seconds",
+    "held": "a claim object: channel_id, amount, signature and public_key",
+}
+
+
+class _HeldClaim(Struct, forbid_unknown_fields=True, gc=False):
+    channel_id: _Hex64
+    amount: _Drops
+    signature: _Hex
+    public_key: _Hex
+
+
+class _ClaimRequest(Struct, forbid_unknown_fields=True, gc=False):
+    """A claim request as it stands in JSON; null means absent."""
+
+    id: _Id
+    drops: _Drops
+    payee: Annotated[str, Meta(max_length=80)] | None = None
+    user: Annotated[str, Meta(max_length=128)] | None = None
+    content: Annotated[str, Meta(max_length=256)] | None = None
+    tier: _Name | None = None
+    region: _Name | None = None
+    not_after: Annotated[int, Meta(ge=0, le=MAX_UINT32 * 4)] | None = None
+    held: _HeldClaim | None = None
+
+
+_decode_request: Final = msgspec.json.Decoder(_ClaimRequest).decode
+_decode_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _BadRequest(Exception):
+    """What is wrong with a request, and its id where that can be read."""
+
+    def __init__(self, reason: str, request_id: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.request_id = reason, request_id
+
+
+# --- topics
+# ------------------------------------------------------------------------------------------------------------
+
+
+class Topics:
+    """The topics under one prefix."""
+
+    def __init__(self, prefix: str, daemon: str) -> None:
+        self.servers = f"{prefix}/servers/"
+        self.status = f"{prefix}/daemons/{daemon}/status"
+        self.witness = f"{prefix}/daemons/{daemon}/witness"
+        self.requests = tuple(f"{prefix}/servers/+/{verb}" for verb in ("claim", "receive", "query"))
+
+    def request(self, topic: str) -> tuple[str, str] | None:
+        """The server and the verb of a request topic; None for any other topic."""
+        if not topic.startswith(self.servers):
+            return None
+        server, _, verb = topic[len(self.servers) :].partition("/")
+        known = verb in ("claim", "receive", "query") and _SERVER.fullmatch(server) is not None
+        return (server, verb) if known else None
+
+    def reply(self, server: str) -> str:
+        """Where answers go by default."""
+        return f"{self.servers}{server}/reply"
+
+    def allows_response(self, server: str, topic: str) -> bool:
+        """Whether a Response Topic is the server's own: its reply topic or below it, and a topic one may publish to."""
+        own = self.reply(server)
+        if topic != own and not topic.startswith(own + "/"):
+            return False
+        return len(topic) <= 1024 and not any(c in topic for c in "+#\0")
+
+
+def status_payload(instance: str, version: str, wallets: Sequence[str], *, online: bool) -> bytes:
+    """The retained presence of a daemon."""
+    status = "online" if online else "offline"
+    return _encode({"status": status, "instance": instance, "version": version, "wallets": list(wallets)})
+
+
+# --- requests
+# ----------------------------------------------------------------------------------------------------------
+
+
+class Parsed(Struct, frozen=True, gc=False):
+    """One item of a payload: its id where one could be read, and the request, or why it is none."""
+
+    id: str | None
+    ask: Ask | Refusal
+
+
+class ClaimReader:
+    """Reads payloads of the `claim` topic for one network."""
+
+    def __init__(self, network_id: int) -> None:
+        @lru_cache(maxsize=65_536)
+        def payee(text: str) -> Payee | BadValue:
+            try:
+                return parse_payee(text, "payee", network_id)
+            except BadValue as error:
+                return error
+
+        self._payee: Callable[[str], Payee | BadValue] = payee
+
+    def read(self, server: str, payload: bytes) -> tuple[list[Parsed], bool]:
+        """All requests in a payload, and whether it was a batch (then the answer is one array in the same order).
+
+        A batch that is none (empty, too long, not JSON) is a single bad request without an id. Never raises.
+        """
+        is_batch = payload[:64].lstrip(b" \t\r\n")[:1] == b"["
+        try:
+            if not is_batch:
+                return [self._item(server, payload)], False
+            return [self._item(server, bytes(raw)) for raw in _items(payload)], True
+        except _BadRequest as error:
+            return [Parsed(None, Refusal(Code.BAD_REQUEST, error.reason))], False
+
+    def _item(self, server: str, raw: bytes) -> Parsed:
+        try:
+            request = _read_request(raw)
+            return Parsed(request.id, self._ask(server, request))
+        except _BadRequest as error:
+            return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
+
+    def _ask(self, server: str, request: _ClaimRequest) -> Ask:
+        payee = None
+        if request.payee is not None:
+            found = self._payee(request.payee)
+            if isinstance(found, BadValue):
+                raise _BadRequest(str(found), request.id)
+            payee = found
+        if (drops := int(request.drops)) > MAX_DROPS:
+            raise _BadRequest(f"drops: more than exist ({_REMEDY['drops']})", request.id)
+        held = request.held
+        return Ask(
+            server,
+            request_key(server, "claim", request.id),
+            _contents(request),
+            payee,
+            drops,
+            request.not_after,
+            None if held is None else _held(held),
+        )
+
+
+def _held(claim: _HeldClaim) -> Held:
+    amount = Drops(int(claim.amount))
+    return Held(ChannelId(claim.channel_id.upper()), amount, bytes.fromhex(claim.signature))
+
+
+def request_key(server: str, topic: str, request_id: str) -> bytes:
+    """16 bytes that name a request: ids are unique per server and topic. None of the three can contain a NUL."""
+    return hashlib.blake2b(f"{server}\0{topic}\0{request_id}".encode(), digest_size=16).digest()
+
+
+def _contents(request: _ClaimRequest) -> bytes:
+    """16 bytes of everything a request says beside its payee (compared resolved) and `held` (which only advises)."""
+    said = _encode((request.drops, request.user, request.content, request.tier, request.region, request.not_after))
+    return hashlib.blake2b(said, digest_size=16).digest()
+
+
+def _items(payload: bytes) -> list[msgspec.Raw]:
+    if len(payload) > LARGEST_BATCH:
+        raise _BadRequest(f"a batch may have {LARGEST_BATCH} bytes, this one has {len(payload)}")
+    try:
+        items = _decode_items(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _BadRequest(f"not JSON: {error}"[:300]) from None
+    if not 1 <= len(items) <= MOST_ITEMS:
+        raise _BadRequest(f"a batch has 1 to {MOST_ITEMS} items, this one has {len(items)}")
+    return items
+
+
+def _read_request(raw: bytes) -> _ClaimRequest:
+    """Decode, validate, and refuse repeated names; raises `_BadRequest`."""
+    if len(raw) > LARGEST_OBJECT:
+        raise _BadRequest(f"a request may have {LARGEST_OBJECT} bytes, this one has {len(raw)}")
+    try:
+        request = _decode_request(raw)
+    except msgspec.ValidationError as error:
+        raise _BadRequest(_explain(str(error)), _readable_id(raw)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _BadRequest(f"not JSON: {error}"[:300]) from None
+    if raw.count(b'"') != _quotes(request) or b"\\" in raw:
+        _refuse_repeated(raw)
+    return request
+
+
+def _quotes(request: _ClaimRequest) -> int:
+    """Quotation marks in the JSON of this request if it has no escapes, no nulls and no repeated name.
+
+    Every mark then opens or closes a name or a string, so one name more shows. Where the count differs for another
+    reason the slow check decides.
+    """
+    strings = 4 + 4 * sum(
+        field is not None for field in (request.payee, request.user, request.content, request.tier, request.region)
+    )
+    return strings + 4 + 2 * (request.not_after is not None) + 18 * (request.held is not None)
+
+
+def _refuse_repeated(raw: bytes) -> None:
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise _BadRequest(f"{name[:64]}: stands in the object more than once")
+
+    try:
+        json.loads(raw, object_pairs_hook=once)
+    except _BadRequest as error:
+        raise _BadRequest(error.reason, _readable_id(raw)) from None
+
+
+def _explain(problem: str) -> str:
+    """A validation error as a sentence that begins with the field."""
+    what, _, path = problem.partition(" - at `$.")
+    field = re.split(r"[`.\[]", path, maxsplit=1)[0] if path else ""
+    if not field and (missing := re.search(r"(?:missing required|unknown) field `([^`]{0,64})`", problem)):
+        known = f" ({_REMEDY[missing[1]]})" if missing[1] in _REMEDY else ""
+        return f"{missing[1]}: {'missing' if 'missing' in problem else 'unknown field'}{known}"
+    what = "not of the form that is asked for" if "matching regex" in what else what
+    remedy = f" ({_REMEDY[field]})" if field in _REMEDY else ""
+    return f"{field or 'request'}: {what}{remedy}"[:400]
+
+
+def _readable_id(raw: bytes) -> str | None:
+    """The id of a request that is bad otherwise, if it is one and stands there once."""
+    try:
+        pairs = json.loads(raw, object_pairs_hook=lambda pairs: pairs)
+    except (ValueError, RecursionError):
+        return None
+    ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, list) else []
+    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and _ID.fullmatch(ids[0]) else None
+
+
+# --- replies
+# -----------------------------------------------------------------------------------------------------------
+
+
+def reply(parsed: Parsed, answer: Answer) -> dict[str, Any]:
+    """The reply to one request, in the contract's words."""
+    if isinstance(answer, Refusal):
+        refusal = {"id": parsed.id, "status": "rejected", "code": answer.code.value, "reason": answer.reason}
+        if answer.retry_after_ms is not None:
+            refusal["retry_after_ms"] = answer.retry_after_ms  # type: ignore[assignment]
+        return refusal
+    return _accepted(parsed.id, answer)
+
+
+def _accepted(request_id: str | None, granted: Granted) -> dict[str, Any]:
+    accepted = {
+        "id": request_id,
+        "status": "accepted",
+        "drops": str(granted.covers_to - granted.covers_from),
+        "covers": {"from": str(granted.covers_from), "to": str(granted.covers_to)},
+        "claim": {
+            "channel_id": granted.channel_id,
+            "amount": str(granted.amount),
+            "signature": granted.signature.hex().upper(),
+            "public_key": granted.public_key,
+        },
+        "source_account": granted.source_account,
+        "destination_account": granted.destination_account,
+        "destination_tag": granted.destination_tag,
+        "headroom": str(granted.headroom),
+        "replayed": granted.replayed,
+    }
+    if granted.paid is not None:
+        accepted |= {"channel_state": "closed", "paid": str(granted.paid)}
+    return accepted
+
+
+def encode(value: Any) -> bytes:
+    """JSON, compact."""
+    return _encode(value)
