@@ -1,0 +1,259 @@
+"""One TCP connection to the broker, from CONNECT to its end: bytes to packets, packets to bytes, keep-alive.
+
+It decides nothing about sessions or reconnecting; `Broker` does. Everything here runs in the event loop's callbacks and
+never waits. What is written during one turn of the loop leaves in one `transport.write`, because at thousands of small
+packets a second the system calls are what costs.
+
+Sources: OASIS MQTT 5.0 sections 3.1.2.10 (keep-alive), 3.3 and 3.4 (PUBLISH, PUBACK), 3.14 (DISCONNECT), 4.13 (errors).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final, Protocol, cast
+
+import mqtt5
+
+from channeld.adapters.broker.framing import TOO_LARGE, Framer, read_packet, read_publish, salvage_publish, usable_topic
+from channeld.adapters.broker.messages import Inbound
+from channeld.core.errors import Malformed
+
+Reason = mqtt5.DisconnectReasonCode
+TAKEN_OVER: Final = "session taken over: another client connected with the same client id"
+SILENT: Final = "the broker went silent: no answer to a ping within the keep-alive time"
+_PINGREQ: Final = b"\xc0\x00"
+_GRACE_S: Final = 2.0
+"""How long a peer may take to read the DISCONNECT before the connection is dropped, in seconds."""
+_WRITE_BUFFER: Final = 1 << 20
+"""Bytes that may wait for the socket before messages wait in the queue instead."""
+
+
+class Owner(Protocol):
+    """What a connection tells the one who made it."""
+
+    generation: int
+
+    def _took(self, messages: list[Inbound]) -> None: ...
+
+    def _settled(self, packet_id: int, refused: bool) -> None: ...
+
+    def _skipped(self, what: str) -> None: ...
+
+    def _room(self) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """`receive_maximum` is what we allowed the broker; `limit` the largest packet taken, in bytes."""
+
+    def __init__(self, owner: Owner, receive_maximum: int, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.connack: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
+        self.suback: asyncio.Future[mqtt5.SubAckPacket] = loop.create_future()
+        self.ended: asyncio.Future[str] = loop.create_future()
+        self.unacknowledged = 0
+        self.writable = True
+        self._loop, self._owner, self._generation = loop, owner, owner.generation
+        self._receive_maximum = receive_maximum
+        self._framer = Framer(limit)
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._scheduled = False
+        self._held: list[Inbound] | None = []
+        self._reason: str | None = None
+        self._heard = self._spoke = False
+        self._pinged = False
+        self._tick: asyncio.TimerHandle | None = None
+
+    # -- the transport's side ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        peer: socket.socket | None = transport.get_extra_info("socket")
+        if peer is not None and peer.family != socket.AF_UNIX:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+        if not self.ended.done():
+            self.ended.set_result(self._reason or (f"connection lost: {exc}" if exc else "the broker hung up"))
+        self._out.clear()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._owner._room()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        messages: list[Inbound] = []
+        try:
+            for frame in self._framer.feed(data):
+                kind = frame[0] >> 4
+                if kind == 3:
+                    self._publish(frame, messages)
+                elif kind == 4 and len(frame) >= 4:
+                    refused = len(frame) > 4 and frame[4] >= 0x80
+                    self._owner._settled(frame[2] << 8 | frame[3], refused)
+                else:
+                    self._control(read_packet(frame))
+        except Malformed as error:
+            self.end(Reason.MALFORMED_PACKET, f"the broker sent a malformed packet: {error}")
+        if messages:
+            self._deliver(messages)
+        if self._framer.fault is not None:
+            code = Reason.PACKET_TOO_LARGE if self._framer.fault is TOO_LARGE else Reason.MALFORMED_PACKET
+            self.end(code, f"the broker sent {self._framer.fault}")
+
+    # -- packets in ----------------------------------------------------------------------------------------------
+
+    def _publish(self, frame: memoryview, messages: list[Inbound]) -> None:
+        try:
+            packet = read_publish(frame)
+        except Malformed as error:
+            self._salvage(frame, messages, error)
+            return
+        response_topic = packet.response_topic
+        usable = response_topic is None or usable_topic(response_topic) is not None
+        expiry = packet.message_expiry_interval
+        packet_id = packet.packet_id
+        message = Inbound(
+            packet.topic,
+            packet.payload,
+            packet.retain,
+            response_topic if usable else None,
+            packet.correlation_data,
+            None if expiry is None else self._loop.time() + expiry,
+            not usable,
+        )
+        if packet_id is not None:
+            self._owe(message, packet_id, packet.qos == mqtt5.QoS.EXACTLY_ONCE)
+        messages.append(message)
+
+    def _owe(self, message: Inbound, packet_id: int, exactly_once: bool) -> None:
+        """Note what an acknowledgement will need. Sources: MQTT 5.0 section 3.3.4, more than our Receive Maximum."""
+        if packet_id == 0:
+            raise Malformed("packet identifier 0")
+        message.packet_id, message.generation, message.exactly_once = packet_id, self._generation, exactly_once
+        self.unacknowledged += 1
+        if self.unacknowledged > self._receive_maximum:
+            self.end(Reason.RECEIVE_MAX_EXCEEDED, "the broker sent more than our Receive Maximum")
+
+    def _salvage(self, frame: memoryview, messages: list[Inbound], error: Malformed) -> None:
+        """Deliver a PUBLISH that the engine refused, or acknowledge it and skip it.
+
+        Left unacknowledged it would come again after every reconnect, and end every connection.
+        """
+        found = salvage_publish(frame)
+        message = Inbound(found.topic or "", found.payload, found.retain, found.response_topic, found.correlation_data)
+        message.bad_response_topic = found.bad_response_topic
+        if found.message_expiry_interval is not None:
+            message.expires_at = self._loop.time() + found.message_expiry_interval
+        if found.qos:
+            self._owe(message, found.packet_id, found.qos == 2)
+        if found.topic is not None:
+            messages.append(message)
+            return
+        self._owner._skipped(str(error))
+        if message.packet_id:
+            self.acknowledge(message)
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        if isinstance(packet, mqtt5.PingRespPacket):
+            self._pinged = False
+        elif isinstance(packet, mqtt5.ConnAckPacket):
+            if not self.connack.done():
+                self.connack.set_result(packet)
+        elif isinstance(packet, mqtt5.SubAckPacket):
+            if not self.suback.done():
+                self.suback.set_result(packet)
+        elif isinstance(packet, mqtt5.DisconnectPacket):
+            self._disconnected(packet)
+        elif isinstance(packet, mqtt5.PubRelPacket):
+            self.write(mqtt5.PubCompPacket(packet.packet_id).write())
+        else:
+            raise Malformed(f"{type(packet).__name__} does not belong here")
+
+    def _disconnected(self, packet: mqtt5.DisconnectPacket) -> None:
+        if packet.reason_code == Reason.SESSION_TAKEN_OVER:
+            self._reason = TAKEN_OVER
+        else:
+            words = packet.reason_code.name.lower().replace("_", " ")
+            self._reason = f"the broker disconnected us: {words} (0x{int(packet.reason_code):02X})"
+        self._close()
+
+    def _deliver(self, messages: list[Inbound]) -> None:
+        if self._held is None:
+            self._owner._took(messages)
+        else:
+            self._held.extend(messages)
+
+    def open_gate(self) -> None:
+        """Deliver from now on, first what came before the subscription was confirmed."""
+        held, self._held = self._held, None
+        if held:
+            self._owner._took(held)
+
+    # -- packets out ---------------------------------------------------------------------------------------------
+
+    def acknowledge(self, message: Inbound) -> None:
+        """PUBACK (PUBREC at QoS 2). Nothing happens if the message was acknowledged before."""
+        packet_id, message.packet_id = message.packet_id, 0
+        if packet_id:
+            self.unacknowledged -= 1
+            self.write(bytes((0x50 if message.exactly_once else 0x40, 2, packet_id >> 8, packet_id & 0xFF)))
+
+    def write(self, frame: bytes) -> None:
+        """Send with whatever else this turn of the loop sends."""
+        self._out.append(frame)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.send)
+
+    def send(self) -> None:
+        """Send now what was written."""
+        self._scheduled = False
+        if self._out and self._transport is not None and not self._transport.is_closing():
+            self._spoke = True
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def end(self, code: mqtt5.DisconnectReasonCode, reason: str) -> None:
+        """Say DISCONNECT with this code and close; the first reason stands. With code 0 the broker drops our will."""
+        if self._reason is None:
+            self._reason = reason
+            self.write(mqtt5.DisconnectPacket(reason_code=code).write())
+            self._close()
+
+    def _close(self) -> None:
+        self.send()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+            self._loop.call_later(_GRACE_S, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection at once, with what a peer that does not read has left in the buffer."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- keep-alive ----------------------------------------------------------------------------------------------
+
+    def keep_alive(self, seconds: int) -> None:
+        """Ping when half the time passed without both hearing and speaking; give up when that brings nothing."""
+        if seconds > 0:
+            self._tick = self._loop.call_later(seconds / 2, self._on_tick, seconds)
+
+    def _on_tick(self, seconds: int) -> None:
+        if self._pinged and not self._heard:
+            self._reason = SILENT
+            self.abort()
+            return
+        self._pinged = not (self._heard and self._spoke)
+        self._heard = self._spoke = False
+        if self._pinged:
+            self.write(_PINGREQ)
+        self.keep_alive(seconds)

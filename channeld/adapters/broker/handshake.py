@@ -1,0 +1,97 @@
+"""From an open socket to a confirmed subscription: CONNECT, CONNACK, SUBSCRIBE, SUBACK.
+
+Sources: OASIS MQTT 5.0 sections 3.1.2.4 (Clean Start), 3.1.2.11 (CONNECT properties), 3.2.2.2 (Connect Reason Code),
+3.8.3.1 (subscription options).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import mqtt5
+
+from channeld.adapters.broker.connection import Connection
+from channeld.adapters.broker.messages import BrokerSettings, Will
+from channeld.adapters.broker.outbox import SUBSCRIBE_ID
+from channeld.core.errors import Unreachable
+
+_T = TypeVar("_T")
+
+
+async def enter(
+    connection: Connection, settings: BrokerSettings, will: Will | None, subscriptions: Sequence[str]
+) -> mqtt5.ConnAckPacket:
+    """Connect and subscribe; returns the broker's terms. Raises `OSError` or `Unreachable`: come again later."""
+    server_name = settings.host if settings.tls else None
+    await asyncio.get_running_loop().create_connection(
+        lambda: connection, settings.host, settings.port, ssl=settings.tls, server_hostname=server_name
+    )
+    connection.write(_connect_packet(settings, will).write())
+    connack = await _answer(connection, connection.connack)
+    _check(connack)
+    connection.keep_alive(settings.keep_alive_s if connack.server_keep_alive is None else connack.server_keep_alive)
+    if subscriptions:
+        await _subscribe(connection, subscriptions)
+    return connack
+
+
+def _connect_packet(settings: BrokerSettings, will: Will | None) -> mqtt5.ConnectPacket:
+    return mqtt5.ConnectPacket(
+        settings.client_id,
+        username=settings.username,
+        password=settings.password,
+        clean_start=False,
+        will=None if will is None else _will(will),
+        keep_alive=settings.keep_alive_s,
+        session_expiry_interval=settings.session_expiry_s,
+        receive_max=settings.receive_maximum,
+        max_packet_size=settings.maximum_packet_size,
+    )
+
+
+def _will(will: Will) -> mqtt5.Will:
+    return mqtt5.Will(
+        will.topic,
+        payload=will.payload,
+        qos=mqtt5.QoS.AT_LEAST_ONCE,
+        retain=will.retain,
+        will_delay_interval=will.delay_s,
+    )
+
+
+def _check(connack: mqtt5.ConnAckPacket) -> None:
+    if connack.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
+        words = connack.reason_code.name.lower().replace("_", " ")
+        raise Unreachable(f"the broker refused the connection: {words} (0x{int(connack.reason_code):02X})")
+    if connack.max_qos == mqtt5.QoS.AT_MOST_ONCE:
+        raise Unreachable("the broker grants no QoS 1, which channeld cannot do without")
+
+
+async def _subscribe(connection: Connection, subscriptions: Sequence[str]) -> None:
+    connection.write(mqtt5.SubscribePacket(SUBSCRIBE_ID, [_filter(topic) for topic in subscriptions]).write())
+    suback = await _answer(connection, connection.suback)
+    refused = [topic for topic, code in zip(subscriptions, suback.reason_codes, strict=False) if int(code) != 1]
+    if refused:
+        connection.end(mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION, "subscription refused")
+        raise Unreachable(f"the broker does not let us subscribe at QoS 1 to {', '.join(refused)}")
+
+
+def _filter(topic: str) -> mqtt5.TopicFilter:
+    """QoS 1, nothing retained, and the retain flag as it was published: a retained request is to be seen as such."""
+    return mqtt5.TopicFilter(
+        topic,
+        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+        retain_as_published=True,
+        retain_handling=mqtt5.RetainHandling.SEND_NEVER,
+    )
+
+
+async def _answer(connection: Connection, packet: asyncio.Future[_T]) -> _T:
+    """The packet, or `Unreachable` with the reason if the connection ends first."""
+    either: set[asyncio.Future[Any]] = {packet, connection.ended}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if packet.done():
+        return packet.result()
+    raise Unreachable(connection.ended.result())

@@ -1,0 +1,145 @@
+"""What is on its way to the broker at QoS 1: packet identifiers, the broker's window, the queue behind it. Pure.
+
+A message gets its packet identifier and its bytes when it is published; only the window decides when they leave. So a
+reconnect is no special case: what was sent and not settled goes back to the head of the queue.
+
+Sources: OASIS MQTT 5.0 sections 2.2.1 (packet identifiers), 3.3.1.1 (DUP), 4.4 (redelivery), 4.6 (order), 4.9 (window).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import mqtt5
+
+from channeld.core.errors import BadValue
+
+SUBSCRIBE_ID: Final = 65_535
+"""Kept out of the free list: SUBSCRIBE has its own packet identifier, used once in a connection."""
+MAX_ID: Final = SUBSCRIBE_ID - 1
+DUP: Final = 0x08
+RETAIN: Final = 0x01
+
+
+class Outbox:
+    """`limit`: messages that may wait; `window`: messages that may be unsettled, the broker's Receive Maximum."""
+
+    __slots__ = ("_ids", "_queue", "_unsettled", "limit", "retain_available", "window")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.window = MAX_ID
+        self.retain_available = True
+        self._ids = deque(range(1, MAX_ID + 1))
+        self._queue: deque[tuple[int, bytes]] = deque()
+        self._unsettled: dict[int, bytes] = {}
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait for the window or for a connection."""
+        return len(self._queue)
+
+    @property
+    def in_flight(self) -> int:
+        """Messages sent and not yet settled by the broker."""
+        return len(self._unsettled)
+
+    @property
+    def full(self) -> bool:
+        return len(self._queue) >= self.limit or not self._ids
+
+    @property
+    def has_window(self) -> bool:
+        """Whether a message may leave now without overtaking one that waits."""
+        return not self._queue and len(self._unsettled) < self.window
+
+    def take_id(self) -> int:
+        """A packet identifier nobody uses, 1..65534. Check `full` first."""
+        return self._ids.popleft()
+
+    def free_id(self, packet_id: int) -> None:
+        self._ids.append(packet_id)
+
+    def wait(self, packet_id: int, frame: bytes) -> None:
+        """Put a message behind those that wait; `packet_id` 0 is QoS 0."""
+        self._queue.append((packet_id, frame))
+
+    def sent(self, packet_id: int, frame: bytes) -> bytes:
+        """Remember a message as sent and return its bytes as this broker may have them."""
+        if packet_id:
+            self._unsettled[packet_id] = frame
+        if frame[0] & RETAIN and not self.retain_available:
+            return bytes((frame[0] & ~RETAIN,)) + frame[1:]
+        return frame
+
+    def release(self, write: Callable[[bytes], None]) -> None:
+        """Hand `write` what the window lets out now, in the order of publishing."""
+        queue, unsettled = self._queue, self._unsettled
+        while queue and len(unsettled) < self.window:
+            write(self.sent(*queue.popleft()))
+
+    def settle(self, packet_id: int) -> bool:
+        """The broker has taken it. False: it was not under way, the broker answered something that nobody sent."""
+        if self._unsettled.pop(packet_id, None) is None:
+            return False
+        self._ids.append(packet_id)
+        return True
+
+    def reconnected(self, session_present: bool, window: int, retain_available: bool) -> None:
+        """Put what was not settled back to the head of the queue, in its order.
+
+        Where the broker has kept the session it is marked as a duplicate; else all is sent as new.
+        """
+        self.window = window
+        self.retain_available = retain_available
+        mark = DUP if session_present else 0
+        again = [(pid, _marked(frame, mark)) for pid, frame in self._unsettled.items()]
+        self._unsettled.clear()
+        waiting = self._queue if session_present else [(pid, _marked(frame, 0)) for pid, frame in self._queue]
+        self._queue = deque([*again, *waiting])
+
+    def drop_above(self, size: int) -> int:
+        """Forget what waits and exceeds `size` bytes, for the broker would not take it; returns how many those were."""
+        dropped = [pid for pid, frame in self._queue if len(frame) > size]
+        if dropped:
+            self._ids.extend(pid for pid in dropped if pid)
+            self._queue = deque((pid, frame) for pid, frame in self._queue if len(frame) <= size)
+        return len(dropped)
+
+
+def _marked(frame: bytes, mark: int) -> bytes:
+    return bytes((frame[0] & ~DUP | mark,)) + frame[1:]
+
+
+def encode(
+    topic: str,
+    payload: bytes,
+    *,
+    packet_id: int,
+    retain: bool,
+    correlation_data: bytes | None,
+    expiry_s: int | None,
+    limit: int,
+) -> bytes:
+    """A PUBLISH of at most `limit` bytes, at QoS 1 if it has a packet identifier. Raises `BadValue`."""
+    if not topic or "\0" in topic:
+        raise BadValue("topic", "empty or with a NUL", "a topic name")
+    if len(payload) > limit:  # before the engine sees it: at 2^28 bytes it panics
+        raise BadValue("payload", "larger than the broker takes", f"a packet of at most {limit} bytes")
+    try:
+        frame = mqtt5.PublishPacket(
+            topic,
+            payload,
+            qos=mqtt5.QoS.AT_LEAST_ONCE if packet_id else mqtt5.QoS.AT_MOST_ONCE,
+            retain=retain,
+            packet_id=packet_id or None,
+            message_expiry_interval=expiry_s,
+            correlation_data=correlation_data,
+        ).write()
+    except (ValueError, OverflowError) as error:
+        raise BadValue("topic", f"cannot be published: {error}") from None
+    if len(frame) > limit:
+        raise BadValue("payload", "larger than the broker takes", f"a packet of at most {limit} bytes")
+    return frame
