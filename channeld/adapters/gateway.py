@@ -50,13 +50,15 @@ class Outbox(Protocol):
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
     ) -> bool: ...
     def ack(self, message: Any) -> None: ...
-    def writable_now(self) -> bool: ...
+    @property
+    def queued_out(self) -> int: ...
     async def writable(self) -> None: ...
 
 
 class Gateway:
     """One for a daemon. `answer` decides a group of requests durably, in order; it must not raise.
 
+    With `most_queued` replies waiting for the broker nothing more is decided until it has taken some.
     `dropped` is told why a message got no answer: a word of a small closed set.
     """
 
@@ -66,12 +68,14 @@ class Gateway:
         reader: ClaimReader,
         answer: Callable[[Sequence[Ask]], list[Answer]],
         *,
+        most_queued: int,
         status: Callable[[bool], bytes],
         dropped: Callable[[str], None],
         loop_time: Callable[[], float],
     ) -> None:
         self._topics, self._reader, self._answer = topics, reader, answer
         self._status, self._dropped, self._time = status, dropped, loop_time
+        self._most_queued = most_queued
         self._waiting: deque[Message] = deque()
         self._resume: asyncio.Task[None] | None = None
         self._status_said = 0.0
@@ -114,7 +118,7 @@ class Gateway:
     def _work(self) -> None:
         """Decide what waits, group by group, as long as replies can be queued."""
         while self._waiting:
-            if not self._out.writable_now():
+            if self._out.queued_out >= self._most_queued:
                 self._pause()
                 return
             self._decide(self._next_group())
@@ -149,24 +153,30 @@ class Gateway:
             self._not_a_request(message)
             return None
         server, verb = found
-        if message.expires_at is not None and self._time() > message.expires_at:
-            self._dropped("expired")
-            return None
-        if len(message.payload) > LARGEST_ANSWERED:
-            self._dropped("oversized")
+        if (why := self._unanswerable(message)) is not None:
+            self._dropped(why)
             return None
         if verb != "claim":
             return server, [_refused(None, Code.BAD_REQUEST, f"{verb}: not served by this version of channeld")], False
         parsed, batch = self._reader.read(server, message.payload)
-        request_id = None if batch else parsed[0].id
+        refusal = self._refusal(message, server)
+        if refusal is None:
+            return server, parsed, batch
+        return server, [_refused(None if batch else parsed[0].id, *refusal)], False
+
+    def _unanswerable(self, message: Message) -> str | None:
+        if message.expires_at is not None and self._time() > message.expires_at:
+            return "expired"
+        return "oversized" if len(message.payload) > LARGEST_ANSWERED else None
+
+    def _refusal(self, message: Message, server: str) -> tuple[Code, str] | None:
+        """What is wrong with the message around the request."""
         if message.retain:
-            problem = "a request may not be retained: publish it without the retain flag"
-            return server, [_refused(request_id, Code.BAD_REQUEST, problem)], False
+            return Code.BAD_REQUEST, "a request may not be retained: publish it without the retain flag"
         topic = message.response_topic
         if message.bad_response_topic or (topic is not None and not self._topics.allows_response(server, topic)):
-            problem = f"the Response Topic must be {self._topics.reply(server)} or below it"
-            return server, [_refused(request_id, Code.BAD_RESPONSE_TOPIC, problem)], False
-        return server, parsed, batch
+            return Code.BAD_RESPONSE_TOPIC, f"the Response Topic must be {self._topics.reply(server)} or below it"
+        return None
 
     def _not_a_request(self, message: Message) -> None:
         """Our own status came back: put it right if a late will of an older connection overwrote it."""

@@ -129,3 +129,8 @@ def sign_transaction(transaction: Mapping[str, Any], key: KeyPair) -> SignedTran
         raise BadValue("transaction", f"cannot be encoded: {error}") from error
     digest = hashlib.sha512(_TXN_ID_PREFIX + bytes.fromhex(blob)).digest()[:32]
     return SignedTransaction(blob.upper(), digest.hex().upper())
+
+
+def account_id(address: str) -> bytes:
+    """The 20 bytes behind a classic address whose checksum was verified before."""
+    return addresscodec.decode_classic_address(address)

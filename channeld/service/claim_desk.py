@@ -267,10 +267,7 @@ class ClaimDesk:
         hour = group.now // _HOUR_S
         self._store.accept(group.now, requests, marks, [(server, hour, d) for server, d in group.spent.items()])
         for state, mark in zip(group.authorized, marks, strict=True):
-            record = state.record
-            assert mark.authorized > record.authorized
-            record.authorized, record.last_claim_at = mark.authorized, mark.last_claim_at
-            record.unredeemed_since = mark.unredeemed_since
+            self._mirror.mark(state, mark)
         for request in requests:
             group.known[request.key] = request.remembered
         spent = self._mirror.spent

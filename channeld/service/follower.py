@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from channeld.core.errors import LedgerError, Malformed, Unreachable
+from channeld.core.errors import ConfigError, LedgerError, Malformed, Unreachable
 from channeld.core.ledger import LedgerHeader, ValidatedTransaction
-from channeld.core.units import LedgerIndex
+from channeld.core.units import Address, LedgerIndex
 from channeld.service.executor import Executor
 from channeld.service.mirror import Mirror
 from channeld.service.ports import Node, NodeSession
@@ -31,7 +31,10 @@ _BEHIND_TRIES = 10
 
 
 class Follower:
-    """Keeps the reconciler fed from one of several endpoints, tried in turn."""
+    """Keeps the reconciler fed from one of several endpoints, tried in turn.
+
+    `check_account` raises `ConfigError` for an account that our keys cannot act for.
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Follower:
         *,
         endpoints: Sequence[str],
         network_id: int,
-        check_account: Callable[[str], None] = lambda _: None,
+        check_account: Callable[[Address], None] = lambda _: None,
     ) -> None:
         self._node, self._endpoints, self._network_id = node, endpoints, network_id
         self._mirror, self._reconciler, self._executor = mirror, reconciler, executor
@@ -51,7 +54,10 @@ class Follower:
         self.problem: str | None = "not connected to a ledger node yet"
 
     async def run(self) -> None:
-        """Until cancelled. Problems of nodes are waited out with a growing, jittered pause; `StoreError` is not."""
+        """Until cancelled. Problems of nodes are waited out with a growing, jittered pause.
+
+        `StoreError` ends it, and so does `ConfigError`, which comes at first contact only.
+        """
         failures = 0
         while True:
             endpoint = self._endpoints[failures % len(self._endpoints)]
@@ -75,7 +81,10 @@ class Follower:
         facts = await session.facts()
         if facts.network_id != self._network_id:
             wanted = f"{self._network_id} as [ledger] network_id says"
-            raise Unreachable(f"is on network {facts.network_id}, not {wanted}: take another endpoint")
+            problem = f"is on network {facts.network_id}, not {wanted}: take another endpoint"
+            if self._mirror.header is None:
+                raise ConfigError([f"ledger.endpoints: {session.endpoint} {problem}"])
+            raise Unreachable(problem)
         header = await session.follow()
         await self._catch_up(session, header)
         self.endpoint, self.problem = session.endpoint, None

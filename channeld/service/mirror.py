@@ -13,7 +13,7 @@ from channeld.core.demand import Rate
 from channeld.core.intents import FundChannel, Kind, OpenChannel
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.policy import Policy
-from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction, StoreSnapshot
+from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, StoreSnapshot
 from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 
@@ -72,6 +72,16 @@ class Group:
 
 
 @dataclass(slots=True)
+class PoolTotals:
+    """Sums over the live channels of a pool, kept as they change. Headroom is `remaining` - `unredeemed`."""
+
+    channels: int = 0
+    issuing: int = 0
+    remaining: int = 0
+    unredeemed: int = 0
+
+
+@dataclass(slots=True)
 class Wallet:
     """An account of ours. `account` is None until a validated ledger showed it."""
 
@@ -111,6 +121,7 @@ class Mirror:
         self.doomed: dict[tuple[Address, int], str] = {}
         self.spent = dict(snapshot.spent)
         self.frozen: dict[str, str] = {}
+        self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
         for record in snapshot.channels:
             self.add(record)
@@ -151,6 +162,26 @@ class Mirror:
     def _count(self, record: ChannelRecord, sign: int) -> None:
         locked, count = self._used.get(record.server, (0, 0))
         self._used[record.server] = (locked + sign * record.channel.remaining, count + sign)
+        totals = self.totals.setdefault(record.pool, PoolTotals())
+        totals.channels += sign
+        totals.issuing += sign * record.issuing
+        totals.remaining += sign * record.channel.remaining
+        totals.unredeemed += sign * record.channel.unredeemed(record.authorized)
+
+    def mark(self, state: ChannelState, mark: ChannelMark) -> None:
+        """The store has taken it: the channel is signed further. What is authorised never falls."""
+        record = state.record
+        assert mark.authorized > record.authorized
+        self._count(record, -1)
+        record.authorized, record.last_claim_at = mark.authorized, mark.last_claim_at
+        record.unredeemed_since = mark.unredeemed_since
+        self._count(record, 1)
+
+    def stop_issuing(self, state: ChannelState) -> None:
+        """The store has it: an intent to close is written down."""
+        self._count(state.record, -1)
+        state.record.issuing = False
+        self._count(state.record, 1)
 
     # --- intents in flight -------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Adapters need not import this: the fit is structural, and the type checker prove
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -75,11 +75,8 @@ class TransactionSigner(Protocol):
         """Build and sign; raises `BadValue` where it cannot be encoded."""
 
 
-class ClaimSigner(Protocol):
-    """Signs the 44 bytes of a claim with one key: 64 bytes, or DER."""
-
-    def __call__(self, message: bytes) -> bytes: ...
-
+ClaimSigner = Callable[[bytes], bytes]
+"""Signs the 44 bytes of a claim with one key: 64 bytes, or DER."""
 
 # --- the store
 # ---------------------------------------------------------------------------------------------------------

@@ -370,6 +370,6 @@ class Reconciler:
             return
         state = self._mirror.channels[action.channel_id]
         if isinstance(action, RequestClose):
-            state.record.issuing = False
+            self._mirror.stop_issuing(state)
         if action.kind is Kind.FUND and state.group is not None:
             state.group.eta = eta

@@ -1,0 +1,236 @@
+"""One life of the daemon: everything wired together, from opening the store to letting go of it.
+
+A life ends when it is told to stop, or when the store fails: then the next one starts from what is on disk, as after a
+crash, for that is the only way to know what a failed commit left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from channeld import __version__
+from channeld.adapters import signer
+from channeld.adapters.broker import Broker, BrokerSettings, Will
+from channeld.adapters.gateway import Gateway
+from channeld.adapters.http import HttpServer
+from channeld.adapters.sqlite import SqliteStore
+from channeld.adapters.telemetry import Telemetry
+from channeld.adapters.xrpl_node import XrplNode
+from channeld.app import keyring, reports
+from channeld.core.errors import ConfigError, StoreError, Unreachable
+from channeld.core.policy import Policy
+from channeld.core.requests import Answer, Ask
+from channeld.core.units import Address
+from channeld.service.claim_desk import ClaimDesk
+from channeld.service.executor import Executor
+from channeld.service.follower import Follower
+from channeld.service.mirror import Grant, Mirror
+from channeld.service.reconciler import Reconciler
+from channeld.settings import MqttSettings, Settings
+from channeld.wire.mqtt import ClaimReader, Topics, status_payload
+
+log = structlog.get_logger()
+
+_FORGET_EVERY_S = 1.0
+_FORGET_AT_ONCE = 2000
+_FLUSH_S = 5.0
+_SEND_LIMIT = 10_000
+
+
+def grants(settings: Settings) -> dict[str, Grant]:
+    """What every content server may charge for."""
+    return {
+        name: Grant(
+            {entry.payee: entry.pool for entry in server.payees},
+            server.max_drops_per_day,
+            server.max_locked_drops,
+            server.max_open_channels,
+        )
+        for name, server in settings.servers.items()
+    }
+
+
+class Daemon:
+    """Wired and ready to `run`. Raises `ConfigError` for keys that do not fit and `StoreError` for the store."""
+
+    def __init__(self, settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
+        self.settings, self.keys, self.version = settings, keys, __version__
+        self.monotonic = time.monotonic
+        self.instance = secrets.token_hex(8)
+        self.store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
+        snapshot = self.store.load()
+        self.store_id = snapshot.store_id
+        self.telemetry = Telemetry(version=__version__, policy_hash=policy.hash)
+        self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, grants(settings))
+        self.reconciler = Reconciler(self.mirror, self.store, self.telemetry, self.monotonic)
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wire_engine(settings)
+        self._wire_desk()
+        self._wire_broker(settings)
+        self.http = HttpServer(
+            scrape=self.telemetry.scrape,
+            problems=lambda: reports.problems(self),
+            reads={"status": lambda: reports.status(self), "channels": lambda: reports.channels(self)},
+        )
+        self.telemetry.gauges(lambda: reports.gauges(self))
+        self.telemetry.started(time.time())
+
+    def _wire_engine(self, settings: Settings) -> None:
+        self.executor = Executor(self.mirror, self.store, self.keys.sign, keyring.new_channel_id, self.telemetry)
+        self.reconciler.on_planned = self.executor.wake
+        self.follower = Follower(
+            XrplNode(),
+            self.mirror,
+            self.reconciler,
+            self.executor,
+            endpoints=settings.ledger.endpoints,
+            network_id=settings.ledger.network_id,
+            check_account=self._check_account,
+        )
+
+    def _check_account(self, address: Address) -> None:
+        account = self.mirror.by_address[address].account
+        assert account is not None
+        self.keys.check(account)
+
+    def _wire_desk(self) -> None:
+        self.desk = ClaimDesk(
+            self.mirror,
+            self.store,
+            self.reconciler,
+            self.telemetry,
+            signers=self.keys.claim_signers,
+            verify=signer.verify,
+            monotonic=self.monotonic,
+            unix=time.time,
+        )
+        self.desk.on_store_failed = self._store_failed
+
+    def _store_failed(self) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(StoreError(self.mirror.frozen.get("store", "the store failed")))
+
+    def _wire_broker(self, settings: Settings) -> None:
+        topics = Topics(settings.mqtt.topic_prefix, settings.daemon.name)
+        wallets = [wallet.address for wallet in settings.wallets.values()]
+
+        def status(online: bool) -> bytes:
+            return status_payload(self.instance, __version__, wallets, online=online)
+
+        self.gateway = Gateway(
+            topics,
+            ClaimReader(settings.ledger.network_id),
+            self._answer,
+            most_queued=_SEND_LIMIT // 2,
+            status=status,
+            dropped=self.telemetry.dropped,
+            loop_time=asyncio.get_running_loop().time,
+        )
+        self.broker = Broker(
+            broker_settings(settings),
+            subscriptions=(*topics.requests, topics.status),
+            will=Will(topics.status, status(False)),
+            on_messages=self.gateway.on_messages,
+            on_connected=lambda _: self.gateway.connected(),
+            on_lost=lambda reason: None,
+        )
+        self.gateway.outbox = self.broker
+
+    def _answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        started = self.monotonic()
+        answers = self.desk.answer(asks)
+        self.telemetry.group(len(asks), self.monotonic() - started)
+        return answers
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set, then drain.
+
+        Raises `StoreError` when the store failed, `ConfigError` at first contact.
+        """
+        try:
+            await self.http.start(self.settings.http.host, self.settings.http.port)
+        except Unreachable as error:
+            raise ConfigError([str(error)]) from error
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("follower", self.follower.run()),
+                ("executor", self.executor.run()),
+                ("broker", self.broker.run()),
+                ("housekeeping", self._housekeeping()),
+            )
+        ]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            watched: list[asyncio.Future[Any]] = [*tasks, stopping, self._failed]
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            await self._drain(clean=stopping.done())
+            for ended in watched:
+                if ended.done():
+                    ended.result()
+        finally:
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            self._failed.cancel()
+            await self.http.stop()
+            self.store.close()
+
+    async def _drain(self, *, clean: bool) -> None:
+        """Answer what was taken and say goodbye; after a failure only say goodbye."""
+        if clean and self.broker.connected:
+            self.gateway.offline()
+            await self.broker.stop(_FLUSH_S)
+        log.info("stopping", answered_all=self.gateway.waiting == 0)
+
+    async def _housekeeping(self) -> None:
+        """Forget requests that are old enough, a slice at a time."""
+        keep = self.settings.daemon.remember_ids_s
+        while True:
+            await asyncio.sleep(_FORGET_EVERY_S)
+            self.store.forget(int(time.time()) - keep, _FORGET_AT_ONCE)
+
+    def reload(self, settings: Settings, policy: Policy) -> None:
+        """Take over a policy, servers and payees that were checked before; what else changed needs a restart."""
+        self.mirror.policy, self.mirror.grants = policy, grants(settings)
+        self.reconciler.touch_all()
+        with suppress(StoreError):
+            self.reconciler.decide_dirty()
+        log.info("reloaded", policy_hash=policy.hash[:12], servers=len(settings.servers))
+
+
+def broker_settings(settings: Settings) -> BrokerSettings:
+    """What the broker adapter needs of the settings."""
+    mqtt = settings.mqtt
+    return BrokerSettings(
+        mqtt.host,
+        mqtt.port,
+        f"channeld-{settings.daemon.name}",
+        mqtt.username,
+        mqtt.password.get_secret_value() if mqtt.password else None,
+        _tls(mqtt) if mqtt.tls else None,
+        session_expiry_s=mqtt.session_expiry_s,
+        send_limit=_SEND_LIMIT,
+    )
+
+
+def _tls(mqtt: MqttSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=mqtt.ca_file)
+        if mqtt.cert_file is not None:
+            context.load_cert_chain(mqtt.cert_file, mqtt.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            [f"mqtt: the TLS files cannot be used: {error} (check ca_file, cert_file, key_file)"]
+        ) from None
+    return context

@@ -1,0 +1,103 @@
+"""Our keys, derived once at start: who signs transactions, who signs claims, and whether they may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from channeld.adapters.signer import KeyPair, account_id, derive, sign_transaction
+from channeld.core.claim import channel_id_of
+from channeld.core.errors import BadValue, ConfigError
+from channeld.core.intents import OpenChannel, Transaction
+from channeld.core.ledger import AccountState
+from channeld.core.records import Signed
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
+from channeld.service.mirror import Wallet
+from channeld.service.ports import ClaimSigner
+from channeld.settings import Settings, WalletSettings
+from channeld.wire.ledger import transaction_json
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """Keys by wallet, and a claim signer for every public key a channel of ours may have."""
+
+    network_id: int
+    wallets: Mapping[str, KeyPair] = field(repr=False)
+    claim_keys: Mapping[str, KeyPair] = field(repr=False)
+    claim_signers: Mapping[str, ClaimSigner] = field(repr=False)
+
+    def sign(
+        self, wallet: str, transaction: Transaction, sequence: int, fee: Drops, last_ledger: LedgerIndex
+    ) -> Signed:
+        """Build and sign a transaction of a wallet's account."""
+        account, key = self.addresses[wallet], self.wallets[wallet]
+        fields = transaction_json(
+            transaction,
+            account=account,
+            sequence=sequence,
+            fee=fee,
+            last_ledger=last_ledger,
+            network_id=self.network_id,
+        )
+        signed = sign_transaction(fields, key)
+        return Signed(signed.blob, signed.hash)
+
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+
+    def check(self, account: AccountState) -> None:
+        """Whether our key may sign for an account, now that a ledger shows it; raises `ConfigError` if not."""
+        for name, address in self.addresses.items():
+            key = self.wallets[name]
+            if address != account.address:
+                continue
+            if key.address == address:
+                if account.master_disabled:
+                    raise ConfigError([f"wallets.{name}: the account's master key is disabled: use its regular key"])
+            elif account.regular_key != key.address:
+                problem = "the seed does not belong to `address`, nor is it the account's regular key"
+                raise ConfigError([f"wallets.{name}.seed_file: {problem} (check address, key_type and the file)"])
+
+
+def new_channel_id(address: str, action: OpenChannel, number: int) -> ChannelId:
+    """The id a Create under `number` gives its channel."""
+    return ChannelId(channel_id_of(account_id(address), account_id(action.payee.account), number))
+
+
+def load(settings: Settings) -> Keyring:
+    """Derive every key that the settings name; some 10 ms each. Raises `ConfigError` with all problems."""
+    problems: list[str] = []
+    wallets: dict[str, KeyPair] = {}
+    claims: dict[str, KeyPair] = {}
+    signers: dict[str, ClaimSigner] = {}
+    for name, wallet in settings.wallets.items():
+        try:
+            wallets[name], claims[name], retired = _derive(wallet)
+            signers |= {key.public_key: key.signer() for key in (claims[name], *retired)}
+        except BadValue as error:
+            problems.append(f"wallets.{name}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    addresses = {name: wallet.address for name, wallet in settings.wallets.items()}
+    return Keyring(settings.ledger.network_id, wallets, claims, signers, addresses)
+
+
+def _derive(wallet: WalletSettings) -> tuple[KeyPair, KeyPair, list[KeyPair]]:
+    if wallet.seed is None:
+        raise BadValue("seed_file", "was not read", "load the settings with secrets")
+    key = derive(wallet.seed.reveal(), wallet.key_type)
+    claim = key
+    if wallet.claim_seed is not None:
+        claim = derive(wallet.claim_seed.reveal(), wallet.claim_key_type or wallet.key_type)
+    retired = [derive(seed.reveal(), "ed25519") for seed in wallet.retired_claim_seeds]
+    retired += [derive(s.reveal(), "secp256k1") for s in wallet.retired_claim_seeds if not s.ed25519_only]
+    return key, claim, retired
+
+
+def mirror_wallets(settings: Settings, keyring: Keyring) -> list[Wallet]:
+    """The wallets that pay, as the mirror keeps them."""
+    return [
+        Wallet(name, wallet.address, keyring.claim_keys[name].public_key)
+        for name, wallet in settings.wallets.items()
+        if wallet.role == "pay"
+    ]

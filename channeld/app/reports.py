@@ -1,0 +1,146 @@
+"""What the daemon says of itself: gauges, status, channels, and why it is not ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from channeld.adapters.sqlite.reader import read_channels, read_facts
+from channeld.adapters.telemetry import Gauged
+from channeld.core.records import ChannelRecord
+from channeld.core.units import to_unix
+from channeld.service.mirror import PoolTotals
+from channeld.settings import Settings
+
+if TYPE_CHECKING:
+    from channeld.app.daemon import Daemon
+
+
+def channel_object(record: ChannelRecord) -> dict[str, Any]:
+    """A channel as the contract shows it, and what the store adds: pool, server, how far it is signed."""
+    channel = record.channel
+    state = "open" if record.issuing and channel.expiration is None else "closing"
+    return {
+        "channel_id": channel.channel_id,
+        "state": state if record.pool else "quarantined",
+        "source_account": channel.source_account,
+        "destination_account": channel.destination_account,
+        "destination_tag": channel.destination_tag,
+        "public_key": channel.public_key,
+        "amount": str(channel.amount),
+        "balance": str(channel.balance),
+        "settle_delay": channel.settle_delay,
+        "expiration": channel.expiration,
+        "cancel_after": channel.cancel_after,
+        "ledger_index": channel.ledger_index,
+        "authorized": str(record.authorized),
+        "headroom": str(channel.headroom(record.authorized)),
+        "pool": record.pool,
+        "server": record.server,
+    }
+
+
+def problems(daemon: Daemon) -> list[str]:
+    """Why the daemon is not ready; nothing if it is."""
+    found = []
+    if daemon.follower.problem:
+        found.append(f"ledger: {daemon.follower.problem}")
+    if not daemon.broker.connected:
+        found.append(f"broker: {daemon.broker.last_error or 'not connected yet'}")
+    stopped = daemon.desk.stopped()
+    if stopped and not (stopped.startswith("no validated ledger") and daemon.follower.problem):
+        found.append(f"issuing: {stopped}")
+    return found
+
+
+def status(daemon: Daemon) -> dict[str, Any]:
+    """How the daemon is doing, for a person and for programs."""
+    mirror, header = daemon.mirror, daemon.mirror.header
+    reasons = problems(daemon)
+    ledger = None
+    if header is not None:
+        lag = round(daemon.monotonic() - mirror.seen_at, 3)
+        ledger = {"index": header.index, "close_time_unix": to_unix(header.close_time), "lag_s": lag}
+    return {
+        "name": daemon.settings.daemon.name,
+        "version": daemon.version,
+        "instance": daemon.instance,
+        "ready": not reasons,
+        "reasons": reasons,
+        "frozen": dict(mirror.frozen),
+        "policy_hash": mirror.policy.hash,
+        "ledger": {"endpoint": daemon.follower.endpoint, "validated": ledger},
+        "mqtt": {"connected": daemon.broker.connected, "reconnects": daemon.broker.reconnects},
+        "store": {"path": str(daemon.settings.store.path), "id": daemon.store_id},
+        "wallets": {
+            name: {
+                "address": wallet.address,
+                "balance": str(wallet.account.balance) if wallet.account else None,
+                "owner_count": wallet.account.owner_count if wallet.account else None,
+            }
+            for name, wallet in mirror.wallets.items()
+        },
+        "pools": {
+            pool: {
+                "channels": t.channels,
+                "issuing": t.issuing,
+                "remaining": str(t.remaining),
+                "unredeemed": str(t.unredeemed),
+                "headroom": str(t.remaining - t.unredeemed),
+            }
+            for pool, t in mirror.totals.items()
+            if pool or t.channels
+        },
+        "intents_open": len(mirror.journal),
+        "transactions_live": len(mirror.live),
+    }
+
+
+def channels(daemon: Daemon) -> dict[str, Any]:
+    """Every live channel."""
+    return {"channels": [channel_object(state.record) for state in daemon.mirror.channels.values()]}
+
+
+def gauges(daemon: Daemon) -> Iterator[Gauged]:
+    """The daemon's state as gauges; costs the same however many channels there are."""
+    mirror, broker = daemon.mirror, daemon.broker
+    pools = {pool or "quarantine": totals for pool, totals in mirror.totals.items()}
+    yield Gauged(
+        "channels",
+        "Live channels.",
+        ("pool", "state"),
+        _by(pools, issuing=lambda t: t.issuing, stopped=lambda t: t.channels - t.issuing),
+    )
+    yield Gauged(
+        "channel_drops",
+        "Drops in live channels, by what they are.",
+        ("pool", "kind"),
+        _by(pools, unredeemed=lambda t: t.unredeemed, headroom=lambda t: t.remaining - t.unredeemed),
+    )
+    balances: dict[tuple[str, ...], float] = {(n,): w.account.balance for n, w in mirror.wallets.items() if w.account}
+    yield Gauged("wallet_balance_drops", "Balance of a paying account, reserve included.", ("wallet",), balances)
+    lag = daemon.monotonic() - mirror.seen_at if mirror.header else float("nan")
+    yield Gauged("ledger_lag_seconds", "Since the last validated ledger was processed.", (), {(): lag})
+    yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
+    yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
+    yield Gauged("mqtt_connected", "Whether the broker took us.", (), {(): broker.connected})
+    yield Gauged("mqtt_reconnects", "Connections to the broker lost since this start.", (), {(): broker.reconnects})
+    yield Gauged("mqtt_waiting_requests", "Messages taken and not decided yet.", (), {(): daemon.gateway.waiting})
+    yield Gauged("mqtt_queued_replies", "Replies waiting for the broker.", (), {(): broker.queued_out})
+    yield Gauged("intents_open", "Intents that have not ended.", (), {(): len(mirror.journal)})
+    yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
+    yield Gauged("ready", "Whether the daemon can issue claims.", (), {(): not problems(daemon)})
+
+
+def _by(pools: Mapping[str, PoolTotals], **read: Callable[[PoolTotals], int]) -> dict[tuple[str, ...], float]:
+    """One value for every pool and every reading of its totals."""
+    return {(pool, name): value(totals) for pool, totals in pools.items() for name, value in read.items()}
+
+
+def read_store(settings: Settings, what: str) -> dict[str, Any]:
+    """Read the store of a daemon that does not run: its `status` or its `channels`."""
+    path = settings.store.path
+    if what == "channels":
+        return {"channels": [channel_object(record) for record in asyncio.run(read_channels(path))]}
+    return asyncio.run(read_facts(path))

@@ -1,0 +1,133 @@
+"""`channeld run`: one life of the daemon after the other, until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from channeld.app import keyring
+from channeld.app.daemon import Daemon
+from channeld.app.screen import start_screen
+from channeld.core.errors import ConfigError, StoreError
+from channeld.core.policy import Policy
+from channeld.settings import Settings, check_policy, load, load_policy
+
+log = structlog.get_logger()
+
+_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_SCREEN_WAIT_S = 3.0
+
+
+def run(settings: Settings, policy: Policy) -> int:
+    """Run in the foreground; the exit status: 0 after a signal. Raises `ConfigError` for what cannot be run at all."""
+    _configure_log()
+    keys = keyring.load(settings)
+    with ExitStack() as stack:
+        for path in (
+            settings.daemon.data_dir / "lock",
+            settings.store.path.with_name(settings.store.path.name + ".lock"),
+        ):
+            stack.enter_context(_locked(path))
+        uvloop.run(_run(settings, policy, keys))
+    return 0
+
+
+async def _run(settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    pause = _PAUSE_S
+    while not stop.is_set():
+        started = loop.time()
+        try:
+            daemon = Daemon(settings, policy, keys)
+
+            def reload(daemon: Daemon = daemon) -> None:
+                nonlocal settings, policy
+                settings, policy = _reload(daemon, settings, policy)
+
+            loop.add_signal_handler(signal.SIGHUP, reload)
+            screen = loop.create_task(_show(daemon))
+            try:
+                await daemon.run(stop)
+            finally:
+                screen.cancel()
+        except StoreError as error:
+            log.error("store_failed", reason=str(error), again_in_s=pause)  # noqa: TRY400 (no defect: no traceback)
+        except ConfigError:
+            raise
+        except Exception:
+            log.exception("defect", again_in_s=pause)
+        if not stop.is_set():
+            pause = _PAUSE_S if loop.time() - started > _LONGEST_PAUSE_S else min(_LONGEST_PAUSE_S, pause * 2)
+            with_stop = asyncio.wait_for(stop.wait(), pause)
+            await asyncio.gather(with_stop, return_exceptions=True)
+    log.info("stopped")
+
+
+def _reload(daemon: Daemon, settings: Settings, policy: Policy) -> tuple[Settings, Policy]:
+    """Read the files again, all or nothing; what is in force afterwards."""
+    try:
+        fresh = load(settings.path, os.environ)
+        fresh_policy = load_policy(fresh.policy_path)
+        if problems := check_policy(fresh, fresh_policy):
+            raise ConfigError(problems)
+    except ConfigError as error:
+        log.error("reload_refused", problems=error.problems)  # noqa: TRY400 (no defect: no traceback)
+        return settings, policy
+    daemon.reload(fresh, fresh_policy)
+    return fresh, fresh_policy
+
+
+async def _show(daemon: Daemon) -> None:
+    """Say on one screen what we are connected to, once we are, or after a moment what is missing."""
+    deadline = asyncio.get_running_loop().time() + _SCREEN_WAIT_S
+    while asyncio.get_running_loop().time() < deadline:
+        if daemon.follower.endpoint and daemon.broker.connected:
+            break
+        await asyncio.sleep(0.05)
+    print(start_screen(daemon), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file: one daemon per data directory and per store. Raises `ConfigError` if another holds it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    [f"{path}: another channeld uses it (stop that one, or give this one its own)"]
+                ) from None
+            yield
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}: the data directory must be writable"]) from error
+
+
+def _configure_log() -> None:
+    """Structured lines on stderr: for a person on a terminal, JSON otherwise."""
+    human = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
