@@ -1,8 +1,7 @@
 """One TCP connection to the broker, from CONNECT to its end: bytes to packets, packets to bytes, keep-alive.
 
 It decides nothing about sessions or reconnecting; `Broker` does. Everything here runs in the event loop's callbacks and
-never waits. What is written during one turn of the loop leaves in one `transport.write`, because at thousands of small
-packets a second the system calls are what costs.
+never waits.
 
 Sources: OASIS MQTT 5.0 sections 3.1.2.10 (keep-alive), 3.3 and 3.4 (PUBLISH, PUBACK), 3.14 (DISCONNECT), 4.13 (errors).
 """
@@ -10,23 +9,19 @@ Sources: OASIS MQTT 5.0 sections 3.1.2.10 (keep-alive), 3.3 and 3.4 (PUBLISH, PU
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import mqtt5
 
-from channeld.adapters.broker.framing import TOO_LARGE, Framer, read_packet, read_publish, salvage_publish, usable_topic
+from channeld.adapters.broker.framing import TOO_LARGE, read_packet, read_publish, salvage_publish, usable_topic
 from channeld.adapters.broker.messages import Inbound
+from channeld.adapters.broker.pipe import Pipe
 from channeld.core.errors import Malformed
 
 Reason = mqtt5.DisconnectReasonCode
 TAKEN_OVER: Final = "session taken over: another client connected with the same client id"
 SILENT: Final = "the broker went silent: no answer to a ping within the keep-alive time"
 _PINGREQ: Final = b"\xc0\x00"
-_GRACE_S: Final = 2.0
-"""How long a peer may take to read the DISCONNECT before the connection is dropped, in seconds."""
-_WRITE_BUFFER: Final = 1 << 20
-"""Bytes that may wait for the socket before messages wait in the queue instead."""
 
 
 class Owner(Protocol):
@@ -43,56 +38,38 @@ class Owner(Protocol):
     def _room(self) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(Pipe):
     """`receive_maximum` is what we allowed the broker; `limit` the largest packet taken, in bytes."""
 
     def __init__(self, owner: Owner, receive_maximum: int, limit: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.connack: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
-        self.suback: asyncio.Future[mqtt5.SubAckPacket] = loop.create_future()
-        self.ended: asyncio.Future[str] = loop.create_future()
+        super().__init__(limit)
+        self.connack: asyncio.Future[mqtt5.ConnAckPacket] = self._loop.create_future()
+        self.suback: asyncio.Future[mqtt5.SubAckPacket] = self._loop.create_future()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
         self.unacknowledged = 0
-        self.writable = True
-        self._loop, self._owner, self._generation = loop, owner, owner.generation
+        self._owner, self._generation = owner, owner.generation
         self._receive_maximum = receive_maximum
-        self._framer = Framer(limit)
-        self._transport: asyncio.Transport | None = None
-        self._out: list[bytes] = []
-        self._scheduled = False
         self._held: list[Inbound] | None = []
         self._reason: str | None = None
-        self._heard = self._spoke = False
         self._pinged = False
         self._tick: asyncio.TimerHandle | None = None
 
     # -- the transport's side ------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        peer: socket.socket | None = transport.get_extra_info("socket")
-        if peer is not None and peer.family != socket.AF_UNIX:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def connection_lost(self, exc: Exception | None) -> None:
+    def lost(self, exc: Exception | None) -> None:
         if self._tick is not None:
             self._tick.cancel()
         if not self.ended.done():
             self.ended.set_result(self._reason or (f"connection lost: {exc}" if exc else "the broker hung up"))
-        self._out.clear()
-
-    def pause_writing(self) -> None:
-        self.writable = False
 
     def resume_writing(self) -> None:
-        self.writable = True
+        super().resume_writing()
         self._owner._room()
 
-    def data_received(self, data: bytes) -> None:
-        self._heard = True
+    def packets(self, frames: list[memoryview], fault: str | None) -> None:
         messages: list[Inbound] = []
         try:
-            for frame in self._framer.feed(data):
+            for frame in frames:
                 kind = frame[0] >> 4
                 if kind == 3:
                     self._publish(frame, messages)
@@ -105,9 +82,9 @@ class Connection(asyncio.Protocol):
             self.end(Reason.MALFORMED_PACKET, f"the broker sent a malformed packet: {error}")
         if messages:
             self._deliver(messages)
-        if self._framer.fault is not None:
-            code = Reason.PACKET_TOO_LARGE if self._framer.fault is TOO_LARGE else Reason.MALFORMED_PACKET
-            self.end(code, f"the broker sent {self._framer.fault}")
+        if fault is not None:
+            code = Reason.PACKET_TOO_LARGE if fault is TOO_LARGE else Reason.MALFORMED_PACKET
+            self.end(code, f"the broker sent {fault}")
 
     # -- packets in ----------------------------------------------------------------------------------------------
 
@@ -184,7 +161,7 @@ class Connection(asyncio.Protocol):
         else:
             words = packet.reason_code.name.lower().replace("_", " ")
             self._reason = f"the broker disconnected us: {words} (0x{int(packet.reason_code):02X})"
-        self._close()
+        self.close()
 
     def _deliver(self, messages: list[Inbound]) -> None:
         if self._held is None:
@@ -207,38 +184,12 @@ class Connection(asyncio.Protocol):
             self.unacknowledged -= 1
             self.write(bytes((0x50 if message.exactly_once else 0x40, 2, packet_id >> 8, packet_id & 0xFF)))
 
-    def write(self, frame: bytes) -> None:
-        """Send with whatever else this turn of the loop sends."""
-        self._out.append(frame)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self.send)
-
-    def send(self) -> None:
-        """Send now what was written."""
-        self._scheduled = False
-        if self._out and self._transport is not None and not self._transport.is_closing():
-            self._spoke = True
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-
     def end(self, code: mqtt5.DisconnectReasonCode, reason: str) -> None:
         """Say DISCONNECT with this code and close; the first reason stands. With code 0 the broker drops our will."""
         if self._reason is None:
             self._reason = reason
             self.write(mqtt5.DisconnectPacket(reason_code=code).write())
-            self._close()
-
-    def _close(self) -> None:
-        self.send()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-            self._loop.call_later(_GRACE_S, self.abort)
-
-    def abort(self) -> None:
-        """Drop the connection at once, with what a peer that does not read has left in the buffer."""
-        if self._transport is not None:
-            self._transport.abort()
+            self.close()
 
     # -- keep-alive ----------------------------------------------------------------------------------------------
 
