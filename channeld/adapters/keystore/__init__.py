@@ -140,14 +140,25 @@ def read_secret_text(path: Path, field: str, *, private: bool) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise BadValue(field, _why(path, error), "name a file that the daemon's user can read") from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
             raise BadValue(field, f"{path} is not a plain file", "name a file")
         if private and mode & 0o077:
             raise BadValue(field, f"{path} is open to others than its owner", f"chmod 600 {path}")
-        data = file.read(MAX_FILE_BYTES + 1)
-    return _as_text(data, path, field)
+        return _as_text(_read_bounded(fd), path, field)
+    except OSError as error:
+        raise BadValue(field, _why(path, error), "name a file that the daemon's user can read") from None
+    finally:
+        os.close(fd)
+
+
+def _read_bounded(fd: int) -> bytes:
+    """A file's bytes, at most one more than it may have."""
+    data = b""
+    while len(data) <= MAX_FILE_BYTES and (chunk := os.read(fd, MAX_FILE_BYTES + 1 - len(data))):
+        data += chunk
+    return data
 
 
 def write_private(path: Path, text: str, field: str) -> None:
