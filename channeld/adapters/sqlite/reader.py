@@ -20,7 +20,7 @@ async def read_channels(path: Path) -> list[ChannelRecord]:
 
 async def read_facts(path: Path) -> dict[str, Any]:
     """What a store says of itself: its id, network, last processed ledger, and how much it holds."""
-    facts: dict[str, Any] = {key: value for key, value in await _fetch(path, "SELECT key, value FROM meta")}
+    facts: dict[str, Any] = dict(await _fetch(path, "SELECT key, value FROM meta"))
     sums = await _fetch(
         path,
         "SELECT count(*), coalesce(sum(authorized), 0), coalesce(sum(balance), 0), (SELECT count(*) FROM request)"
