@@ -13,7 +13,7 @@ import typer
 
 from channeld import __version__
 from channeld.cli import demo, keys, policy, run, sandbox, status
-from channeld.core.errors import BadValue, ChanneldError, ConfigError, Unreachable
+from channeld.core.errors import BadValue, ChanneldError, ConfigError, StoreError, Unreachable
 
 EXIT_NO: Final = 1
 EXIT_USAGE: Final = 2
@@ -54,7 +54,7 @@ def main() -> None:
         _fail(error.problems, EXIT_USAGE)
     except BadValue as error:
         _fail([str(error)], EXIT_USAGE)
-    except Unreachable as error:
+    except (Unreachable, StoreError) as error:
         _fail([str(error)], EXIT_UNREACHABLE)
     except ChanneldError as error:
         _fail([str(error)], EXIT_NO)

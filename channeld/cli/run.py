@@ -15,6 +15,6 @@ def register(app: typer.Typer) -> None:
 def run(config: ConfigOption = None) -> None:
     """Run the daemon in the foreground: SIGTERM drains and stops it, SIGHUP reloads policy, servers and payees."""
     settings, policy = load_all(config)
-    from channeld import app
+    from channeld.app import run as run_daemon
 
-    raise typer.Exit(app.run(settings, policy) or 0)
+    raise typer.Exit(run_daemon(settings, policy))

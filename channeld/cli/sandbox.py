@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -11,16 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
+from channeld.core.errors import Unreachable
+
 HostOption = Annotated[str, typer.Option(help="The address to listen on.")]
-PortOption = Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen on; 0 takes any free one.")]
-FileOption = Path | None
+PortOption = Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the family."""
-    family = typer.Typer(
-        help="The embedded XRP Ledger or MQTT broker alone.", no_args_is_help=True, rich_markup_mode=None
-    )
+    text = "The embedded XRP Ledger or MQTT broker alone."
+    family = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
     family.command("ledger")(ledger)
     family.command("broker")(broker)
     app.add_typer(family, name="sandbox")
@@ -29,40 +30,52 @@ def register(app: typer.Typer) -> None:
 def ledger(
     port: PortOption,
     host: HostOption = "127.0.0.1",
-    close_interval: Annotated[float, typer.Option(min=0.01, max=3600, help="Seconds between ledgers.")] = 1.0,
+    close_interval: Annotated[
+        float | None, typer.Option(min=0.01, max=3600, help="Seconds between ledgers; 3 if not said.")
+    ] = None,
     manual: Annotated[bool, typer.Option("--manual", help="Close ledgers by `ledger_accept` only.")] = False,
-    state: Annotated[FileOption, typer.Option(help="Load the state from this file, and save it on stopping.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="Load the state from this file if it exists, and save it on stopping.")
+    ] = None,
     network_id: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The network id it gives.")] = 0,
     amendment: Annotated[list[str] | None, typer.Option(metavar="NAME=on|off", help="Switch an amendment.")] = None,
     ledger_capacity: Annotated[
-        int | None, typer.Option(min=1, help="Transactions that fit into a ledger; more wait or pay more.")
+        int | None, typer.Option(min=1, max=10**6, help="Transactions that fit into a ledger; more wait or pay more.")
     ] = None,
 ) -> None:
     """Run an XRP Ledger for payment channels, with the standard genesis account (`masterpassphrase`)."""
     from channeld.sandbox import ledger as room
 
-    _run(
-        room.serve(
-            host,
-            port,
-            close_interval_s=close_interval,
-            state_file=state,
-            network_id=network_id,
-            amendments=_switches(amendment or []),
-            capacity=ledger_capacity,
-            manual=manual,
-            ready=lambda host, port: _say(f"ledger: ws://{host}:{port}"),
-        )
-    )
+    switches = _switches(amendment or [])
+
+    async def serve() -> None:
+        ready = asyncio.Event()
+        announced = asyncio.create_task(_announce(ready, f"ledger: ws://{host}:{port}"))
+        try:
+            await room.serve(
+                host,
+                port,
+                close_interval_s=close_interval,
+                state_file=state,
+                network_id=network_id,
+                amendments=switches,
+                capacity=ledger_capacity or room.DEFAULT_CAPACITY,
+                manual=manual,
+                ready=ready,
+            )
+        finally:
+            announced.cancel()
+
+    _run(serve())
 
 
 def broker(
     port: PortOption,
     host: HostOption = "127.0.0.1",
     password_file: Annotated[
-        FileOption, typer.Option(help="Logins, a line each, `user:password`; without it anyone may connect.")
+        Path | None, typer.Option(help="Logins, one `user:password` a line; without it anyone may connect.")
     ] = None,
-    acl_file: Annotated[FileOption, typer.Option(help="Who may use which topics, as Mosquitto writes it.")] = None,
+    acl_file: Annotated[Path | None, typer.Option(help="Who may use which topics, as Mosquitto writes it.")] = None,
 ) -> None:
     """Run an MQTT 5 broker; an older client is told so in its CONNACK."""
     from channeld.sandbox import broker as room
@@ -89,10 +102,25 @@ def _switches(texts: list[str]) -> dict[str, bool]:
     return switches
 
 
-def _run(server: Coroutine[Any, Any, object]) -> None:
-    """Run a server until it is told to stop."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server)
+async def _announce(ready: asyncio.Event, text: str) -> None:
+    await ready.wait()
+    _say(text)
+
+
+def _run(server: Coroutine[Any, Any, None]) -> None:
+    """Run a server until SIGINT or SIGTERM; raises `Unreachable` where its address cannot be had."""
+
+    async def until_told() -> None:
+        task = asyncio.ensure_future(server)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    try:
+        asyncio.run(until_told())
+    except OSError as error:
+        raise Unreachable(f"cannot listen: {error.strerror or error}") from error
 
 
 def _say(text: str) -> None:

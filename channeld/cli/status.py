@@ -86,8 +86,8 @@ def _from_daemon(settings: Settings, what: str) -> dict[str, Any] | None:
 
 def _from_store(settings: Settings, what: str) -> dict[str, Any]:
     """Read the store of a daemon that does not run."""
-    from channeld import app
+    from channeld.app import read_store
 
     if not settings.store.path.is_file():
         raise Unreachable(f"no daemon answers at {settings.http.host}:{settings.http.port}, and there is no store yet")
-    return {"source": "store", **app.read_store(settings, what)}
+    return {"source": "store", **read_store(settings, what)}
