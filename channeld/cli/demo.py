@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(min=5, max=86_400, help="How long servers ask for claims.")] = 30,
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long servers ask for claims.")] = 30,
     servers: Annotated[int, typer.Option(min=1, max=1000, help="How many content servers ask.")] = 3,
     rate: Annotated[float, typer.Option(min=0.1, max=100_000, help="Requests a second, of all servers together.")] = 50,
     json: JsonOption = False,
