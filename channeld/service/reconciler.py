@@ -39,6 +39,7 @@ _WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reas
 """Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
 _SMOOTHING = 4
 """A ledger interval enters the running mean with weight 1/4."""
+_LONGEST_SPACING_S = 60.0
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Reconciler:
         self._touched: set[Group] = set()
         self._due: list[tuple[RippleTime, int, Group]] = []
         self._pushed = 0
+        self._spacings = 0
         self.on_planned: Callable[[], None] = lambda: None
 
     # --- a ledger ----------------------------------------------------------------------------------------------------
@@ -236,13 +238,19 @@ class Reconciler:
         """The ledger is processed whole: it is the one to decide on."""
         mirror, now = self._mirror, self._monotonic()
         if mirror.header is not None and mirror.processed is not None and header.index > mirror.processed:
-            spacing = (now - mirror.seen_at) / (header.index - mirror.processed)
-            mirror.interval_s += (min(spacing, 60.0) - mirror.interval_s) / _SMOOTHING
+            self._pace((now - mirror.seen_at) / (header.index - mirror.processed))
         mirror.header, mirror.processed, mirror.seen_at = header, header.index, now
         self._dirty |= self._touched
         self._touched.clear()
         while self._due and self._due[0][0] <= header.close_time:
             self._dirty.add(heapq.heappop(self._due)[2])
+
+    def _pace(self, spacing_s: float) -> None:
+        """Learn how often ledgers close. The first spacing after a start is cut short, so it teaches nothing."""
+        mirror, self._spacings = self._mirror, self._spacings + 1
+        if self._spacings > 1:
+            weight = 1 if self._spacings == 2 else 1 / _SMOOTHING
+            mirror.interval_s += (min(spacing_s, _LONGEST_SPACING_S) - mirror.interval_s) * weight
 
     # --- comparing with the whole ledger -----------------------------------------------------------------------------
 
