@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from xrpl.core.addresscodec import classic_address_to_xaddress
 
+from channeld.adapters.keystore import PublicHalf, sealed
 from channeld.core.errors import ConfigError
 from channeld.settings import Settings, find_config, load
+from channeld.settings.lines import find_lines, line_of
 
 
 def problems(path: Path, env: dict[str, str] | None = None) -> list[str]:
@@ -158,6 +160,97 @@ def test_all_problems_are_said_at_once_with_their_lines(tmp_path: Path) -> None:
     for key in ("servers.news-eu.max_open_channels", "servers.news-eu.payees[0]"):
         assert any(key in problem for problem in found), (key, found)
     assert any(problem.startswith(f"{path}:6: daemon.remember_ids") for problem in found), found
+
+
+def test_a_bad_key_does_not_hide_a_bad_seed_nor_missing_payees(tmp_path: Path) -> None:
+    """Within one table, too."""
+    text = CONFIG.replace('role = "pay"', 'role = "x"').replace(f'payees = ["{PAYEE}"]', "surplus = 1")
+    path = write_config(tmp_path, text)
+    (tmp_path / "secrets/hot.seed").chmod(0o644)
+    found = problems(path)
+    assert any("hot.seed is open to others" in problem for problem in found), found
+    assert any("servers.news-eu.payees: is missing" in problem for problem in found), found
+
+
+def test_wallets_and_servers_must_be_there(tmp_path: Path) -> None:
+    """At least one of each."""
+    found = problems(write_config(tmp_path, CONFIG[: CONFIG.index("[wallets")]))
+    assert any("no wallet" in problem for problem in found)
+    assert any("no content server" in problem for problem in found)
+
+
+def test_an_account_belongs_to_one_wallet(tmp_path: Path) -> None:
+    """Two writers of one account would use its sequence numbers twice."""
+    wallet = CONFIG[CONFIG.index("[wallets.hot]") : CONFIG.index("[servers")]
+    found = problems(write_config(tmp_path, CONFIG + wallet.replace("hot]", "cold]")))
+    assert any("wallets.cold.address: is wallet hot's, too" in problem for problem in found), found
+
+
+def test_encrypted_seeds_open_with_their_passphrase_files(tmp_path: Path) -> None:
+    """A retired claim seed may be older than the encryption."""
+    text = CONFIG.replace(
+        'claim_key_type = "ed25519"', 'claim_key_type = "ed25519"\nclaim_passphrase_file = "secrets/p"'
+    )
+    text = text.replace("retired_claim_seed_files = []", 'retired_claim_seed_files = ["secrets/hot.seed"]')
+    path = write_config(tmp_path, text)
+    secrets = tmp_path / "secrets"
+    (secrets / "p").write_text("correct horse\n")
+    (secrets / "p").chmod(0o600)
+    assert any("claim_seed_file" in p and "is not encrypted" in p for p in problems(path))
+    public = PublicHalf("ed25519", "ED", "r")
+    (secrets / "claims.seed").write_text(sealed.seal(ED_SEED, b"correct horse", public, cost_log2=4))
+    wallet = load(path, {}).wallets["hot"]
+    assert wallet.claim_seed is not None
+    assert wallet.claim_seed.reveal() == ED_SEED
+    assert len(wallet.retired_claim_seeds) == 1
+    (secrets / "p").write_text("incorrect horse")
+    assert any("wrong passphrase" in p for p in problems(path))
+
+
+LOCATED = """\
+[a]  # 1
+"b.c" = 1
+d.e = [
+  "[x]",
+  1, # ]
+]
+f = '''
+[g]
+h = 1
+'''
+[[r.s]]
+t = { u = 1, v = [2] }
+[r.s.w]
+x = 1
+[[r.s]]
+t = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        (("a",), 1),
+        (("a", "b.c"), 2),
+        (("a", "d", "e", 1), 3),
+        (("a", "f"), 7),
+        (("g",), None),
+        (("r", "s", 0, "t", "u"), 12),
+        (("r", "s", 0, "w", "x"), 14),
+        (("r", "s", 1, "t"), 16),
+        (("r", "s", 1, "missing"), 15),
+        (("z",), None),
+    ],
+)
+def test_keys_are_found_on_their_lines(key: tuple[str | int, ...], line: int | None) -> None:
+    """Through comments, long strings, arrays and arrays of tables; else the nearest thing around."""
+    assert line_of(find_lines(LOCATED), key) == line
+
+
+@given(st.text())
+def test_no_text_breaks_the_line_finder(text: str) -> None:
+    """It only ever helps."""
+    assert all(1 <= line <= text.count("\n") + 1 for line in find_lines(text).values())
 
 
 def test_the_environment_overrides_scalars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

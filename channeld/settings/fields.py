@@ -56,8 +56,11 @@ def resolve(text: object, base: Path) -> Path:
 
 
 def _secret_path(text: object, info: ValidationInfo) -> Path:
+    return find_secret(text, _context(info))
+
+
+def find_secret(text: object, context: Context) -> Path:
     """A secret's file: as named, or, where a relative one is not there, the systemd credential of its last name."""
-    context = _context(info)
     path = resolve(text, context.base)
     if context.credentials is None or Path(str(text)).is_absolute() or os.path.isfile(path):  # noqa: PTH113 (must not raise)
         return path

@@ -78,7 +78,7 @@ class _Loader:
         wallets = self._wallets(merged.get("wallets", {}))
         server_reader = ServerReader(self.problems, self.context, ledger_table.network_id if ledger_table else None)
         servers = read_servers(merged.get("servers", {}), merged.get("servers_file"), server_reader, self.problems)
-        if not servers and not self.problems.found:
+        if not merged.get("servers") and not merged.get("servers_file"):
             self.problems.add(("servers",), "no content server", "add a table [servers.NAME] or a servers_file")
         self._check_accounts(wallets, servers)
         policy_path = self._policy_path(merged.get("policy", "policy.toml"))
@@ -143,6 +143,7 @@ class _Loader:
                 self.problems.add_bad_value(key, error)
             except ValidationError as error:
                 self.problems.add_validation(key, error, WalletTable)
+                self.secrets.look_at_seeds(key, data, error)
             else:
                 build.check_wallet(key, table, self.problems)
                 wallets[wallet] = build.wallet(wallet, table, self.secrets.seeds(key, table))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import SecretBytes
+from pydantic import SecretBytes, ValidationError
 
 from channeld.adapters.keystore import Seed, read_secret_text, read_seed, require_key_type
 from channeld.core.errors import BadValue
-from channeld.settings.fields import Context
+from channeld.settings.fields import Context, find_secret
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
 from channeld.settings.sections import WalletTable
@@ -52,6 +52,19 @@ class SecretReader:
             for n, file in enumerate(table.retired_claim_seed_files)
         ]
         return seed, claim_seed, tuple(s for s in retired if s is not None)
+
+    def look_at_seeds(self, key: Key, data: object, error: ValidationError) -> None:
+        """Say what is wrong with the seed files of a wallet whose table has other faults."""
+        bad = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+        if not self._enabled or not isinstance(data, dict):
+            return
+        for name in ("seed_file", "claim_seed_file"):
+            if name in data and name not in bad:
+                path = find_secret(data[name], self._context)
+                try:
+                    read_secret_text(path, name, private=not self._guarded(path))
+                except BadValue as problem:
+                    self._problems.add_bad_value((*key, name), problem)
 
     def _seed(self, key: Key, path: Path, passphrase: bytes | None, key_type: str | None) -> Seed | None:
         """One seed; a retired one (`key_type` None) may be from a time before seeds were encrypted."""

@@ -46,6 +46,8 @@ class ServerReader:
         except BadValue as error:
             self._add(key, error, row)
             return
+        if isinstance(data, dict) and not {"payees", "payees_file"} & data.keys():
+            self._add((*key, "payees"), BadValue("payees", "is missing", "list payees, or name a payees_file"), row)
         table = self._validated(key, data, context or self._context, row)
         if table is not None:
             self.servers[server] = self._server(key, server, table, row)
@@ -82,8 +84,6 @@ class ServerReader:
                     cells["payee"], cells.get("pool") or table.pool, cells.get("tier"), cells.get("region")
                 )
                 self._payee(payees, (*key, "payees_file"), entry, (table.payees_file, line))
-        if not {"payees", "payees_file"} & table.model_fields_set and not self._problems.found:
-            self._add((*key, "payees"), BadValue("payees", "is missing", "list payees, or name a payees_file"), row)
         return ServerSettings(
             id=server,
             pool=table.pool,
