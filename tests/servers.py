@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -13,8 +14,10 @@ from typing import IO
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 HAVE_MOSQUITTO = Path(MOSQUITTO).exists()
 
+AS_ROOT = "user root" if os.geteuid() == 0 else ""  # else it gives up its rights, and with them the temporary files
+
 BASE = """\
-listener {port} 127.0.0.1
+{listener}
 set_tcp_nodelay true
 max_inflight_messages {max_inflight}
 max_queued_messages 0
@@ -46,6 +49,7 @@ class Mosquitto:
         max_inflight: int = 0,
         extra: str = "",
         config: str | None = None,
+        listener: str | None = None,
         port: int | None = None,
     ) -> None:
         self.port = port or free_port()
@@ -53,8 +57,13 @@ class Mosquitto:
         self._config = directory / "mosquitto.conf"
         self._process: subprocess.Popen[bytes] | None = None
         access = self._write_access(passwords, acl)
-        text = config or BASE.format(port=self.port, max_inflight=max_inflight, access=access, extra=extra)
-        self._config.write_text(text)
+        text = config or BASE.format(
+            listener=listener or f"listener {self.port} 127.0.0.1",
+            max_inflight=max_inflight,
+            access=access,
+            extra=extra,
+        )
+        self._config.write_text(f"{text}\n{AS_ROOT}\n")
 
     def _write_access(self, passwords: str | None, acl: str | None) -> str:
         lines = []
