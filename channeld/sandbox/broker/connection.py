@@ -27,6 +27,7 @@ Refusal = mqtt5.ConnAckReasonCode
 OLD_CLIENT: Final = b"\x20\x02\x00\x01"
 """A CONNACK as MQTT 3.1.1 reads it: unacceptable protocol level."""
 _QUOTA: Final = mqtt5.SubAckReasonCode.QUOTA_EXCEEDED
+_CONNECT: Final = 0x10
 _PINGRESP: Final = b"\xd0\x00"
 _SHARED: Final = "$share/"
 _WRITES_KEPT: Final = 1000
@@ -48,6 +49,13 @@ class Client(Pipe):
         super().connection_made(transport)
         self._broker.clients.add(self)
         self._timer = self._loop.call_later(self._broker.limits.connect_timeout_s, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        if self._session is None and not self._heard and data[0] != _CONNECT:  # it would wait for more of its packet
+            self._heard = True
+            self.close()
+        else:
+            super().data_received(data)
 
     def lost(self, exc: Exception | None) -> None:
         self._broker.clients.discard(self)
@@ -112,9 +120,6 @@ class Client(Pipe):
     # -- CONNECT -------------------------------------------------------------------------------------------------
 
     def _first(self, frame: memoryview) -> None:
-        if frame[0] != 0x10:
-            self.close()
-            return
         level = _protocol_level(bytes(frame[:16]))
         if level < 5:
             self.write(OLD_CLIENT)
