@@ -1,9 +1,10 @@
 """Replays a recording of a real node: the same steps, and every answer must be the recorded one.
 
-A recording is `{"name", "steps", "answers"}`. Its accounts have keys made from its name and are funded from the genesis account,
-so recordings can follow each other on one ledger; ticket and page contents depend on sequence numbers, so they must do so in
-alphabetical order on a fresh ledger. What differs from run to run is normalised on both sides: known addresses, keys, channel
-ids and object indexes become `$name`, and values of `VOLATILE` keys only keep their type.
+A recording is `{"name", "steps", "answers"}`. Its accounts have keys made from its name and are funded from the
+genesis account, so recordings can follow each other on one ledger; ticket and page contents depend on sequence
+numbers, so they must do so in alphabetical order on a fresh ledger. What differs from run to run is normalised on
+both sides: known addresses, keys, channel ids and object indexes become `$name`, and values of `VOLATILE` keys only
+keep their type.
 """
 
 from __future__ import annotations
@@ -23,14 +24,51 @@ from channeld.core.claim import claim_message
 from channeld.sandbox.ledger import keylets
 
 GENESIS_SEED = "snoPBrXtMeMyMHUVTgbuqAfg1SUTb"
-VOLATILE = set(
-    """ledger_hash ledger_index ledger_current_index hash date close_time_iso PreviousTxnID PreviousTxnLgrSeq Sequence
-    LastLedgerSequence TxnSignature ctid ledger_time validated_ledgers account_sequence_available account_sequence_next
-    validated_ledger_index tx_blob Expiration expiration marker TransactionIndex ledger_index_min ledger_index_max
-    parent_close_time close_time close_time_human parent_hash account_hash transaction_hash total_coins open_ledger_cost
-    CancelAfter cancel_after IndexPrevious IndexNext network_id txn_count TicketSequence warnings index_hint OwnerNode
-    DestinationNode""".split()
-)
+VOLATILE = {
+    "ledger_hash",
+    "ledger_index",
+    "ledger_current_index",
+    "hash",
+    "date",
+    "close_time_iso",
+    "PreviousTxnID",
+    "PreviousTxnLgrSeq",
+    "Sequence",
+    "LastLedgerSequence",
+    "TxnSignature",
+    "ctid",
+    "ledger_time",
+    "validated_ledgers",
+    "account_sequence_available",
+    "account_sequence_next",
+    "validated_ledger_index",
+    "tx_blob",
+    "Expiration",
+    "expiration",
+    "marker",
+    "TransactionIndex",
+    "ledger_index_min",
+    "ledger_index_max",
+    "parent_close_time",
+    "close_time",
+    "close_time_human",
+    "parent_hash",
+    "account_hash",
+    "transaction_hash",
+    "total_coins",
+    "open_ledger_cost",
+    "CancelAfter",
+    "cancel_after",
+    "IndexPrevious",
+    "IndexNext",
+    "network_id",
+    "txn_count",
+    "TicketSequence",
+    "warnings",
+    "index_hint",
+    "OwnerNode",
+    "DestinationNode",
+}
 DROPPED = {"deprecated", "request", "inLedger", "warnings", "server_index", "nodes_hash", "id"}
 SORTED = {"AffectedNodes", "channels", "account_objects"}
 QUIET_S = 0.25

@@ -1,4 +1,4 @@
-"""A node without a socket, accounts with keys, and the shortest way to submit and close. For the sandbox's own tests."""
+"""A node without a socket, accounts with keys, and the shortest way to submit and close."""
 
 from __future__ import annotations
 
@@ -59,7 +59,12 @@ class Rig:
     def sign(self, by: str, kind: str, *, signer: str | None = None, **fields: Any) -> codec.Transaction:
         """A signed transaction of `by` with the next sequence, unless given."""
         root = read_account(self.node.open.view, address(by))
-        base = {"TransactionType": kind, "Account": address(by), "Fee": "10", "Sequence": root["Sequence"] if root else 1}
+        base = {
+            "TransactionType": kind,
+            "Account": address(by),
+            "Fee": "10",
+            "Sequence": root["Sequence"] if root else 1,
+        }
         return codec.decode(sign_transaction({**base, **fields}, key(signer or by)).blob)
 
     def offer(self, tx: codec.Transaction, fail_hard: bool = False) -> Submitted:
@@ -81,11 +86,12 @@ class Rig:
     def pass_time(self, close_time: int) -> None:
         """Close a ledger at exactly this time: it becomes the parent close time of what comes next."""
         assert close_time > self.pct
-        self.node.clock.frozen_at = close_time // 10 * 10 - 20
+        rounded = close_time // 10 * 10
+        if rounded > self.pct:
+            self.node.clock.frozen_at = rounded
+            self.node.close()
+        self.node.clock.frozen_at = START  # behind: every close adds one second now
         while self.pct < close_time:
-            jump = close_time - self.pct > 20
-            if jump:
-                self.node.clock.frozen_at = (close_time - 10) // 10 * 10
             self.node.close()
 
     def open_channel(self, source: str = "alice", destination: str = "bob", **fields: Any) -> str:
