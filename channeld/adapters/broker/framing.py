@@ -165,6 +165,8 @@ def _properties(data: bytes, at: int, found: Salvaged) -> int:
     """Read the properties at `at` into `found` and return where the payload starts (section 3.3.2.3)."""
     length, at = _varint(data, at)
     end = at + length
+    if end > len(data):
+        raise Malformed("properties beyond the packet")
     while at < end:
         kind, at = data[at], at + 1
         if kind == 0x08:
@@ -177,7 +179,7 @@ def _properties(data: bytes, at: int, found: Salvaged) -> int:
             found.message_expiry_interval, at = _integer(data, at, 4)
         else:
             at = _skip(data, at, kind)
-    if at != end or end > len(data):
+    if at != end:
         raise Malformed("properties of another length than they say")
     return end
 
