@@ -17,6 +17,8 @@ from channeld.core.errors import LedgerError, Unreachable
 
 GENESIS_SEED: Final = "snoPBrXtMeMyMHUVTgbuqAfg1SUTb"
 """The seed of a new network's one account (`masterpassphrase`); secp256k1."""
+GENESIS_ADDRESS: Final = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
+"""The address of that account."""
 
 
 class LedgerClient:
@@ -92,10 +94,10 @@ class LedgerClient:
             await asyncio.sleep(0.05)
         raise LedgerError("actNotFound", f"{address} does not appear in a validated ledger")
 
-    async def channels(self, account: str) -> list[dict[str, Any]]:
-        """All channels whose source is `account`, as of the last validated ledger."""
+    async def channels(self, account: str, ledger_index: int | str = "validated") -> list[dict[str, Any]]:
+        """All channels whose source is `account`, as of one ledger: by default the last validated one."""
         found: list[dict[str, Any]] = []
-        parameters: dict[str, Any] = {"account": account, "ledger_index": "validated", "limit": 400}
+        parameters: dict[str, Any] = {"account": account, "ledger_index": ledger_index, "limit": 400}
         while True:
             page = await self.result("account_channels", **parameters)
             found += page["channels"]

@@ -51,7 +51,10 @@ def free_port() -> int:
 
 
 class Process:
-    """A `channeld` command as a process, its output in a file. Starting it again keeps its arguments."""
+    """A `channeld` command as a process, its output in a file. Starting it again keeps its arguments.
+
+    It is in a process group of its own: a Ctrl-C at the terminal is for whoever started it, who then ends it in order.
+    """
 
     def __init__(self, directory: Path, name: str, *arguments: str) -> None:
         self.log = directory / f"{name}.log"
@@ -75,6 +78,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
+                process_group=0,
                 env={**os.environ, "PYTHONPATH": paths},
             )
 

@@ -1,0 +1,95 @@
+"""The demo's processes: a ledger that closes every second, a broker and the daemon, in a directory of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from channeld.core.errors import Unreachable
+from channeld.sandbox.demo import cast
+from channeld.sandbox.demo.cast import Role
+from channeld.sandbox.demo.chronicle import balances, validated_index
+from channeld.sandbox.ledger_client import GENESIS_ADDRESS, LedgerClient
+from channeld.sandbox.stage import Process, Stage, free_port
+
+CLOSE_INTERVAL_S: Final = 1
+PREFIX: Final = "channeld/v1"
+_LEDGERS_FOR_THE_PACE: Final = 2
+_PACE_WITHIN_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class Theatre:
+    """Everything runs. `start` is what every account held before the daemon did anything, as of `first_ledger`."""
+
+    stage: Stage
+    ledger: LedgerClient
+    mqtt_port: int
+    first_ledger: int
+    start: dict[str, int]
+
+
+@contextlib.asynccontextmanager
+async def theatre(directory: Path, roles: Sequence[Role], *, seconds: float, rate: float) -> AsyncIterator[Theatre]:
+    """Start it all, and end every process whatever happens. Raises `Unreachable` with its output if one does not work.
+
+    Accounts are paid in from genesis: the daemon's wallet, and those of the payees.
+    """
+    ledger_port, mqtt_port = free_port(), free_port()
+    nodes = [
+        Process(
+            directory,
+            "ledger",
+            "sandbox",
+            "ledger",
+            "--port",
+            str(ledger_port),
+            "--close-interval",
+            str(CLOSE_INTERVAL_S),
+        ),
+        Process(directory, "broker", "sandbox", "broker", "--port", str(mqtt_port)),
+    ]
+    payees = sum(len(role.payees) for role in roles)
+    url, policy = f"ws://127.0.0.1:{ledger_port}", cast.policy(rate, payees)
+    async with contextlib.AsyncExitStack() as stack:
+        for node in nodes:
+            stack.push_async_callback(_end, node)
+            node.start()
+        stage = Stage(directory, [url], mqtt_port, [role.on_stage() for role in roles], policy=policy)
+        await asyncio.gather(nodes[0].listening(ledger_port), nodes[1].listening(mqtt_port))
+        ledger = await stack.enter_async_context(LedgerClient(url))
+        accounts: dict[str, int] = {payee.account: cast.PAYEE_START_DROPS for role in roles for payee in role.payees}
+        await ledger.fund({**accounts, stage.wallet.address: cast.treasury(seconds, rate, payees)})
+        first = await validated_index(ledger)
+        start = await balances(ledger, (GENESIS_ADDRESS, stage.wallet.address, *accounts), first)
+        stack.push_async_callback(_end, stage.daemon)
+        await stage.start()
+        await _knows_the_pace(stage)
+        yield Theatre(stage, ledger, mqtt_port, first, start)
+
+
+async def _knows_the_pace(stage: Stage) -> None:
+    """Return once the daemon has seen enough ledgers to know how often they close: it says when to ask again by that.
+
+    Raises `Unreachable` if ledgers do not close, or the daemon does not follow them.
+    """
+    first: int | None = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PACE_WITHIN_S):
+            while True:
+                index = (await stage.status())["ledger"]["validated"]["index"]
+                first = index if first is None else first
+                if index >= first + _LEDGERS_FOR_THE_PACE:
+                    return
+                await asyncio.sleep(0.05)
+    raise Unreachable(f"the daemon does not follow the ledger: {stage.daemon.tail()}")
+
+
+async def _end(process: Process) -> None:
+    """End a process: asked first, then not asked."""
+    if process.running:
+        await process.stop(timeout_s=3.0)
