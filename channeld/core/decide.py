@@ -100,7 +100,7 @@ def decide(world: World, policy: Policy) -> Decision:
 
 
 def _hold_all(group: GroupView, reason: Reason) -> list[Hold]:
-    subjects = [view.channel.channel_id for view in group.channels]
+    subjects = sorted(view.channel.channel_id for view in group.channels)
     return [Hold(s, group.key, reason) for s in (*subjects, str(group.payee))]
 
 
@@ -122,7 +122,8 @@ class _Group:
         """Answer for every channel of the group, then for what was asked in vain."""
         views = sorted(self.group.channels, key=lambda v: v.channel.channel_id)
         usable = [v for v in views if self._usable(v)]
-        carrier = max(usable, key=lambda v: (v.channel.headroom(v.authorized), v.channel.channel_id), default=None)
+        staying = (v for v in usable if self._close_reason(v) is None)
+        carrier = max(staying, key=lambda v: (v.channel.headroom(v.authorized), v.channel.channel_id), default=None)
         answers = [self._channel(view, carries_demand=view is carrier) for view in views]
         for view, answer in zip(views, answers, strict=True):
             self._record(view.channel.channel_id, answer)
@@ -200,12 +201,12 @@ class _Group:
 
     def _leave(self, view: ChannelView) -> Hold:
         """Within its band; look again when the first of its clocks runs out."""
-        due = [self._idle_at(view)]
+        due = [at for at in (self._idle_at(view),) if at > self.now]  # past: it is idle, but something is wanted
         if view.channel.unredeemed(view.authorized) and view.unredeemed_since is not None:
             due.append(view.unredeemed_since + self.pool.settle.max_age)
         if (last := view.channel.last_claim_time(self.pool.life_margin)) is not None:
             due.append(last)
-        return self._hold(view.channel.channel_id, Reason.WITHIN_BAND, min(due))
+        return self._hold(view.channel.channel_id, Reason.WITHIN_BAND, min(due, default=None))
 
     # --- more headroom -----------------------------------------------------------------------------------------------
 
