@@ -1,0 +1,257 @@
+"""Deciding is total, answers everything once, spends within every bound, and never acts against a payee."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from random import Random
+from typing import TypeVar
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from worlds import NOW, Case, cases
+
+from channeld.core.channel import Phase
+from channeld.core.decide import decide
+from channeld.core.intents import (
+    FinalizeClose,
+    FundChannel,
+    OpenChannel,
+    RequestClose,
+    SettleChannel,
+)
+from channeld.core.policy import Pool
+from channeld.core.units import RippleTime
+from channeld.core.world import ChannelView, Decision, GroupView, Reason, World
+
+MANY = settings(max_examples=12 * settings().max_examples // 2)
+T = TypeVar("T")
+Acted = list[tuple[GroupView, ChannelView, Pool, object]]
+
+
+def acted(case: Case, decision: Decision) -> Acted:
+    """Every planned intent on an existing channel, with the channel, its group and its pool."""
+    groups = {g.key: g for g in case.world.groups}
+    found: Acted = []
+    for planned in decision.planned:
+        action = planned.intent.action
+        if not isinstance(action, OpenChannel):
+            group = groups[planned.group]
+            (view,) = (v for v in group.channels if v.channel.channel_id == action.channel_id)
+            found.append((group, view, case.policy.pools[group.pool], action))
+    return found
+
+
+def steps(case: Case, decision: Decision) -> list[tuple[str, str, int, bool]]:
+    """What newly locks money: wallet, server, drops and whether it opens a channel."""
+    found = [
+        (a.wallet, v.server, a.target_amount - v.channel.amount, False)
+        for _, v, _, a in acted(case, decision)
+        if isinstance(a, FundChannel)
+    ]
+    opens = [p.intent.action for p in decision.planned if isinstance(p.intent.action, OpenChannel)]
+    return found + [(a.wallet, a.server, a.amount, True) for a in opens]
+
+
+@MANY
+@given(cases())
+def test_every_channel_and_every_payee_gets_exactly_one_answer(case: Case) -> None:
+    decision = decide(case.world, case.policy)
+    expected = Counter((g.key, v.channel.channel_id) for g in case.world.groups for v in g.channels)
+    expected += Counter((g.key, str(g.payee)) for g in case.world.groups)
+    answers: Counter[tuple[tuple[str, str], str]] = Counter((h.group, h.subject) for h in decision.holds)
+    for planned in decision.planned:
+        action = planned.intent.action
+        subject = str(action.payee) if isinstance(action, OpenChannel) else action.channel_id
+        answers[planned.group, subject] += 1
+        event(action.kind.value)
+    for hold in decision.holds:
+        event(hold.reason.value)
+    assert answers == expected
+
+
+@MANY
+@given(cases(), st.integers())
+def test_the_order_in_which_the_world_is_listed_does_not_matter(case: Case, order: int) -> None:
+    random = Random(order)
+    groups = [replace(g, channels=tuple(shuffled(g.channels, random))) for g in case.world.groups]
+    world = replace(
+        case.world,
+        groups=tuple(shuffled(groups, random)),
+        wallets=dict(shuffled(case.world.wallets.items(), random)),
+        servers=dict(shuffled(case.world.servers.items(), random)),
+    )
+    assert decide(world, case.policy) == decide(case.world, case.policy)
+
+
+def shuffled(items: Iterable[T], random: Random) -> list[T]:
+    listed = list(items)
+    random.shuffle(listed)
+    return listed
+
+
+@MANY
+@given(cases())
+def test_its_own_intents_shown_back_as_pending_add_nothing(case: Case) -> None:
+    again = decide(shown_back(case, decide(case.world, case.policy)), case.policy)
+    assert again.planned == ()
+
+
+def shown_back(case: Case, decision: Decision) -> World:
+    """The world after a decision was journaled and before any ledger showed an effect."""
+    world, cap = case.world, case.policy.guards.fee_cap
+    pending = {v.channel.channel_id: a for _, v, _, a in acted(case, decision)}
+    opened = {p.group for p in decision.planned if isinstance(p.intent.action, OpenChannel)}
+    groups = []
+    for g in world.groups:
+        views = tuple(
+            v
+            if (a := pending.get(v.channel.channel_id)) is None
+            else replace(v, pending=a.kind, issuing=v.issuing and not isinstance(a, RequestClose))  # type: ignore[attr-defined]
+            for v in g.channels
+        )
+        groups.append(replace(g, channels=views, opening=g.opening + (g.key in opened)))
+    locks = steps(case, decision)
+    wallets = dict(world.wallets)
+    for p in decision.planned:
+        w = p.intent.action.wallet
+        wallets[w] = replace(wallets[w], committed_drops=wallets[w].committed_drops + cap)
+    servers = dict(world.servers)
+    for wallet, server, drops, opens in locks:
+        w = wallets[wallet]
+        wallets[wallet] = replace(
+            w, committed_drops=w.committed_drops + drops, committed_objects=w.committed_objects + opens
+        )
+        s = servers[server]
+        servers[server] = replace(s, locked=s.locked + drops, channels=s.channels + opens)
+    flying = world.opens_in_flight + len(opened)
+    return replace(world, groups=tuple(groups), wallets=wallets, servers=servers, opens_in_flight=flying)
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+@MANY
+@given(cases())
+def test_what_is_newly_locked_leaves_every_wallet_its_reserve_and_its_floor(case: Case) -> None:
+    locks, guards = steps(case, decide(case.world, case.policy)), case.policy.guards
+    for name, view in case.world.wallets.items():
+        mine = [(drops, opens) for wallet, _, drops, opens in locks if wallet == name]
+        if not mine:
+            continue
+        objects = view.account.owner_count + view.committed_objects + sum(opens for _, opens in mine)
+        spent = sum(drops for drops, _ in mine) + guards.fee_cap * len(mine)
+        left = view.account.balance - view.committed_drops - spent
+        event("left a drop or none" if left - case.world.fees.reserve(objects) - guards.treasury_floor < 2 else "more")
+        assert left >= case.world.fees.reserve(objects) + guards.treasury_floor
+
+
+@MANY
+@given(cases())
+def test_what_is_newly_locked_for_a_server_stays_within_its_caps(case: Case) -> None:
+    locks = steps(case, decide(case.world, case.policy))
+    for _, server, drops, _ in locks:
+        assert drops >= 1
+        assert server in case.world.servers
+    for name, view in case.world.servers.items():
+        mine = [(drops, opens) for _, server, drops, opens in locks if server == name]
+        if mine:
+            assert view.locked + sum(drops for drops, _ in mine) <= view.max_locked
+        if opened := sum(opens for _, opens in mine):
+            assert view.channels + opened <= view.max_channels
+
+
+@MANY
+@given(cases())
+def test_no_more_channels_are_opened_than_a_ledger_and_a_payee_may_have(case: Case) -> None:
+    decision = decide(case.world, case.policy)
+    opens = [p for p in decision.planned if isinstance(p.intent.action, OpenChannel)]
+    if opens:
+        assert case.world.opens_in_flight + len(opens) <= case.policy.guards.max_opens_per_ledger
+    groups = {g.key: g for g in case.world.groups}
+    for planned in opens:
+        group, pool = groups[planned.group], case.policy.pools[planned.group[0]]
+        action = planned.intent.action
+        assert isinstance(action, OpenChannel)
+        assert len(group.channels) < pool.channel.max_per_payee
+        assert group.opening == 0
+        assert max(pool.channel.min, group.wanted) <= action.amount <= pool.channel.max
+        assert group.wanted > 0
+        assert (action.payee, action.pool, action.server) == (group.payee, group.pool, group.server)
+        assert (action.settle_delay, action.life) == (pool.settle_delay, pool.cancel_after)
+
+
+@MANY
+@given(cases())
+def test_only_a_channel_that_can_still_issue_is_funded_and_never_beyond_its_size(case: Case) -> None:
+    for _, view, pool, action in acted(case, decide(case.world, case.policy)):
+        if isinstance(action, FundChannel):
+            assert view.channel.phase(RippleTime(NOW)) is Phase.OPEN
+            assert view.channel.expiration is None
+            assert view.issuing
+            assert view.channel.amount < action.target_amount <= view.channel.balance + pool.channel.max
+            last = view.channel.last_claim_time(pool.life_margin)
+            assert last is None or last > NOW
+
+
+@MANY
+@given(cases())
+def test_a_settlement_pays_exactly_what_is_owed(case: Case) -> None:
+    for _, view, _, action in acted(case, decide(case.world, case.policy)):
+        if isinstance(action, SettleChannel):
+            assert view.channel.balance < action.target_balance
+            assert action.target_balance == min(view.authorized, view.channel.amount)
+            assert view.channel.phase(RippleTime(NOW)) is not Phase.EXPIRED
+
+
+@MANY
+@given(cases())
+def test_a_channel_is_closed_only_for_a_reason_and_finalized_only_strictly_past_its_deadline(case: Case) -> None:
+    for group, view, pool, action in acted(case, decide(case.world, case.policy)):
+        deadline = view.channel.deadline
+        if isinstance(action, FinalizeClose):
+            assert deadline is not None
+            assert deadline < NOW
+        if isinstance(action, RequestClose):
+            assert view.channel.phase(RippleTime(NOW)) is Phase.OPEN
+            last = view.channel.last_claim_time(pool.life_margin)
+            over = last is not None and last <= NOW
+            used = max(view.last_claim_at, view.opened_at)
+            idle = NOW - used >= pool.close.idle and NOW - view.opened_at >= pool.close.min_age and group.wanted == 0
+            assert not view.issuing or over or idle
+
+
+@MANY
+@given(cases())
+def test_what_is_in_flight_or_cools_down_is_not_touched_and_a_lagging_ledger_stops_all(case: Case) -> None:
+    decision = decide(case.world, case.policy)
+    assert not decision.planned or case.world.lag_s <= case.policy.guards.ledger_lag
+    for _, view, _, _ in acted(case, decision):
+        assert view.pending is None
+        assert view.retry_at is None or view.retry_at <= NOW
+
+
+@MANY
+@given(cases())
+def test_what_is_owed_on_a_live_channel_is_paid_when_it_is_worth_it_or_too_old(case: Case) -> None:
+    """Unless the channel is funded or closed first, or cools down: nothing owed is just forgotten."""
+    decision = decide(case.world, case.policy)
+    left = {h.subject: h for h in decision.holds}
+    for group in case.world.groups:
+        pool = case.policy.pools.get(group.pool)
+        for view in group.channels:
+            hold = left.get(view.channel.channel_id)
+            if pool is None or hold is None or hold.reason is not Reason.WITHIN_BAND:
+                continue
+            owed = view.channel.unredeemed(view.authorized)
+            assert owed < pool.settle.worth
+            if owed and view.unredeemed_since is not None:
+                assert view.unredeemed_since + pool.settle.max_age > NOW
+
+
+@MANY
+@given(cases())
+def test_a_hold_that_names_a_moment_names_one_to_come(case: Case) -> None:
+    for hold in decide(case.world, case.policy).holds:
+        assert hold.until is None or hold.until > NOW
