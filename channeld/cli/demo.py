@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from channeld.cli.common import JsonOption, wants_json
+from channeld.cli.common import JsonOption
 
 
 def register(app: typer.Typer) -> None:
@@ -23,4 +23,4 @@ def demo(
     """Run ledger, broker, daemon and paying content servers on this machine; exit 1 if anything does not add up."""
     from channeld.sandbox.demo import run
 
-    raise typer.Exit(run(seconds=seconds, servers=servers, rate=rate, json=wants_json(json)))
+    raise typer.Exit(run(seconds=seconds, servers=servers, rate=rate, json=json))
