@@ -121,7 +121,7 @@ def test_a_mutated_packet_raises_malformed_and_nothing_else(frame: bytes, change
 
 def test_a_response_topic_is_usable_only_without_wildcards_and_nul() -> None:
     assert usable_topic("a/b") == "a/b"
-    assert [usable_topic(one) for one in (None, "", "a/+", "#", "a\0b")] == [None] * 5
+    assert [usable_topic(one) for one in (None, "", "a/+", "#", "a\0b", "/" * 128)] == [None] * 6
 
 
 # -- outbox --------------------------------------------------------------------------------------------------------
@@ -162,6 +162,27 @@ def test_a_full_outbox_says_so_and_drops_what_no_broker_takes() -> None:
     assert outbox.full
     assert outbox.drop_above(50) == 1
     assert not outbox.full
+
+
+async def test_a_message_that_the_broker_hangs_up_on_does_not_hold_up_the_rest_for_ever() -> None:
+    """A broker with a dislike, that ends every connection over which the message comes."""
+    got: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(session_present=True)
+        while True:
+            frame = await peer.packet()
+            if not isinstance(frame, mqtt5.PublishPacket) or frame.payload == b"bad":
+                return
+            got.append(frame.payload)
+            peer.send(mqtt5.PubAckPacket(frame.packet_id).write())
+
+    async with scripted(script) as port, running(settings(port, backoff_max_s=0.02), "x") as (broker, _):
+        for payload in (b"1", b"bad", b"2", b"3"):
+            broker.publish("t", payload)
+        assert await broker.flush(10)
+        assert got == [b"1", b"2", b"3"]
+        assert broker.publish_refused == 1
 
 
 # -- against a scripted broker -------------------------------------------------------------------------------------
@@ -515,6 +536,18 @@ async def test_small_windows_of_a_real_broker_in_both_directions(tmp_path: Path)
                     daemon.ack(message)
             assert seen.payloads == [b"%d" % number for number in range(200)]
             assert seen.losses == []
+
+
+@pytest.mark.slow
+@needs_mosquitto
+async def test_the_deepest_usable_response_topic_can_be_answered(tmp_path: Path) -> None:
+    """Mosquitto hangs up on a topic of more levels than it likes: no server may bring us to publish to one."""
+    deepest = usable_topic("/" * 127)
+    assert deepest is not None
+    async with Mosquitto(tmp_path) as real, running(settings(real.port), deepest) as (daemon, seen):
+        daemon.publish(deepest, b"answer")
+        await seen.until(lambda: seen.payloads == [b"answer"])
+        assert daemon.reconnects == 0
 
 
 @pytest.mark.slow

@@ -267,8 +267,12 @@ class Broker:
     def _up(self, connection: Connection, connack: mqtt5.ConnAckPacket) -> None:
         """Take over the broker's terms, send again what was not settled, tell the owner. Sources: section 3.2.2.3."""
         self._max_packet = connack.max_packet_size or MAX_PACKET
-        self._outbox.reconnected(connack.session_present, connack.receive_max, connack.retain_available)
-        self.publish_refused += self._outbox.drop_above(self._max_packet)
+        outbox = self._outbox
+        lost = outbox.reconnected(connack.session_present, connack.receive_max, connack.retain_available)
+        lost += outbox.drop_above(self._max_packet)
+        if lost:
+            self.publish_refused += lost
+            _log.error("mqtt_messages_given_up", messages=lost, why="too large, or the broker hangs up on them")
         self._connection, self.connected, self.last_error = connection, True, None
         _log.info("mqtt_connected", session_present=connack.session_present, window=connack.receive_max)
         self._room()

@@ -22,6 +22,9 @@ from channeld.core.errors import Malformed
 MAX_PACKET: Final = 2 + 3 + 268_435_455
 """The largest packet MQTT can express, in bytes (section 2.1.4)."""
 
+MAX_LEVELS: Final = 128
+"""Levels of a Response Topic that is answered."""
+
 BAD_LENGTH: Final = "a remaining length of more than four bytes"
 TOO_LARGE: Final = "a packet above the maximum packet size"
 
@@ -230,10 +233,11 @@ def _text(raw: bytes) -> str | None:
 
 
 def usable_topic(topic: str | None) -> str | None:
-    """The topic if one may publish to it, else None: 1 character or more, no wildcard, no NUL.
+    """The topic if one may publish to it, else None: 1 character or more, no wildcard, no NUL, at most 128 levels.
 
+    The levels because a broker may hang up on whoever publishes to more (Mosquitto: above 200), and that would be us.
     Sources: OASIS MQTT 5.0 sections 3.3.2.3.5 (Response Topic), 4.7.1 and 4.7.3 (topic names).
     """
-    if not topic or "+" in topic or "#" in topic or "\0" in topic:
+    if not topic or "+" in topic or "#" in topic or "\0" in topic or topic.count("/") >= MAX_LEVELS:
         return None
     return topic

@@ -19,6 +19,10 @@ from channeld.core.errors import BadValue
 SUBSCRIBE_ID: Final = 65_535
 """Kept out of the free list: SUBSCRIBE has its own packet identifier, used once in a connection."""
 MAX_ID: Final = SUBSCRIBE_ID - 1
+ALONE: Final = 3
+"""Connections in a row that settled nothing, after which the oldest message is sent alone."""
+GIVE_UP: Final = 6
+"""And after which it is given up."""
 DUP: Final = 0x08
 RETAIN: Final = 0x01
 
@@ -26,11 +30,22 @@ RETAIN: Final = 0x01
 class Outbox:
     """`limit`: messages that may wait; `window`: messages that may be unsettled, the broker's Receive Maximum."""
 
-    __slots__ = ("_ids", "_queue", "_unsettled", "limit", "retain_available", "window")
+    __slots__ = (
+        "_ids",
+        "_progress",
+        "_queue",
+        "_strikes",
+        "_terms",
+        "_unsettled",
+        "limit",
+        "retain_available",
+        "window",
+    )
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.window = MAX_ID
+        self.window = self._terms = MAX_ID
+        self._progress, self._strikes = True, 0
         self.retain_available = True
         self._ids = deque(range(1, MAX_ID + 1))
         self._queue: deque[tuple[int, bytes]] = deque()
@@ -85,20 +100,32 @@ class Outbox:
         if self._unsettled.pop(packet_id, None) is None:
             return False
         self._ids.append(packet_id)
+        self._progress = True
+        self.window = self._terms
         return True
 
-    def reconnected(self, session_present: bool, window: int, retain_available: bool) -> None:
-        """Put what was not settled back to the head of the queue, in its order.
+    def reconnected(self, session_present: bool, window: int, retain_available: bool) -> int:
+        """Put what was not settled back to the head of the queue; returns how many messages were given up.
 
-        Where the broker has kept the session it is marked as a duplicate; else all is sent as new.
+        The order stays. Where the broker has kept the session it is marked as a duplicate; else all is sent as new.
+
+        A broker may hang up on a message instead of refusing it, and would again after every reconnect. So after
+        `ALONE` connections that settled nothing the oldest message goes first and alone, and if connections still end
+        on it, it is given up after `GIVE_UP`: one message rather than all that follow.
         """
-        self.window = window
-        self.retain_available = retain_available
-        mark = DUP if session_present else 0
-        again = [(pid, _marked(frame, mark)) for pid, frame in self._unsettled.items()]
+        stuck = bool(self._unsettled) and not self._progress
+        self._strikes = self._strikes + 1 if stuck else 0
+        again = [(pid, _marked(frame, DUP if session_present else 0)) for pid, frame in self._unsettled.items()]
         self._unsettled.clear()
+        given_up = again[: 1 if self._strikes >= GIVE_UP else 0]
+        self._ids.extend(pid for pid, _ in given_up)
+        if given_up:
+            self._strikes = 0
         waiting = self._queue if session_present else [(pid, _marked(frame, 0)) for pid, frame in self._queue]
-        self._queue = deque([*again, *waiting])
+        self._queue = deque([*again[len(given_up) :], *waiting])
+        self.retain_available, self._terms, self._progress = retain_available, window, False
+        self.window = 1 if self._strikes >= ALONE else window
+        return len(given_up)
 
     def drop_above(self, size: int) -> int:
         """Forget what waits and exceeds `size` bytes, for the broker would not take it; returns how many those were."""
