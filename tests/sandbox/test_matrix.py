@@ -71,7 +71,7 @@ def test_destination_flags(rig: Rig) -> None:
 
 
 def test_cancel_after(rig: Rig, cleanup: bool) -> None:
-    """With fixPayChanCancelAfter a past CancelAfter is refused; one that is now is taken, and at once expired or not."""
+    """With fixPayChanCancelAfter a past CancelAfter is refused; one that is now is taken: at once expired, or not."""
     assert create(rig, CancelAfter=rig.pct - 1) == "tecEXPIRED"
     channel = keylets.channel(address("alice"), address("bob"), rig.sign("alice", "AccountSet").sequence)
     assert create(rig, CancelAfter=rig.pct) == "tesSUCCESS"

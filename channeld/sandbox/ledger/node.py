@@ -20,7 +20,7 @@ from channeld.sandbox.ledger.headers import Header, next_header, rounded_close_t
 from channeld.sandbox.ledger.history import History, Record
 from channeld.sandbox.ledger.locals import Held, LocalTransactions
 from channeld.sandbox.ledger.queue import BASE_LEVEL, Candidate, TxQueue, fee_level, required_level
-from channeld.sandbox.ledger.results import Reject, is_claimed
+from channeld.sandbox.ledger.results import Reject, is_claimed, require
 from channeld.sandbox.ledger.state import Fields, State
 from channeld.sandbox.ledger.transact import read_account
 from channeld.sandbox.ledger.view import Fees, LedgerContext, Overlay
@@ -230,7 +230,7 @@ class Node:
             return Submitted("temBAD_SIGNATURE")
         self.history.note(tx)
         self.faults.mark(tx)
-        outcome = self._offer(tx, self.faults.queue_delay())
+        outcome = self._offer(tx, self.faults.queue_delay(), fail_hard)
         if outcome.result.startswith("tem"):
             self._bad[tx.hash] = time.monotonic() + _BAD_FOR_S
         if outcome.applied:
@@ -284,7 +284,7 @@ class Node:
             self.open.transactions[tx.hash] = tx
         return outcome
 
-    def _offer(self, tx: Transaction, forced: int = 0) -> pipeline.Outcome:
+    def _offer(self, tx: Transaction, forced: int = 0, fail_hard: bool = False) -> pipeline.Outcome:
         """Into the open ledger if it pays for it and it is its turn, else into the queue if it may wait there.
 
         `forced` (a fault) queues it whatever it pays, for so many ledgers.
@@ -303,12 +303,12 @@ class Node:
                 self.queue.remove(rival)
             return outcome
         try:
-            self._wait(tx, level, self.open.index + forced)
+            self._wait(tx, level, self.open.index + forced, fail_hard)
         except Reject as reject:
             return pipeline.Outcome(reject.result, applied=False)
         return pipeline.Outcome("terQUEUED", applied=False)
 
-    def _wait(self, tx: Transaction, level: int, not_before: int) -> None:
+    def _wait(self, tx: Transaction, level: int, not_before: int, fail_hard: bool) -> None:
         """Put a transaction into the queue. Raises `Reject` if it may not wait there."""
         view = self.open.view
         pipeline.preflight(tx, view.context)
@@ -318,6 +318,7 @@ class Node:
         ahead = tx.ticket is None and tx.sequence > root["Sequence"]
         if not (ahead and self.queue.of(tx.account)):
             pipeline.check_sequence(view, tx)
+        require(not fail_hard, "telCAN_NOT_QUEUE")
         self.queue.check(tx, level, root, view.context)
         try:
             pipeline.preclaim(view, view.context, tx, in_sequence=False)

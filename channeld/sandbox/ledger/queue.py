@@ -91,11 +91,11 @@ class TxQueue:
         if rival is not None:
             enough = level > rival.level * (100 + _REPLACE_PERCENT) // 100
             require(enough, "telCAN_NOT_QUEUE_FEE")
-        if tx.ticket is None and rival is None:
-            require(tx.sequence <= self.next_sequence(tx.account, root["Sequence"]), "terPRE_SEQ")
         soon = tx.last_ledger is not None and tx.last_ledger < context.index + _LLS_MARGIN
         require(not soon and "AccountTxnID" not in tx.json, "telCAN_NOT_QUEUE")
         require(rival is not None or len(mine) < PER_ACCOUNT, "telCAN_NOT_QUEUE_FULL")
+        if tx.ticket is None and rival is None:
+            require(tx.sequence <= self.next_sequence(tx.account, root["Sequence"]), "terPRE_SEQ")
         _check_balance([*mine.values()], tx, int(root["Balance"]), context.fees.reserve)
         if rival is None and self._size >= self.maximum:
             self._make_room(level)
