@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from channeld.sandbox.demo.accounting import audit
@@ -44,21 +44,24 @@ class Play:
     console: Console
     tally: Tally = field(default_factory=Tally)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    watcher: Watcher | None = None
     phase: str = "starting"
+    began: float | None = None
     asked_s: float = 0.0
 
     async def run(self, directory: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Play it in `directory`; the summary, and what does not add up by invariant."""
-        async with _stoppable(self.stop), theatre(directory, self.roles, seconds=self.seconds, rate=self.rate) as stage:
-            watcher = Watcher(stage.ledger, stage.stage.wallet.address, stage.first_ledger)
-            with self._display(watcher):
-                await self._perform(stage, watcher)
-                self.phase = "stopping the daemon"
-                status = await stage.stage.daemon.stop()
+        stage = theatre(directory, self.roles, seconds=self.seconds, rate=self.rate)
+        with self._display():
+            async with _stoppable(self.stop), stage as running:
+                self.watcher = Watcher(running.ledger, running.stage.wallet.address, running.first_ledger)
+                await self._perform(running, self.watcher)
+                self.phase = "stopping"
+                status = await running.stage.daemon.stop()
                 if status != 0:
-                    self.tally.failures.append(f"the daemon ended with {status}: {stage.stage.daemon.tail()}")
+                    self.tally.failures.append(f"the daemon ended with {status}: {running.stage.daemon.tail()}")
                 self.phase = "accounting"
-                return await self._account(stage)
+                return await self._account(running)
 
     async def _account(self, stage: Theatre) -> tuple[dict[str, Any], dict[str, list[str]]]:
         store = await asyncio.to_thread(open_books, stage.stage.store)
@@ -103,14 +106,19 @@ class Play:
         if self.tally.failures:
             return
         loop = asyncio.get_running_loop()
-        started, self.phase = loop.time(), "asking"
+        self.began, self.phase = loop.time(), "asking"
         begin.set()
-        leaving = [loop.call_later(self.seconds * _LEAVES_AFTER, server.leave) for server in servers]
+        leaving = loop.call_later(self.seconds * _LEAVES_AFTER, self._leave, servers)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stop.wait(), self.seconds)
-        for timer in leaving:
-            timer.cancel()
-        self.asked_s = loop.time() - started
+        leaving.cancel()
+        self.asked_s = loop.time() - self.began
+
+    def _leave(self, servers: list[ContentServer]) -> None:
+        """Some payees are asked for no more, so that their channels come to their end; others take over the pace."""
+        staying = [server for server in servers if server.leave()]
+        for server in staying:
+            server.rate = self.rate / len(staying)
 
     async def _settled(self, watcher: Watcher) -> None:
         """Return once every claim held is paid out, or after a while, or when we are told to stop."""
@@ -120,18 +128,17 @@ class Play:
                     await asyncio.sleep(_LOOK_S)
                     await watcher.look()
 
-    def _display(self, watcher: Watcher) -> contextlib.AbstractContextManager[object]:
+    def _display(self) -> contextlib.AbstractContextManager[object]:
         """A live picture on a terminal, nothing elsewhere."""
         if not self.console.is_terminal:
             return contextlib.nullcontext()
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        return Live(
-            get_renderable=lambda: picture(self.phase, loop.time() - started, self.seconds, self.tally, watcher),
-            console=self.console,
-            refresh_per_second=5,
-            transient=True,
-        )
+
+        def frame() -> RenderableType:
+            elapsed = 0.0 if self.began is None else min(self.seconds, loop.time() - self.began)
+            return picture(self.phase, elapsed, self.seconds, self.tally, self.watcher)
+
+        return Live(get_renderable=frame, console=self.console, refresh_per_second=5, transient=True)
 
 
 @contextlib.asynccontextmanager

@@ -40,11 +40,14 @@ class Wish:
 
 
 class ContentServer:
-    """One content server. `rate` is the requests a second it asks for, items of batches counted one by one."""
+    """One content server. `rate` is the requests a second it asks for, items of batches counted one by one.
+
+    It may be changed while it asks.
+    """
 
     def __init__(self, role: Role, post: Post, rate: float, verifier: Verifier, tally: Tally) -> None:
         self.role, self.connected = role, asyncio.Event()
-        self._post, self._rate, self._verifier, self._tally = post, rate, verifier, tally
+        self.rate, self._post, self._verifier, self._tally = rate, post, verifier, tally
         self._payees = list(role.payees)
         self._not_before: dict[Payee, float] = {}
         self._keep: dict[str, Wish] = {}
@@ -80,9 +83,10 @@ class ContentServer:
             if error is not None and not isinstance(error, asyncio.CancelledError):
                 self._tally.failures.append(f"{self.role.name}: {error!r}")
 
-    def leave(self) -> None:
-        """Ask no more for the payees that this server leaves early."""
+    def leave(self) -> bool:
+        """Ask no more for the payees that this server leaves early; whether any are left."""
         self._payees = [payee for payee in self._payees if payee not in self.role.leaves]
+        return bool(self._payees)
 
     async def _work(self, begin: asyncio.Event, stop: asyncio.Event) -> None:
         self.connected.set()
@@ -102,7 +106,7 @@ class ContentServer:
     async def _ask(self) -> None:
         """Ask at our pace until cancelled."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._random.random() / self._rate
+        due = loop.time() + self._random.random() / self.rate
         while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
             due = max(due, loop.time() - _LONGEST_DEBT_S)
@@ -112,7 +116,7 @@ class ContentServer:
             count = self._random.randint(2, _LARGEST_BATCH) if self._random.random() < _BATCHED else 1
             if willing:
                 self._start(self._exchange([self._wish(self._random.choice(willing)) for _ in range(count)]))
-            due += count / self._rate
+            due += count / self.rate
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
