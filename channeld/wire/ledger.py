@@ -25,7 +25,17 @@ from channeld.core.ledger import (
     SubmitResult,
     ValidatedTransaction,
 )
-from channeld.core.units import MAX_UINT32, Address, ChannelId, Drops, LedgerIndex, RippleTime, Seconds, parse_drops
+from channeld.core.units import (
+    MAX_UINT32,
+    Address,
+    ChannelId,
+    Drops,
+    LedgerIndex,
+    RippleTime,
+    Seconds,
+    parse_channel_id,
+    parse_drops,
+)
 
 Json = Mapping[str, Any]
 
@@ -66,6 +76,13 @@ def _text(fields: Json, name: str) -> str:
     raise Malformed(f"{name}: not a string")
 
 
+def _channel_id(fields: Json, name: str) -> ChannelId:
+    try:
+        return parse_channel_id(fields.get(name), name)
+    except BadValue as error:
+        raise Malformed(str(error)) from None
+
+
 def _object(fields: Json, name: str) -> Json:
     value = fields.get(name)
     if isinstance(value, dict):
@@ -91,11 +108,15 @@ def node_facts(result: Json) -> NodeFacts:
     if not spans:
         raise Malformed("complete_ledgers: the node has no ledgers")
     first, _, last = spans[-1].partition("-")
-    if not (first.isascii() and first.isdigit() and (not last or (last.isascii() and last.isdigit()))):
+    if not (_is_index(first) and (not last or _is_index(last))):
         raise Malformed("complete_ledgers: not a range")
     network_id = 0 if info.get("network_id") is None else _uint32(info, "network_id")
     build = str(info.get("build_version", info.get("clio_version", "unknown")))
     return NodeFacts(network_id, build[:64], LedgerIndex(int(first)), LedgerIndex(int(last or first)))
+
+
+def _is_index(text: str) -> bool:
+    return len(text) <= 10 and text.isascii() and text.isdigit()
 
 
 def account_state(root: Json) -> AccountState:
@@ -107,14 +128,14 @@ def account_state(root: Json) -> AccountState:
         _uint32(root, "Sequence"),
         _uint32(root, "OwnerCount") if "OwnerCount" in root else 0,
         Address(regular) if isinstance(regular, str) else None,
-        bool(int(root.get("Flags", 0)) & LSF_DISABLE_MASTER),
+        bool((_optional_uint32(root, "Flags") or 0) & LSF_DISABLE_MASTER),
     )
 
 
 def listed_channel(item: Json, ledger_index: LedgerIndex) -> Channel:
     """Read an item of `account_channels`."""
     return Channel(
-        ChannelId(_text(item, "channel_id")),
+        _channel_id(item, "channel_id"),
         Address(_text(item, "account")),
         Address(_text(item, "destination_account")),
         _optional_uint32(item, "destination_tag"),
@@ -128,10 +149,10 @@ def listed_channel(item: Json, ledger_index: LedgerIndex) -> Channel:
     )
 
 
-def ledger_channel(channel_id: str, fields: Json, ledger_index: LedgerIndex) -> Channel:
+def ledger_channel(channel_id: ChannelId, fields: Json, ledger_index: LedgerIndex) -> Channel:
     """Read a PayChannel ledger object: FinalFields, or NewFields, where fields with default values are left out."""
     return Channel(
-        ChannelId(channel_id),
+        channel_id,
         Address(_text(fields, "Account")),
         Address(_text(fields, "Destination")),
         _optional_uint32(fields, "DestinationTag"),
@@ -156,14 +177,21 @@ def _affected(meta: Json) -> Iterable[tuple[str, Json]]:
                     yield how, body
 
 
-def _channel_change(how: str, body: Json, ledger_index: LedgerIndex) -> ChannelChange | None:
-    fields = body.get("NewFields" if how == "CreatedNode" else "FinalFields")
+def _channel_change(how: str, body: Json, transaction: Json, ledger_index: LedgerIndex) -> ChannelChange | None:
+    """What happened to one PayChannel node.
+
+    Of a new channel metadata leaves out what is zero, a destination tag of 0 included, which is not the same payee as no
+    tag: whether there is one, only the transaction that created it tells.
+    """
+    created = how == "CreatedNode"
+    fields = body.get("NewFields" if created else "FinalFields")
     if not isinstance(fields, dict) or "Account" not in fields:
         return None  # threaded only: nothing of the channel itself is told
+    if created:
+        fields = {**fields, "DestinationTag": transaction.get("DestinationTag")}
     channel = ledger_channel(_text(body, "LedgerIndex"), fields, ledger_index)
     previous = body.get("PreviousFields")
     before = _drops(previous, "Balance") if isinstance(previous, dict) and "Balance" in previous else channel.balance
-    created = how == "CreatedNode"
     paid = Drops(0 if created else channel.balance - before)
     return ChannelChange(channel, created, how == "DeletedNode", paid)
 
@@ -176,7 +204,7 @@ def validated_transaction(entry: Json) -> ValidatedTransaction:
     accounts: list[AccountState] = []
     for how, body in _affected(meta):
         kind = body.get("LedgerEntryType")
-        if kind == "PayChannel" and (change := _channel_change(how, body, index)):
+        if kind == "PayChannel" and (change := _channel_change(how, body, transaction, index)):
             channels.append(change)
         elif kind == "AccountRoot" and how != "DeletedNode":
             fields = body.get("NewFields" if how == "CreatedNode" else "FinalFields")
