@@ -438,6 +438,26 @@ async def test_bad_and_shared_subscriptions_are_refused_one_by_one(server: Sandb
         assert [int(code) for code in (await peer.packet()).reason_codes] == [0, 0x11]
 
 
+@pytest.mark.slow
+async def test_a_client_that_never_reads_its_answers_is_not_listened_to(server: SandboxBroker) -> None:
+    """2 million answers of 4 bytes would be 8 MB of memory; the broker stops reading long before."""
+    frames = b"".join(publish("t", b"", number) for number in range(1, 20_001))
+    async with raw(server.port) as peer:
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        [client] = server.clients
+        written = 0
+        while client.writable and written < 200:
+            peer.send(frames)
+            written += 1
+            await asyncio.sleep(0)
+        await eventually(lambda: not client.writable)
+        assert client._transport is not None
+        assert client._transport.get_write_buffer_size() < 4_000_000
+    async with raw(server.port, "other") as peer:
+        peer.send(b"\xc0\x00")
+        assert await peer.frame() == b"\xd0\x00"
+
+
 @examples(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=60), min_size=1, max_size=5), st.booleans())
 def test_no_bytes_stop_the_broker(chunks: list[bytes], connect: bool) -> None:

@@ -63,8 +63,16 @@ class Client(Pipe):
             self._timer.cancel()
         self._leave()
 
+    def pause_writing(self) -> None:
+        """Stop reading too: who does not take answers gets no more questions in, and memory does not grow."""
+        super().pause_writing()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
         if self._session is not None:
             self._session.release(self._loop.time())
 

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Final
 
 import mqtt5
-import structlog
 
 from channeld.sandbox.broker.access import Access, read_access_list, read_passwords
 from channeld.sandbox.broker.connection import Client
 from channeld.sandbox.broker.session import NEVER, Delivery, Message, Session, Subscription
 from channeld.sandbox.broker.topics import has_wildcard, matches
 
-_log = structlog.get_logger()
 _ROUTES_KEPT: Final = 20_000
 _Route = list[tuple[Session, list[Subscription]]]
 
@@ -239,5 +237,4 @@ async def serve(
     async with SandboxBroker(host=host, port=port, access=access) as broker:
         if ready is not None:
             ready(host, broker.port)
-        _log.info("sandbox_broker_listening", host=host, port=broker.port)
         await asyncio.get_running_loop().create_future()
