@@ -145,7 +145,7 @@ class Reconciler:
     def _new_record(self, channel: Channel, entry: JournalEntry | None, now: RippleTime) -> ChannelRecord:
         """A channel first seen: ours if an intent opened it, else quarantined, never signed on."""
         action = entry.action if entry else None
-        if not isinstance(action, OpenChannel):
+        if not isinstance(action, OpenChannel) or action.payee != channel.payee:
             log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
             return ChannelRecord(0, channel, channel.balance, False, "", "", now, now, None, None)
         return ChannelRecord(0, channel, channel.balance, True, action.pool, action.server, now, now, None, None)

@@ -180,8 +180,8 @@ def _affected(meta: Json) -> Iterable[tuple[str, Json]]:
 def _channel_change(how: str, body: Json, transaction: Json, ledger_index: LedgerIndex) -> ChannelChange | None:
     """What happened to one PayChannel node.
 
-    Of a new channel metadata leaves out what is zero, a destination tag of 0 included, which is not the same payee as no
-    tag: whether there is one, only the transaction that created it tells.
+    Of a new channel metadata leaves out what is zero, a destination tag of 0 included, which is not the same payee as
+    no tag: whether there is one, only the transaction that created it tells.
     """
     created = how == "CreatedNode"
     fields = body.get("NewFields" if created else "FinalFields")
@@ -189,7 +189,7 @@ def _channel_change(how: str, body: Json, transaction: Json, ledger_index: Ledge
         return None  # threaded only: nothing of the channel itself is told
     if created:
         fields = {**fields, "DestinationTag": transaction.get("DestinationTag")}
-    channel = ledger_channel(_text(body, "LedgerIndex"), fields, ledger_index)
+    channel = ledger_channel(_channel_id(body, "LedgerIndex"), fields, ledger_index)
     previous = body.get("PreviousFields")
     before = _drops(previous, "Balance") if isinstance(previous, dict) and "Balance" in previous else channel.balance
     paid = Drops(0 if created else channel.balance - before)

@@ -114,6 +114,10 @@ def series(text: str) -> set[str]:
     return {line.rsplit(" ", 1)[0] for line in text.splitlines() if line and not line.startswith("#")}
 
 
+def promtool(text: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["promtool", "check", "metrics"], input=text.encode(), capture_output=True, check=False)
+
+
 async def test_metrics_pass_promtool_and_do_not_grow_with_the_pool(tmp_path: Path) -> None:
     caps = 'max_open_channels = 2000\nmax_locked = "100000 XRP"\nmax_drops_per_day = "100000 XRP"\n'
     async with World(tmp_path) as world:
@@ -133,9 +137,7 @@ async def test_metrics_pass_promtool_and_do_not_grow_with_the_pool(tmp_path: Pat
         assert few == many
         assert len(many) < 500
         text = (await asyncio.to_thread(stage.get, "/metrics"))[1]
-        checked = subprocess.run(
-            ["promtool", "check", "metrics"], input=text.encode(), capture_output=True, check=False
-        )
+        checked = await asyncio.to_thread(promtool, text)
         assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")
 
 
@@ -167,7 +169,8 @@ async def test_what_cannot_be_right_is_refused_at_start(tmp_path: Path) -> None:
         assert (code, "network" in said) == (2, True)
         stage.network_id = 0
         mine = stage.wallet
-        stage.wallet = world.payee
+        stage.wallet = new_account()
+        await world.ledger.fund({stage.wallet.address: 100 * XRP})
         stage.write()
         code, said = await exit_of(stage)
         assert (code, "does not belong" in said) == (2, True)

@@ -180,7 +180,7 @@ class ContentServer:
                 reply: dict[str, Any] = await self.ask(request)
                 if reply["status"] == "accepted":
                     return reply
-                assert "retry_after_ms" in reply, reply
+                assert reply["code"] in ("no_headroom", "frozen"), reply
                 await asyncio.sleep(reply["retry_after_ms"] / 1000)
 
     def highest(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from channeld.adapters.sqlite import rows
-from channeld.core.errors import StoreError
+from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, OpenChannel, RequestClose, Status, check_transition
 from channeld.core.records import (
     Accepted,
@@ -53,7 +53,10 @@ _UPDATE_CHANNEL: Final = (
 
 
 class SqliteStore:
-    """Opens (or creates) the store at `path` for writing. One process may hold it: the second gets a `StoreError`."""
+    """Opens (or creates) the store at `path` for writing; whoever opens it sees to it that nobody else does.
+
+    Raises `ConfigError` for a store of another network or schema, `StoreError` for one that cannot be read.
+    """
 
     def __init__(self, path: Path, *, network_id: int) -> None:
         self.path = path
@@ -79,14 +82,26 @@ class SqliteStore:
     def _create_or_check(self, network_id: int) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version not in (0, SCHEMA_VERSION):
-            raise StoreError(f"the store {self.path} has schema {version}; this channeld reads {SCHEMA_VERSION}")
+            problem = f"the store {self.path} has schema {version}, this channeld reads {SCHEMA_VERSION}"
+            raise ConfigError([f"store.url: {problem} (take the channeld that wrote it, or another store)"])
         if version == 0:
             script = (resources.files(__package__) / "schema.sql").read_text()
             facts = f"('store_id', '{secrets.token_hex(16)}'), ('network_id', '{network_id:d}')"
             end = f"INSERT INTO meta VALUES {facts}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             self._db.executescript(f"BEGIN IMMEDIATE; {script} {end}")
         if (kept := self._meta("network_id")) != str(network_id):
-            raise StoreError(f"the store {self.path} belongs to network {kept}, not {network_id}: take another store")
+            self._change_network(kept, network_id)
+
+    def _change_network(self, kept: str | None, network_id: int) -> None:
+        """A store that holds nothing yet may follow a corrected network_id; any other belongs to its network for ever.
+        """
+        (used,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM channel) OR EXISTS (SELECT 1 FROM intent)").fetchone()
+        if used:
+            problem = f"the store {self.path} belongs to network {kept}, not {network_id}"
+            raise ConfigError([f"store.url: {problem} (take another store, or the network_id it was made for)"])
+        with self._transaction() as db:
+            db.execute("UPDATE meta SET value = ? WHERE key = 'network_id'", (str(network_id),))
+            db.execute("DELETE FROM meta WHERE key = 'processed'")
 
     def close(self) -> None:
         """Fold the log into the file and let go of it."""
