@@ -13,7 +13,8 @@ from channeld.adapters.signer import KeyPair, derive, sign_transaction
 from channeld.core.claim import claim_message
 from channeld.sandbox.ledger import codec, keylets
 from channeld.sandbox.ledger.history import Record
-from channeld.sandbox.ledger.node import Clock, Node, Settings, Submitted
+from channeld.sandbox.ledger.node import Node, Submitted
+from channeld.sandbox.ledger.settings import Clock, Settings
 from channeld.sandbox.ledger.transact import read_account
 
 START = 800_000_000

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from channeld.sandbox.ledger import keylets
+from channeld.sandbox.ledger import codec, keylets
 from channeld.sandbox.ledger.codec import Transaction
 from channeld.sandbox.ledger.faults import Order
 from channeld.sandbox.ledger.headers import rounded_close_time
@@ -189,3 +189,27 @@ def test_hashes_depend_on_content_only() -> None:
     assert one.node.validated.account_hash != other.node.validated.account_hash
     headers = list(one.node.headers.values())
     assert all(child.parent_hash == parent.hash for parent, child in itertools.pairwise(headers))
+
+
+def test_a_held_back_one_keeps_its_successors_waiting(rig: Rig) -> None:
+    """They stay in the open ledger behind it, and all are validated together."""
+    rig.node.faults.orders["delay_validation"] = Order(1)
+    txs = _run_of(rig, "alice", 3)
+    first = rig.sign("alice", "AccountSet", LastLedgerSequence=rig.node.open.index + 1)
+    assert [rig.offer(tx).result for tx in (first, *txs[1:])] == ["tesSUCCESS"] * 3
+    assert rig.close() == []
+    assert len(rig.node.open.transactions) == 3
+    assert [record.tx for record in rig.close()] == [first, *txs[1:]]
+
+
+def test_signatures(rig: Rig) -> None:
+    """A transaction signed twice over, by no one, or with a long claim signature is judged as rippled does."""
+    tx = rig.sign("alice", "AccountSet")
+    signer = {"Signer": {"Account": address("eve"), "SigningPubKey": key("eve").public_key, "TxnSignature": "00"}}
+    both = codec.Transaction(tx.blob, tx.hash, {**tx.json, "Signers": [signer]})
+    with pytest.raises(codec.Refused, match="Cannot both single- and multi-sign"):
+        codec.check(both)
+    with pytest.raises(codec.Refused, match="Empty SigningPubKey"):
+        codec.check(codec.Transaction(tx.blob, tx.hash, {**tx.json, "SigningPubKey": ""}))
+    long = {"Signature": "00" * 300, "PublicKey": key("alice").public_key, "Balance": "5"}
+    assert rig.submit("alice", "PaymentChannelClaim", Channel="1" * 64, **long) == "temBAD_SIGNATURE"

@@ -133,11 +133,18 @@ def _check_format(fields: dict[str, Any]) -> None:
 
 
 def _without(blob: bytes, header: int, value: str | None) -> bytes:
-    """The blob without one variable-length field (below 193 bytes), found by its header, length and value."""
+    """The blob without one variable-length field, found by its header, length and value."""
     if value is None:
         return blob
     data = bytes.fromhex(value)
-    return blob.replace(bytes([header, len(data)]) + data, b"", 1) if len(data) < 193 else blob
+    return blob.replace(bytes([header]) + _length_prefix(len(data)) + data, b"", 1)
+
+
+def _length_prefix(size: int) -> bytes:
+    """The length as it stands before a field of `size` bytes: one byte up to 192, then two (up to 12480)."""
+    if size <= 192:
+        return bytes([size])
+    return bytes([193 + ((size - 193) >> 8), (size - 193) & 0xFF])
 
 
 def signing_bytes(tx: Transaction) -> bytes:
@@ -148,14 +155,21 @@ def signing_bytes(tx: Transaction) -> bytes:
 
 def check(tx: Transaction) -> None:
     """The checks that need no ledger: signature and local form. Raises `Refused` with rippled's reason."""
-    if "Signers" not in tx.json:  # no account here can have a signer list: those are judged by the pipeline
-        key, signature = tx.json["SigningPubKey"], tx.json.get("TxnSignature", "")
-        if not key:
-            raise Refused("Empty SigningPubKey.")
-        if not verify(bytes.fromhex(key), signing_bytes(tx), bytes.fromhex(signature)):
-            raise Refused("Invalid signature.")
+    if problem := _signature_problem(tx):
+        raise Refused(problem)
     if problem := _local_problem(tx):
         raise Refused(problem)
+
+
+def _signature_problem(tx: Transaction) -> str | None:
+    """Signers are not verified: no account has a signer list here, so the pipeline refuses every multi-signature."""
+    key, signature = tx.json["SigningPubKey"], tx.json.get("TxnSignature", "")
+    if "Signers" in tx.json:
+        return "Cannot both single- and multi-sign." if key or signature else None
+    if not key:
+        return "Empty SigningPubKey."
+    verified = verify(bytes.fromhex(key), signing_bytes(tx), bytes.fromhex(signature))
+    return None if verified else "Invalid signature."
 
 
 def _local_problem(tx: Transaction) -> str | None:

@@ -8,11 +8,11 @@ Sources: rippled NetworkOPs.cpp processTransaction, apply; OpenLedger.cpp accept
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from channeld.core.units import MAX_DROPS, RIPPLE_EPOCH
+from channeld.core.units import MAX_DROPS
 from channeld.sandbox.ledger import accounts, amendments, closing, keylets, pipeline
 from channeld.sandbox.ledger.codec import Transaction
 from channeld.sandbox.ledger.faults import Faults
@@ -21,39 +21,16 @@ from channeld.sandbox.ledger.history import History, Record
 from channeld.sandbox.ledger.locals import Held, LocalTransactions
 from channeld.sandbox.ledger.queue import BASE_LEVEL, Candidate, TxQueue, fee_level, required_level
 from channeld.sandbox.ledger.results import Reject, is_claimed, require
+from channeld.sandbox.ledger.settings import Clock, Settings
 from channeld.sandbox.ledger.state import Fields, State
 from channeld.sandbox.ledger.transact import read_account
-from channeld.sandbox.ledger.view import Fees, LedgerContext, Overlay
+from channeld.sandbox.ledger.view import LedgerContext, Overlay
 
 GENESIS_ACCOUNT: Final = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
 """Holds all XRP at first; its seed is that of `masterpassphrase`."""
+_MOST_BAD: Final = 65_536
 _BAD_FOR_S: Final = 300.0
 """How long the hash of a malformed transaction is remembered as bad."""
-DEFAULT_CAPACITY: Final = 1000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a node is started with."""
-
-    amendments: Mapping[str, bool] = field(default_factory=dict)
-    network_id: int = 0
-    capacity: int = DEFAULT_CAPACITY
-    fees: Fees = field(default_factory=Fees)
-
-
-class Clock:
-    """Ripple time, which tests may move."""
-
-    def __init__(self) -> None:
-        self.offset_s = 0.0
-        self.frozen_at: int | None = None
-
-    def now(self) -> int:
-        """The node's time in ripple seconds."""
-        if self.frozen_at is not None:
-            return self.frozen_at
-        return int(time.time() + self.offset_s) - RIPPLE_EPOCH
 
 
 @dataclass(frozen=True)
@@ -160,8 +137,8 @@ class Node:
         """Close the open ledger and open the next one."""
         for tx in self.held.drain():
             self._offer(tx)
-        taken = [tx for tx in self.open.transactions.values() if not self.faults.holds_back(tx, self.open.index)]
-        delayed = [tx for tx in self.open.transactions.values() if self.faults.holds_back(tx, self.open.index)]
+        submitted = list(self.open.transactions.values())
+        taken = [tx for tx in submitted if not self.faults.holds_back(tx, self.open.index)]
         ordered = closing.adverse(taken) if self.faults.take("reorder") else closing.canonical(taken)
         ledger = Overlay(self.state, self._context(is_open=False))
         built = closing.apply_all(ledger, ordered)
@@ -177,7 +154,8 @@ class Node:
             for place, (tx, result, meta) in enumerate(built.entries)
         ]
         self._settle(records)
-        self.open_next(built.left + delayed)
+        settled = {tx.hash for tx in taken} - {tx.hash for tx in built.left}
+        self.open_next([tx for tx in submitted if tx.hash not in settled])
         self.kept.sweep(self.state, header.index)
         return Closed(header, records)
 
@@ -232,7 +210,7 @@ class Node:
         self.faults.mark(tx)
         outcome = self._offer(tx, self.faults.queue_delay(), fail_hard)
         if outcome.result.startswith("tem"):
-            self._bad[tx.hash] = time.monotonic() + _BAD_FOR_S
+            self._remember_bad(tx.hash)
         if outcome.applied:
             self.on_proposed(tx, outcome.result, self.open.index)
             self._follow(tx)
@@ -260,6 +238,11 @@ class Node:
             sequence_available=self.queue.next_sequence(tx.account, following),
             open_ledger_cost=level * base // BASE_LEVEL,
         )
+
+    def _remember_bad(self, tx_hash: str) -> None:
+        self._bad[tx_hash] = time.monotonic() + _BAD_FOR_S
+        if len(self._bad) > _MOST_BAD:
+            del self._bad[next(iter(self._bad))]
 
     def _is_bad(self, tx_hash: str) -> bool:
         until = self._bad.get(tx_hash)

@@ -10,8 +10,9 @@ from typing import Final
 
 from channeld.sandbox.ledger import persist
 from channeld.sandbox.ledger.headers import Header
-from channeld.sandbox.ledger.node import DEFAULT_CAPACITY, Node, Settings
+from channeld.sandbox.ledger.node import Node
 from channeld.sandbox.ledger.server import LedgerServer
+from channeld.sandbox.ledger.settings import DEFAULT_CAPACITY, Settings
 
 DEFAULT_INTERVAL_S: Final = 3.0
 """About what the main network takes to close a ledger."""

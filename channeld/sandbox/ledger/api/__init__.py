@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from channeld.sandbox.ledger.api import accounts, admin, channels, info, ledgers, subscriptions, transactions
+from channeld.sandbox.ledger.api import accounts, admin, channels, history, info, ledgers, subscriptions, transactions
 from channeld.sandbox.ledger.api.call import Call
 
 COMMANDS: Final[dict[str, Callable[[Call], dict[str, Any]]]] = {
     "account_channels": accounts.account_channels,
     "account_info": accounts.account_info,
     "account_objects": accounts.account_objects,
-    "account_tx": accounts.account_tx,
+    "account_tx": history.account_tx,
     "channel_authorize": channels.channel_authorize,
     "channel_verify": channels.channel_verify,
     "fault": admin.fault,

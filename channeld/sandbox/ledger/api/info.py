@@ -59,10 +59,11 @@ def complete_ledgers(call: Call) -> str:
 def server_info(call: Call) -> dict[str, Any]:
     """For people: fees in XRP."""
     header, fees = call.validated, call.node.settings.fees
+    level = required_level(len(call.node.open.transactions), call.node.queue.capacity)
     info = _common(call) | {
         "hostid": "sandbox",
         "last_close": {"converge_time_s": 0.1, "proposers": 0},
-        "load_factor": 1,
+        "load_factor": 1 if level == BASE_LEVEL else level / BASE_LEVEL,
         "validated_ledger": {
             "age": max(0, call.node.clock.now() - header.close_time),
             "base_fee_xrp": fees.base / _DROPS_PER_XRP,
