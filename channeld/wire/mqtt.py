@@ -275,10 +275,10 @@ def _explain(problem: str) -> str:
 def _readable_id(raw: bytes) -> str | None:
     """The id of a request that is bad otherwise, if it is one and stands there once."""
     try:
-        pairs = json.loads(raw, object_pairs_hook=lambda pairs: pairs)
+        pairs = json.loads(raw, object_pairs_hook=tuple)  # an object becomes a tuple, an array stays a list
     except (ValueError, RecursionError):
         return None
-    ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, list) else []
+    ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, tuple) else []
     return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and _ID.fullmatch(ids[0]) else None
 
 
