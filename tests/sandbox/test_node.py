@@ -58,6 +58,9 @@ def test_fail_hard_keeps_nothing(rig: Rig) -> None:
     assert (answer.result, answer.kept, answer.broadcast) == ("terPRE_SEQ", False, False)
     assert rig.submit("alice", "AccountSet") == "tesSUCCESS"
     assert future.hash not in rig.node.open.transactions
+    before = rig.balance("alice")
+    answer = rig.offer(rig.sign("alice", "PaymentChannelClaim", Channel="1" * 64), fail_hard=True)
+    assert (answer.result, answer.applied, rig.balance("alice")) == ("tecNO_TARGET", False, before)
 
 
 def test_kept_ones_are_forgotten_after_five_ledgers(rig: Rig) -> None:

@@ -261,8 +261,8 @@ class Node:
             self.on_proposed(following, outcome.result, self.open.index)
             following = self.held.pop_successor(following)
 
-    def _apply_open(self, tx: Transaction) -> pipeline.Outcome:
-        outcome = pipeline.apply(self.open.view, tx, len(self.open.transactions))
+    def _apply_open(self, tx: Transaction, fail_hard: bool = False) -> pipeline.Outcome:
+        outcome = pipeline.apply(self.open.view, tx, len(self.open.transactions), fail_hard=fail_hard)
         if outcome.applied:
             self.open.transactions[tx.hash] = tx
         return outcome
@@ -281,7 +281,7 @@ class Node:
         required = required_level(len(self.open.transactions), self.queue.capacity)
         enough = level >= required or level < BASE_LEVEL  # below the ordinary fee nothing waits: telINSUF_FEE_P
         if forced == 0 and (root is None or (its_turn and enough)):
-            outcome = self._apply_open(tx)
+            outcome = self._apply_open(tx, fail_hard)
             if outcome.applied and (rival := self.queue.holds(tx)) is not None:
                 self.queue.remove(rival)
             return outcome

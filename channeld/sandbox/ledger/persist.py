@@ -84,8 +84,9 @@ def snapshot(node: Node) -> Snapshot:
     return Snapshot(head, list(node.headers.values()), list(node.state.objects()), list(node.history.all()))
 
 
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.new")
+def _draft(path: Path, node: Node) -> Path:
+    """Where the new file grows: no two nodes share it, in this process or another."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{id(node):x}.new")
 
 
 def _finish(handle: TextIO, draft: Path, path: Path) -> None:
@@ -97,7 +98,7 @@ def _finish(handle: TextIO, draft: Path, path: Path) -> None:
 
 def save(node: Node, path: Path) -> None:
     """Write the state at once."""
-    draft = _draft(path)
+    draft = _draft(path, node)
     handle = draft.open("w", encoding="utf-8")
     for piece in snapshot(node).pieces():
         handle.write(piece)
@@ -106,7 +107,7 @@ def save(node: Node, path: Path) -> None:
 
 async def save_gently(node: Node, path: Path) -> None:
     """Write the state as of now, letting other tasks run between pieces."""
-    draft, pieces = _draft(path), snapshot(node).pieces()
+    draft, pieces = _draft(path, node), snapshot(node).pieces()
     handle = _open(draft)
     try:
         for piece in pieces:

@@ -115,18 +115,18 @@ def _check_authority(tx: Transaction, root: Fields) -> None:
     require(not root["Flags"] & DISABLE_MASTER, "tefMASTER_DISABLED")
 
 
-def apply(ledger: Overlay, tx: Transaction, index: int, retry: bool = False) -> Outcome:
+def apply(ledger: Overlay, tx: Transaction, index: int, retry: bool = False, fail_hard: bool = False) -> Outcome:
     """Apply to a ledger in the making; `index` is the place it would take there.
 
     `retry` is a pass before the last of a closing ledger: a tec is not claimed then, for a later pass may do better.
-    tecEXPIRED out of apply is claimed at once, as in rippled.
+    tecEXPIRED out of apply is claimed at once, as in rippled. `fail_hard` claims no tec at all.
     """
     view = TxView(ledger)
     try:
         preflight(tx, ledger.context)
         preclaim(ledger, ledger.context, tx)
     except Reject as reject:
-        if not is_claimed(reject.result) or retry:
+        if not is_claimed(reject.result) or retry or fail_hard:
             return Outcome(reject.result, applied=False)
         return _claim_fee(view, tx, reject.result, index)
     try:
@@ -134,7 +134,7 @@ def apply(ledger: Overlay, tx: Transaction, index: int, retry: bool = False) -> 
         _take_sequence_and_fee(view, tx)
         KINDS[tx.type].apply(Apply(tx, view, prior))
     except Reject as reject:
-        claims = is_claimed(reject.result) and (not retry or reject.result == "tecEXPIRED")
+        claims = is_claimed(reject.result) and not fail_hard and (not retry or reject.result == "tecEXPIRED")
         return _claim_fee(view, tx, reject.result, index) if claims else Outcome(reject.result, applied=False)
     return _finish(view, tx, "tesSUCCESS", index)
 
