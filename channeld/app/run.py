@@ -38,55 +38,77 @@ def run(settings: Settings, policy: Policy) -> int:
             settings.store.path.with_name(settings.store.path.name + ".lock"),
         ):
             stack.enter_context(_locked(path))
-        uvloop.run(_run(settings, policy, keys))
+        uvloop.run(_live(settings, policy, keys))
     return 0
 
 
-async def _run(settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    pause = _PAUSE_S
-    while not stop.is_set():
-        started = loop.time()
+async def _live(settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
+    await _Lives(settings, policy, keys).run()
+
+
+class _Lives:
+    """One life after the other, each from what is on disk and from the newest files that were taken over."""
+
+    def __init__(self, settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
+        self._settings, self._policy, self._keys = settings, policy, keys
+        self._stop = asyncio.Event()
+        self._daemon: Daemon | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until a signal says stop. Raises `ConfigError` for what no further life could mend."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        pause = _PAUSE_S
+        while not self._stop.is_set():
+            started = loop.time()
+            await self._live()
+            pause = _PAUSE_S if loop.time() - started > _LONGEST_PAUSE_S else min(_LONGEST_PAUSE_S, pause * 2)
+            await asyncio.wait({asyncio.ensure_future(self._stop.wait())}, timeout=pause)
+        log.info("stopped")
+
+    async def _live(self) -> None:
         try:
-            daemon = Daemon(settings, policy, keys)
-
-            def reload(daemon: Daemon = daemon) -> None:
-                nonlocal settings, policy
-                settings, policy = _reload(daemon, settings, policy)
-
-            loop.add_signal_handler(signal.SIGHUP, reload)
-            screen = loop.create_task(_show(daemon))
+            daemon = self._daemon = Daemon(self._settings, self._policy, self._keys)
+            screen = asyncio.create_task(_show(daemon))
             try:
-                await daemon.run(stop)
+                await daemon.run(self._stop)
             finally:
                 screen.cancel()
         except StoreError as error:
-            log.error("store_failed", reason=str(error), again_in_s=pause)  # noqa: TRY400 (no defect: no traceback)
+            log.error("store_failed", reason=str(error))  # noqa: TRY400 (no defect: no traceback)
         except ConfigError:
             raise
         except Exception:
-            log.exception("defect", again_in_s=pause)
-        if not stop.is_set():
-            pause = _PAUSE_S if loop.time() - started > _LONGEST_PAUSE_S else min(_LONGEST_PAUSE_S, pause * 2)
-            with_stop = asyncio.wait_for(stop.wait(), pause)
-            await asyncio.gather(with_stop, return_exceptions=True)
-    log.info("stopped")
+            log.exception("defect")
+        finally:
+            self._daemon = None
+
+    def _hang_up(self) -> None:
+        """SIGHUP: read the files again; one reading at a time."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        """Take over policy, servers and payees, all or nothing. Reading goes on in a thread: it may take seconds."""
+        try:
+            settings, policy = await asyncio.to_thread(_read_again, self._settings.path)
+        except ConfigError as error:
+            log.error("reload_refused", problems=error.problems)  # noqa: TRY400 (no defect: no traceback)
+            return
+        self._settings, self._policy = settings, policy
+        if self._daemon is not None:
+            self._daemon.reload(settings, policy)
 
 
-def _reload(daemon: Daemon, settings: Settings, policy: Policy) -> tuple[Settings, Policy]:
-    """Read the files again, all or nothing; what is in force afterwards."""
-    try:
-        fresh = load(settings.path, os.environ)
-        fresh_policy = load_policy(fresh.policy_path)
-        if problems := check_policy(fresh, fresh_policy):
-            raise ConfigError(problems)
-    except ConfigError as error:
-        log.error("reload_refused", problems=error.problems)  # noqa: TRY400 (no defect: no traceback)
-        return settings, policy
-    daemon.reload(fresh, fresh_policy)
-    return fresh, fresh_policy
+def _read_again(path: Path) -> tuple[Settings, Policy]:
+    settings = load(path, os.environ)
+    policy = load_policy(settings.policy_path)
+    if problems := check_policy(settings, policy):
+        raise ConfigError(problems)
+    return settings, policy
 
 
 async def _show(daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""`channeld sandbox ...`: the embedded ledger and broker alone, for anyone's tools."""
+"""`channeld sandbox ...`: the embedded ledger and broker alone, for anyone's tools, and accounts to play with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from channeld.core.errors import Unreachable
+from channeld.core.errors import BadValue, Unreachable
 
 HostOption = Annotated[str, typer.Option(help="The address to listen on.")]
 PortOption = Annotated[int, typer.Option(min=1, max=65_535, help="The port to listen on.")]
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     family = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
     family.command("ledger")(ledger)
     family.command("broker")(broker)
+    family.command("fund")(fund)
     app.add_typer(family, name="sandbox")
 
 
@@ -89,6 +90,31 @@ def broker(
             ready=lambda host, port: _say(f"broker: mqtt://{host}:{port}"),
         )
     )
+
+
+def fund(
+    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="Accounts to pay, made if need be.")],
+    url: Annotated[str, typer.Option(help="A sandbox ledger, or another new network.")] = "ws://127.0.0.1:6006",
+    amount: Annotated[str, typer.Option(help="What each gets.")] = "1000 XRP",
+) -> None:
+    """Pay from the genesis account of a new network, whose key everybody knows, so that accounts exist to play with."""
+    from channeld.core.units import format_xrp, parse_money
+    from channeld.sandbox.ledger_client import LedgerClient
+    from channeld.wire.payee import parse_address
+
+    try:
+        drops = parse_money(amount, "--amount")
+        accounts = {str(parse_address(text, "ADDRESS")): int(drops) for text in addresses}
+    except BadValue as error:
+        raise typer.BadParameter(str(error)) from None
+
+    async def pay() -> None:
+        async with LedgerClient(url) as ledger:
+            await ledger.fund(accounts)
+
+    asyncio.run(pay())
+    for address in accounts:
+        _say(f"{address} got {format_xrp(drops)}")
 
 
 def _switches(texts: list[str]) -> dict[str, bool]:
