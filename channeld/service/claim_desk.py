@@ -91,6 +91,9 @@ class ClaimDesk:
         """
         try:
             known = self._store.remembered([ask.key for ask in asks])
+            for ask in asks:
+                if ask.held is not None:
+                    self._look_at(ask.held)
             group = _Grouped(known, int(self._unix()), self.stopped())
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
@@ -159,8 +162,6 @@ class ClaimDesk:
         """Everything that stops issuing, whatever the channel."""
         if ask.not_after is not None and group.now > ask.not_after:
             return Refusal(Code.BAD_REQUEST, "not_after: has passed")
-        if ask.held is not None and self._proves_old_store(ask.held):
-            group.stopped = self.stopped()
         if group.stopped is not None:
             return self._frozen(group.stopped)
         if (before := group.spent_before.get(ask.server)) is None:
@@ -173,7 +174,7 @@ class ClaimDesk:
     def _spent_today(self, server: str, now: int) -> int:
         """Drops accepted from a server in the last 24 hours, the oldest hour counted whole."""
         hour, spent = now // _HOUR_S, self._mirror.spent
-        return sum(spent.get((server, h), 0) for h in range(hour - _DAY_HOURS + 1, hour + 1))
+        return sum(spent.get((server, h), 0) for h in range(hour - _DAY_HOURS, hour + 1))
 
     def stopped(self) -> str | None:
         """Why nothing may be issued now, or None."""
@@ -187,21 +188,20 @@ class ClaimDesk:
             return f"the last validated ledger is {lag:.0f} s old"
         return None
 
-    def _proves_old_store(self, held: Held) -> bool:
-        """Whether a claim is valid and above what the store says was signed; if so, issuing is frozen."""
+    def _look_at(self, held: Held) -> None:
+        """Freeze issuing if a claim is valid and above what the store says was signed: the store is an old one."""
         state = self._mirror.channels.get(held.channel_id)
         if state is None or not state.record.authorized < held.amount <= MAX_DROPS:
-            return False
+            return
         key = state.record.channel.public_key
         message = claim_message(state.id_bytes, held.amount)
         if key not in self._signers or not self._verify(bytes.fromhex(key), message, held.signature):
-            return False
+            return
         self._mirror.frozen["held"] = (
             f"a content server holds a valid claim above what this store says was signed on {held.channel_id}: "
             "the store is older than the truth; put the newest one back, or close the channel"
         )
         log.error("store_older_than_truth", channel_id=held.channel_id, held=held.amount)
-        return True
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
