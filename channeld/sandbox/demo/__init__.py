@@ -16,7 +16,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from channeld.core.errors import ChanneldError
 from channeld.sandbox.demo.play import play
 from channeld.sandbox.demo.summary import show
 
@@ -35,8 +34,9 @@ def run(*, seconds: float, servers: int, rate: float, json: bool) -> int:
     directory = Path(tempfile.mkdtemp(prefix="channeld-demo-"))
     try:
         summary, findings = asyncio.run(play(seconds, servers, rate, aside).run(directory))
-    except (ChanneldError, KeyboardInterrupt, asyncio.CancelledError) as error:
-        aside.print(f"the demo did not get to its end: {error!r}", style="red", markup=False)
+    except (Exception, KeyboardInterrupt, asyncio.CancelledError) as error:
+        for reason in _reasons(error):
+            aside.print(f"the demo did not get to its end: {reason!r}", style="red", markup=False)
         aside.print(f"logs are in {directory}", markup=False)
         return EXIT_NO
     as_json = json or not sys.stdout.isatty()
@@ -49,3 +49,10 @@ def run(*, seconds: float, servers: int, rate: float, json: bool) -> int:
         return EXIT_NO
     shutil.rmtree(directory, ignore_errors=True)
     return 0
+
+
+def _reasons(error: BaseException) -> list[BaseException]:
+    """What really happened: an error of a group of tasks is the errors of its tasks."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [reason for part in error.exceptions for reason in _reasons(part)]

@@ -89,7 +89,7 @@ class Play:
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watcher.run())
             working = [group.create_task(server.run(begin, over)) for server in servers]
-            await self._ask(servers, begin)
+            await self._ask(stage, servers, working, begin)
             over.set()
             self.phase = "waiting for answers"
             await asyncio.wait(working)
@@ -97,10 +97,17 @@ class Play:
             watching.cancel()
             await self._settled(watcher)
 
-    async def _ask(self, servers: list[ContentServer], begin: asyncio.Event) -> None:
+    async def _ask(
+        self,
+        stage: Theatre,
+        servers: list[ContentServer],
+        working: list[asyncio.Task[None]],
+        begin: asyncio.Event,
+    ) -> None:
         """Begin once all are connected, and return when time is up, or earlier if we are told to stop.
 
-        Where not all could connect nothing begins: that is in the tally already.
+        It is over early, too, where a server or a process has ended. Where not all could connect nothing begins. What
+        went wrong is in the tally.
         """
         await asyncio.gather(*(server.connected.wait() for server in servers))
         if self.tally.failures:
@@ -109,8 +116,12 @@ class Play:
         self.began, self.phase = loop.time(), "asking"
         begin.set()
         leaving = loop.call_later(self.seconds * _LEAVES_AFTER, self._leave, servers)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stop.wait(), self.seconds)
+        told = asyncio.create_task(self.stop.wait())
+        while (left := self.began + self.seconds - loop.time()) > 0 and stage.complete:
+            ended, _ = await asyncio.wait((told, *working), timeout=min(left, 1.0), return_when=asyncio.FIRST_COMPLETED)
+            if ended:
+                break
+        told.cancel()
         leaving.cancel()
         self.asked_s = loop.time() - self.began
 

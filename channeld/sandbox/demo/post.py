@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,6 +21,9 @@ from paho.mqtt.properties import Properties
 _MOST_IN_FLIGHT: Final = 1000
 """Messages that wait for the broker's acknowledgement; MQTT 5 allows what the broker announced, at most 65 535."""
 _QOS: Final = 1
+
+_LOG: Final = logging.getLogger("channeld.demo.mqtt")
+_LOG.setLevel(logging.ERROR)
 
 Answers = list[dict[str, Any]]
 
@@ -34,6 +38,7 @@ class Post:
             port,
             identifier=server,
             protocol=aiomqtt.ProtocolVersion.V5,
+            logger=_LOG,
             max_inflight_messages=_MOST_IN_FLIGHT,
         )
         self._numbers = itertools.count()

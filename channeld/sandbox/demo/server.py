@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ from channeld.sandbox.demo.verifier import Verifier
 _BATCHED: Final = 0.15
 _LARGEST_BATCH: Final = 6
 _REPEATED: Final = 0.05
-_MOST_OPEN: Final = 200
+_MESSAGES_PER_S: Final = 100
+"""A server that asks for more than this asks in larger batches."""
+_MOST_ITEMS: Final = 500
+_MOST_OPEN: Final = 64
 """Messages of one server that wait for their answer, or for the time to ask again."""
 _LONGEST_DEBT_S: Final = 0.25
 """A server that fell behind its pace catches up with no more than this."""
@@ -113,10 +117,15 @@ class ContentServer:
             while len(self._open) >= _MOST_OPEN:
                 await asyncio.wait(self._open, return_when=asyncio.FIRST_COMPLETED)
             willing = [p for p in self._payees if self._not_before.get(p, 0.0) <= loop.time()]
-            count = self._random.randint(2, _LARGEST_BATCH) if self._random.random() < _BATCHED else 1
+            count = self._size()
             if willing:
                 self._start(self._exchange([self._wish(self._random.choice(willing)) for _ in range(count)]))
             due += count / self.rate
+
+    def _size(self) -> int:
+        """How many requests the next message is to hold."""
+        count = self._random.randint(2, _LARGEST_BATCH) if self._random.random() < _BATCHED else 1
+        return min(_MOST_ITEMS, count * math.ceil(self.rate / _MESSAGES_PER_S))
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +12,9 @@ from rich.table import Table
 from channeld.core.units import format_xrp
 from channeld.sandbox.demo.chronicle import LedgerSays
 from channeld.sandbox.demo.tally import Tally
+
+LONG_ENOUGH_S: Final = 5.0
+"""Asking for so long, a server must have got a claim: two ledgers close meanwhile, and some time is to spare."""
 
 
 def summarize(
@@ -25,7 +28,7 @@ def summarize(
 ) -> dict[str, Any]:
     """The contract's fields and some more. `seconds` is how long servers asked; `findings` as from `audit`.
 
-    Nothing accepted is not ok: then nothing was shown.
+    Nothing accepted is not ok, if there was time enough to open a channel: then nothing was shown.
     """
     lives = ledger.chronicle.lives.values()
     return {
@@ -47,7 +50,7 @@ def summarize(
         "claims_per_second": round(tally.accepted / max(seconds, 0.001), 1),
         "latency_ms": {"p50": percentile_ms(tally.latencies_s, 50), "p99": percentile_ms(tally.latencies_s, 99)},
         "invariants": {name: not found for name, found in findings.items()},
-        "ok": tally.accepted > 0 and not any(findings.values()),
+        "ok": (tally.accepted > 0 or seconds < LONG_ENOUGH_S) and not any(findings.values()),
     }
 
 

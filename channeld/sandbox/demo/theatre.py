@@ -27,10 +27,16 @@ class Theatre:
     """Everything runs. `start` is what every account held before the daemon did anything, as of `first_ledger`."""
 
     stage: Stage
+    nodes: list[Process]
     ledger: LedgerClient
     mqtt_port: int
     first_ledger: int
     start: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every process still runs."""
+        return all(process.running for process in (*self.nodes, self.stage.daemon))
 
 
 @contextlib.asynccontextmanager
@@ -69,7 +75,7 @@ async def theatre(directory: Path, roles: Sequence[Role], *, seconds: float, rat
         stack.push_async_callback(_end, stage.daemon)
         await stage.start()
         await _knows_the_pace(stage)
-        yield Theatre(stage, ledger, mqtt_port, first, start)
+        yield Theatre(stage, nodes, ledger, mqtt_port, first, start)
 
 
 async def _knows_the_pace(stage: Stage) -> None:
