@@ -63,6 +63,7 @@ class Reconciler:
         self._dirty: set[Group] = set(mirror.groups.values())
         self._touched: set[Group] = set()
         self._due: list[tuple[RippleTime, int, Group]] = []
+        self._due_at: dict[Group, RippleTime] = {}
         self._pushed = 0
         self._spacings = 0
         self.on_planned: Callable[[], None] = lambda: None
@@ -239,11 +240,16 @@ class Reconciler:
         mirror, now = self._mirror, self._monotonic()
         if mirror.header is not None and mirror.processed is not None and header.index > mirror.processed:
             self._pace((now - mirror.seen_at) / (header.index - mirror.processed))
-        mirror.header, mirror.processed, mirror.seen_at = header, header.index, now
+        if mirror.header is None or header.index > mirror.header.index:  # seen again, it is as old as it was
+            mirror.seen_at = now
+        mirror.header, mirror.processed = header, header.index
         self._dirty |= self._touched
         self._touched.clear()
         while self._due and self._due[0][0] <= header.close_time:
-            self._dirty.add(heapq.heappop(self._due)[2])
+            until, _, group = heapq.heappop(self._due)
+            if self._due_at.get(group) == until:
+                del self._due_at[group]
+                self._dirty.add(group)
 
     def _pace(self, spacing_s: float) -> None:
         """Learn how often ledgers close. The first spacing after a start is cut short, so it teaches nothing."""
@@ -306,6 +312,11 @@ class Reconciler:
         self._dirty.update(self._mirror.groups.values())
 
     def _schedule(self, until: RippleTime, group: Group) -> None:
+        """Decide the group again at `until`. Only its next moment is kept: deciding then names all later ones anew."""
+        at = self._due_at.get(group)
+        if at is not None and at <= until:
+            return
+        self._due_at[group] = until
         self._pushed += 1
         heapq.heappush(self._due, (until, self._pushed, group))
 
@@ -347,6 +358,8 @@ class Reconciler:
 
     def _held(self, hold: Hold, group: Group) -> None:
         self._telemetry.held(hold.reason.value)
+        if hold.reason is Reason.FROZEN_LAG:
+            self._touched.add(group)  # with the next ledger
         if hold.until is not None:
             self._schedule(hold.until, group)
         if hold.subject == str(group.payee):
