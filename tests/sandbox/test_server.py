@@ -56,7 +56,7 @@ async def test_version_one_shapes() -> None:
         listed = (await one.result("account_tx", account=address("alice")))["transactions"]
         assert [row["tx"]["hash"] for row in listed] == [tx_hash]
         binary = (await two.result("account_tx", account=address("alice"), binary=True))["transactions"]
-        assert set(binary[0]) >= {"tx_blob", "meta_blob", "ledger_index"}
+        assert set(binary[0]) == {"tx_blob", "meta_blob", "ledger_index", "validated"}
         shown = await one.result("ledger", ledger_index="validated", transactions=True)
         assert shown["ledger"]["ledger_index"] == "3"
         assert shown["ledger"]["transactions"] == [tx_hash]
@@ -108,6 +108,31 @@ async def test_paging_with_a_fixed_ledger() -> None:
         many = await client.result("account_tx", account=address("alice"), limit=15, forward=True)
         rest = await client.result("account_tx", account=address("alice"), forward=True, marker=many["marker"])
         assert len(many["transactions"]) + len(rest["transactions"]) == 42
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "version", "said"),
+    [
+        (-1, -1, 2, None),
+        (0, -1, 2, None),
+        (2, 3, 2, None),
+        (1, -1, 2, "lgrIdxMalformed"),
+        (2, 4, 2, "lgrIdxMalformed"),
+        (9, -1, 2, "invalidLgrRange"),
+        (1, 99, 1, None),
+        (9, -1, 1, "lgrIdxsInvalid"),
+    ],
+)
+async def test_account_tx_ranges(low: int, high: int, version: int, said: str | None) -> None:
+    """Version 1 clips a range to what the node has; version 2 refuses one that reaches beyond it."""
+    async with SandboxLedger() as ledger, Client(ledger.url, version) as client:
+        await client.fund("alice")
+        bounds = {"ledger_index_min": low, "ledger_index_max": high}
+        reply = await client.ask("account_tx", account=address("alice"), **bounds)
+        assert reply.get("error") == said
+        if said is None:
+            found = reply["result"]
+            assert (found["ledger_index_min"], found["ledger_index_max"]) == (2, 3)
 
 
 async def test_xrpl_py_helpers_work_unmodified() -> None:

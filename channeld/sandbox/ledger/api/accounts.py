@@ -96,7 +96,11 @@ def _queue_data(call: Call, address: str) -> dict[str, Any]:
 
 
 def account_channels(call: Call) -> dict[str, Any]:
-    """Channels whose source is the account. The limit counts every directory entry looked at, of any type."""
+    """Channels whose source is the account. The limit counts every directory entry looked at, of any type.
+
+    The marker's hint is the entry's OwnerNode even where the account is its destination, as rippled has it
+    (getStartHint); a wrong hint costs a search from the root page and nothing else.
+    """
     if "account" not in call.params:
         raise missing("account")
     chosen = call.objects()
@@ -116,7 +120,7 @@ def account_channels(call: Call) -> dict[str, Any]:
                 break
             fields = chosen.reader.read(key) or {}
             if count == limit:
-                marker = f"{key},{_hint(fields, address)}"
+                marker = f"{key},{int(fields.get('OwnerNode', '0'), 16)}"
             if _is_from(fields, address) and (not destination or fields["Destination"] == destination):
                 channels.append(_channel_row(key, fields))
     except LookupError:
@@ -127,12 +131,6 @@ def account_channels(call: Call) -> dict[str, Any]:
 
 def _is_from(fields: Fields, address: str) -> bool:
     return fields.get("LedgerEntryType") == "PayChannel" and fields["Account"] == address
-
-
-def _hint(fields: Fields, address: str) -> int:
-    """The page an entry is on in this account's directory. Sources: rippled RPCHelpers.cpp getStartHint."""
-    side = "DestinationNode" if fields.get("Destination") == address and fields["Account"] != address else "OwnerNode"
-    return int(fields.get(side, "0"), 16)
 
 
 def _channel_marker(call: Call, chosen: Chosen, address: str) -> tuple[str | None, int]:

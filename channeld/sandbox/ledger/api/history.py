@@ -9,12 +9,15 @@ from typing import Any
 
 from channeld.core.units import MAX_UINT32
 from channeld.sandbox.ledger.api.call import Call
-from channeld.sandbox.ledger.api.errors import RpcError, expected
+from channeld.sandbox.ledger.api.errors import RpcError, expected, invalid
 from channeld.sandbox.ledger.api.shapes import listed
 
 
 def account_tx(call: Call) -> dict[str, Any]:
-    """An account's transactions in a range of ledgers, clipped to what this node has."""
+    """An account's transactions in a range of ledgers; version 1 clips it to what this node has."""
+    for name in ("binary", "forward"):
+        if call.api_version > 1 and not isinstance(call.params.get(name, False), bool):
+            raise invalid(name)
     address = call.address()
     low, high = _range(call)
     limit = call.params.get("limit", 0)
@@ -46,11 +49,22 @@ def _range(call: Call) -> tuple[int, int]:
             raise RpcError("lgrNotValidated")
         return header.index, header.index
     low, high = (_bound(call, name) for name in ("ledger_index_min", "ledger_index_max"))
+    if call.api_version > 1:
+        _refuse_beyond(call, low, high)
     low = max(low, call.node.first_index) if low >= 0 else call.node.first_index
     high = min(high, call.validated.index) if high >= 0 else call.validated.index
     if high < low:
         raise RpcError("invalidLgrRange" if call.api_version > 1 else "lgrIdxsInvalid")
     return low, high
+
+
+def _refuse_beyond(call: Call, low: int, high: int) -> None:
+    """Version 2 does not clip: a bound outside of what this node has is an error. -1, and a lower bound of 0, are open.
+
+    Sources: rippled AccountTx.cpp getLedgerRange.
+    """
+    if high > call.validated.index or 0 < low < call.node.first_index:
+        raise RpcError("lgrIdxMalformed")
 
 
 def _bound(call: Call, name: str) -> int:

@@ -33,8 +33,8 @@ def listed(node: Node, record: Record, api_version: int, binary: bool) -> dict[s
     if binary:
         row |= {"tx_blob": record.tx.blob.hex().upper(), "ledger_index": record.ledger_index}
         row["meta_blob" if api_version > 1 else "meta"] = record.meta_blob
-    else:
-        row |= {"tx_json" if api_version > 1 else "tx": _dated(record, api_version), "meta": record.meta}
+        return row
+    row |= {"tx_json" if api_version > 1 else "tx": _dated(record, api_version), "meta": record.meta}
     if api_version > 1:
         row |= {
             "hash": record.tx.hash,
