@@ -315,6 +315,16 @@ def test_keys_and_authority(rig: Rig) -> None:
     assert rig.submit("alice", "AccountSet", signer="eve") == "tesSUCCESS"
 
 
+def test_account_txn_id(rig: Rig) -> None:
+    """A transaction can name the one before it; a tec does not count as one."""
+    assert rig.submit("alice", "AccountSet", SetFlag=5) == "tesSUCCESS"
+    first = rig.sign("alice", "AccountSet")
+    assert rig.offer(first).result == "tesSUCCESS"
+    assert rig.claim("alice", UNKNOWN) == "tecNO_TARGET"
+    assert rig.submit("alice", "AccountSet", AccountTxnID=UNKNOWN) == "tefWRONG_PRIOR"
+    assert rig.submit("alice", "AccountSet", AccountTxnID=first.hash) == "tesSUCCESS"
+
+
 @pytest.mark.parametrize(
     ("network", "given", "result"),
     [

@@ -132,6 +132,7 @@ def apply(ledger: Overlay, tx: Transaction, index: int, retry: bool = False, fai
     try:
         prior = ledger.balance_of(tx.account)
         _take_sequence_and_fee(view, tx)
+        _remember(view, tx)
         KINDS[tx.type].apply(Apply(tx, view, prior))
     except Reject as reject:
         claims = is_claimed(reject.result) and not fail_hard and (not retry or reject.result == "tecEXPIRED")
@@ -156,7 +157,12 @@ def _take_sequence_and_fee(view: TxView, tx: Transaction) -> None:
         _use_ticket(view, tx.account, tx.ticket, root)
     view.fee = min(tx.fee, int(root["Balance"]))
     add_balance(root, -view.fee)
-    if "AccountTxnID" in root:
+
+
+def _remember(view: TxView, tx: Transaction) -> None:
+    """Note the transaction in an account that asked for it (AccountTxnID). A tec undoes this, not the fee."""
+    root = view.peek(keylets.account(tx.account))
+    if root is not None and "AccountTxnID" in root:
         root["AccountTxnID"] = tx.hash
 
 
