@@ -7,7 +7,7 @@ import platform
 import re
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -70,7 +70,12 @@ def _entry(series: Series, all_series: Sequence[Series]) -> dict[str, Any]:
         "batch": cell.batch,
         "claims_per_s": round(series.rate, 1),
         "rates": [round(r.rate, 1) for r in series.results],
-        "of_ceiling": _of_ceiling(series, all_series),
+        "of_ceiling": _of_ceiling(series, all_series, lambda s: s.rate),
+        "latency_of_ceiling": {
+            "p50": _of_ceiling(series, all_series, lambda s: s.median(lambda r: r.p50)),
+            "p99": _of_ceiling(series, all_series, lambda s: s.median(lambda r: r.p99)),
+            "p99.9": _of_ceiling(series, all_series, lambda s: s.median(lambda r: r.p999)),
+        },
         "latency_ms": {
             "p50": round(series.median(lambda r: r.p50), 3),
             "p99": round(series.median(lambda r: r.p99), 3),
@@ -101,11 +106,11 @@ def _grown(series: Series) -> dict[str, float]:
     return {"claims_per_group": round(claims / groups, 1), "signatures_per_claim": round(per_claim, 3)}
 
 
-def _of_ceiling(series: Series, all_series: Sequence[Series]) -> float | None:
-    """The rate as a share of the ceiling's under the same load."""
+def _of_ceiling(series: Series, all_series: Sequence[Series], read: Callable[[Series], float]) -> float | None:
+    """A figure as a multiple of the ceiling's under the same load."""
     for other in all_series:
-        if other.contender == "ceiling" and other.cell == series.cell and other.rate:
-            return round(series.rate / other.rate, 3)
+        if other.contender == "ceiling" and other.cell == series.cell and read(other):
+            return round(read(series) / read(other), 3)
     return None
 
 
