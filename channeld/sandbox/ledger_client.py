@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from channeld.adapters.signer import KeyPair, derive, sign_transaction
 from channeld.core.errors import LedgerError, Unreachable
@@ -47,15 +47,19 @@ class LedgerClient:
             await self._socket.close()
 
     async def ask(self, command: str, **parameters: Any) -> dict[str, Any]:
-        """Ask and return the whole answer, an error included."""
+        """Ask and return the whole answer, an error included. Raises `Unreachable` if the connection is lost."""
         assert self._socket is not None
+        number = next(self._numbers)
+        question = json.dumps({"id": number, "api_version": 2, "command": command, **parameters})
         async with self._lock:
-            number = next(self._numbers)
-            await self._socket.send(json.dumps({"id": number, "api_version": 2, "command": command, **parameters}))
-            while True:
-                answer: dict[str, Any] = json.loads(await self._socket.recv())
-                if answer.get("id") == number:
-                    return answer
+            try:
+                await self._socket.send(question)
+                while True:
+                    answer: dict[str, Any] = json.loads(await self._socket.recv())
+                    if answer.get("id") == number:
+                        return answer
+            except ConnectionClosed as error:
+                raise Unreachable(f"the ledger at {self.url} went away") from error
 
     async def result(self, command: str, **parameters: Any) -> dict[str, Any]:
         """Ask and return the result; raises `LedgerError` for an error."""

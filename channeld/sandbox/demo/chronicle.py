@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 from channeld.sandbox.ledger_client import GENESIS_ADDRESS, LedgerClient
 
 _PAGE: Final = 400
+OLDEST: Final = -1
+"""In a range of ledgers, as the API writes it: the oldest there is."""
 
 
 class Payout(NamedTuple):
@@ -132,7 +134,7 @@ async def question(ledger: LedgerClient, wallet: str, start: Mapping[str, int]) 
     index = await validated_index(ledger)
     chronicle = Chronicle()
     for account in (wallet, GENESIS_ADDRESS):
-        chronicle.read(await transactions(ledger, account, 1, index))
+        chronicle.read(await transactions(ledger, account, OLDEST, index))
     header = await ledger.result("ledger", ledger_index=index)
     standing = await ledger.channels(wallet, index)
     remaining = {c["channel_id"]: int(c["amount"]) - int(c["balance"]) for c in standing}

@@ -68,13 +68,14 @@ class ContentServer:
         try:
             async with self._post.client:
                 await self._post.subscribe()
-                reading = asyncio.create_task(self._post.read())
-                working = asyncio.create_task(self._work(begin, stop))
-                await asyncio.wait((reading, working), return_when=asyncio.FIRST_COMPLETED)
-                for task in (reading, working, *self._open):
-                    task.cancel()
-                results = await asyncio.gather(reading, working, *self._open, return_exceptions=True)
-                self._report(results)
+                tasks = [asyncio.create_task(self._post.read()), asyncio.create_task(self._work(begin, stop))]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    tasks += self._open
+                    for task in tasks:
+                        task.cancel()
+                    self._report(await asyncio.gather(*tasks, return_exceptions=True))
         except aiomqtt.MqttError as error:
             self._tally.failures.append(f"{self.role.name}: {error}")
         finally:
