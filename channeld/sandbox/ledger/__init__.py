@@ -12,7 +12,7 @@ the transaction types only those around payment channels exist, all others answe
 
 from __future__ import annotations
 
-from channeld.sandbox.ledger.node import GENESIS_ACCOUNT
+from channeld.sandbox.ledger.genesis import GENESIS_ACCOUNT
 from channeld.sandbox.ledger.run import DEFAULT_INTERVAL_S, SandboxLedger, serve
 from channeld.sandbox.ledger.settings import DEFAULT_CAPACITY
 

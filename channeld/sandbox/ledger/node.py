@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from channeld.core.units import MAX_DROPS
-from channeld.sandbox.ledger import accounts, amendments, closing, keylets, pipeline
+from channeld.sandbox.ledger import amendments, closing, genesis, pipeline
 from channeld.sandbox.ledger.codec import Transaction
 from channeld.sandbox.ledger.faults import Faults
 from channeld.sandbox.ledger.headers import Header, next_header, rounded_close_time
@@ -22,12 +22,10 @@ from channeld.sandbox.ledger.locals import Held, LocalTransactions
 from channeld.sandbox.ledger.queue import BASE_LEVEL, Candidate, TxQueue, fee_level, required_level
 from channeld.sandbox.ledger.results import Reject, is_claimed, require
 from channeld.sandbox.ledger.settings import Clock, Settings
-from channeld.sandbox.ledger.state import Fields, State
+from channeld.sandbox.ledger.state import State
 from channeld.sandbox.ledger.transact import read_account
 from channeld.sandbox.ledger.view import LedgerContext, Overlay
 
-GENESIS_ACCOUNT: Final = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
-"""Holds all XRP at first; its seed is that of `masterpassphrase`."""
 _MOST_BAD: Final = 65_536
 _BAD_FOR_S: Final = 300.0
 """How long the hash of a malformed transaction is remembered as bad."""
@@ -96,32 +94,12 @@ class Node:
 
     def bootstrap(self) -> None:
         """Make the genesis ledger and its successor, as `rippled -a --start` does."""
-        genesis = accounts.new_account(GENESIS_ACCOUNT, MAX_DROPS, 1)
-        genesis |= {"PreviousTxnID": keylets.ZERO_HASH, "PreviousTxnLgrSeq": 0}
-        self.state.commit(1, {keylets.account(GENESIS_ACCOUNT): genesis})
+        self.state.commit(1, genesis.first_objects())
         first = next_header(None, 0, MAX_DROPS, self.state.digest(), [])
-        self.state.commit(2, self.singletons())
+        self.state.commit(2, genesis.singletons(self.rules, self.settings.fees))
         close_time = rounded_close_time(self.clock.now(), 0)
         self._adopt(next_header(first, close_time, MAX_DROPS, self.state.digest(), []))
         self.open_next([])
-
-    def singletons(self) -> dict[str, Fields | None]:
-        """The objects there is one of: Amendments and FeeSettings, by this node's settings."""
-        fees = self.settings.fees
-        return {
-            keylets.AMENDMENTS: {
-                "Amendments": amendments.enabled_ids(self.rules),
-                "Flags": 0,
-                "LedgerEntryType": "Amendments",
-            },
-            keylets.FEE_SETTINGS: {
-                "BaseFeeDrops": str(fees.base),
-                "Flags": 0,
-                "LedgerEntryType": "FeeSettings",
-                "ReserveBaseDrops": str(fees.reserve),
-                "ReserveIncrementDrops": str(fees.increment),
-            },
-        }
 
     def _adopt(self, header: Header) -> None:
         self.headers[header.index] = header

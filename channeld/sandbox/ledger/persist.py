@@ -19,6 +19,7 @@ from typing import Any, Final, TextIO
 from channeld.core.errors import ConfigError
 from channeld.sandbox.ledger import keylets
 from channeld.sandbox.ledger.codec import Transaction
+from channeld.sandbox.ledger.genesis import singletons
 from channeld.sandbox.ledger.headers import Header
 from channeld.sandbox.ledger.history import Record
 from channeld.sandbox.ledger.node import Node
@@ -154,7 +155,7 @@ def _fill(node: Node, saved: dict[str, Any]) -> None:
         node.by_hash[header.hash] = header.index
     newest = max(node.headers)
     objects = {str(key): dict(fields) for key, fields in saved["objects"]}
-    node.state.commit(newest, {**objects, **node.singletons()})
+    node.state.commit(newest, {**objects, **singletons(node.rules, node.settings.fees)})
     records = []
     for entry in saved["transactions"]:
         index, place, close_time = entry["at"]
