@@ -192,6 +192,8 @@ def _channel_change(how: str, body: Json, transaction: Json, ledger_index: Ledge
     channel = ledger_channel(_channel_id(body, "LedgerIndex"), fields, ledger_index)
     previous = body.get("PreviousFields")
     before = _drops(previous, "Balance") if isinstance(previous, dict) and "Balance" in previous else channel.balance
+    if before > channel.balance:
+        raise Malformed("PreviousFields.Balance: more than was paid afterwards")
     paid = Drops(0 if created else channel.balance - before)
     return ChannelChange(channel, created, how == "DeletedNode", paid)
 
