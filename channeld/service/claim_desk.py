@@ -205,8 +205,14 @@ class ClaimDesk:
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
-    def _place(self, ask: Ask, payees: Group, group: _Grouped) -> ChannelState | Group:
-        """Take the drops from the channel of the payee that is signed furthest and can carry them."""
+    def _place(self, ask: Ask, payees: Group, group: _Grouped) -> ChannelState | Group | Refusal:
+        """Take the drops from the channel of the payee that is signed furthest and can carry them.
+
+        What no channel could ever carry is refused before it counts as demand.
+        """
+        pool = self._mirror.policy.pools.get(payees.pool)
+        if pool is not None and ask.drops > pool.channel.max:
+            return Refusal(*_REFUSED[Reason.TOO_LARGE])
         payees.asked += ask.drops
         best: ChannelState | None = None
         best_left = 0

@@ -23,7 +23,7 @@ from channeld.core.records import (
     Signed,
     StoreSnapshot,
 )
-from channeld.core.units import Address, Drops, LedgerIndex
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
 
 # --- the ledger
 # --------------------------------------------------------------------------------------------------------
@@ -95,6 +95,9 @@ class Store(Protocol):
 
     def channel(self, row: int) -> ChannelRecord | None:
         """A channel by its number, gone or not."""
+
+    def opening(self, channel_id: ChannelId) -> JournalEntry | None:
+        """The intent that was to open this channel, whatever became of it; None if there was none."""
 
     def accept(
         self,

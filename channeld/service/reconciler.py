@@ -82,7 +82,7 @@ class Reconciler:
         for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
             self._transaction(transaction, header, span)
         for key, live in self._mirror.live.items():
-            if live.last_ledger < header.index and key not in span.ended:
+            if key not in span.ended and (live.last_ledger < header.index or not (gapless or self._unused(live, span))):
                 self._overdue(live, span, gapless=gapless)
         self._write(header, span)
         self._adopt(header, span)
@@ -158,14 +158,19 @@ class Reconciler:
         return replace(old, channel=channel, unredeemed_since=since)
 
     def _overdue(self, live: LiveTransaction, span: _Span, *, gapless: bool) -> None:
-        """A transaction was not found up to its last ledger: it is dead if that is proven, else its fate is unknown.
+        """A transaction was not found up to its last ledger, or its number was used up in a ledger nobody showed us.
 
-        It is proven by gapless history, and also by the account's sequence: not used up, so not included.
+        It is dead if that is proven, else its fate is unknown. It is proven by gapless history, and also by the
+        account's sequence: not used up, so not included.
         """
+        self._lost(live, "dead" if gapless or self._unused(live, span) else "unknown", span)
+
+    def _unused(self, live: LiveTransaction, span: _Span) -> bool:
+        """Whether the account, as of the ledger being applied, has not used this number yet."""
         wallet = self._mirror.by_address.get(live.account)
-        account = span.accounts.get(live.account) or (wallet.account if wallet else None)
-        unused = account is not None and account.sequence <= live.number
-        self._lost(live, "dead" if gapless or unused else "unknown", span)
+        states = (span.accounts.get(live.account), wallet.account if wallet else None)
+        shown = [state.sequence for state in states if state is not None]
+        return bool(shown) and max(shown) <= live.number
 
     def _lost(self, live: LiveTransaction, result: str, span: _Span) -> None:
         """A transaction is out of time (`unknown`: or was validated unseen). Its intent is signed again or fails.
@@ -269,11 +274,10 @@ class Reconciler:
         mirror, span = self._mirror, _Span()
         mirror.by_address[account.address].account = account
         seen = {c.channel_id: c for c in channels}
-        opened = {tx.channel_id: mirror.journal.get(tx.intent or 0) for tx in mirror.live.values()}
         for channel_id, channel in seen.items():
             state = mirror.channels.get(channel_id)
             if state is None:
-                span.found[channel_id] = self._new_record(channel, opened.get(channel_id), header.close_time)
+                span.found[channel_id] = self._new_record(channel, self._store.opening(channel_id), header.close_time)
             elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:
                 span.after[channel_id] = self._updated(state.record, channel, header.close_time)
         for state in list(mirror.channels.values()):

@@ -16,7 +16,7 @@ from typing import Final
 
 from channeld.adapters.sqlite import rows
 from channeld.core.errors import ConfigError, StoreError
-from channeld.core.intents import OPEN_STATUSES, Intent, OpenChannel, RequestClose, Status, check_transition
+from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
 from channeld.core.records import (
     Accepted,
     ChannelMark,
@@ -27,7 +27,7 @@ from channeld.core.records import (
     Remembered,
     StoreSnapshot,
 )
-from channeld.core.units import LedgerIndex
+from channeld.core.units import ChannelId, LedgerIndex
 
 SCHEMA_VERSION: Final = 1
 _LOOKUP_LIMIT: Final = 500
@@ -41,7 +41,7 @@ _INSERT_REQUEST: Final = (
 )
 _RAISE_MARK: Final = (
     "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4"
-    " WHERE row = ?1 AND issuing AND closed_at IS NULL AND authorized <= ?2"
+    " WHERE row = ?1 AND issuing AND closed_at IS NULL AND authorized < ?2 AND ?2 <= amount"
 )
 _ADD_SPENT: Final = (
     "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
@@ -93,8 +93,7 @@ class SqliteStore:
             self._change_network(kept, network_id)
 
     def _change_network(self, kept: str | None, network_id: int) -> None:
-        """A store that holds nothing yet may follow a corrected network_id; any other belongs to its network for ever.
-        """
+        """A store that holds nothing yet may follow a corrected network_id; any other belongs to its own for ever."""
         (used,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM channel) OR EXISTS (SELECT 1 FROM intent)").fetchone()
         if used:
             problem = f"the store {self.path} belongs to network {kept}, not {network_id}"
@@ -173,6 +172,15 @@ class SqliteStore:
             raise StoreError(f"the store failed: {error}") from error
         return None if found is None else rows.channel_record(found)
 
+    def opening(self, channel_id: ChannelId) -> JournalEntry | None:
+        """The intent that was to open this channel, whatever became of it; None if there was none."""
+        try:
+            query = f"SELECT {rows.INTENT_COLUMNS} FROM intent WHERE channel_id = ? AND kind = ? ORDER BY number DESC"
+            found = self._db.execute(query, (channel_id, Kind.OPEN.value)).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        return None if found is None else rows.journal_entry(found)
+
     # --- the hot path
     # ----------------------------------------------------------------------------------------------------
 
@@ -185,8 +193,8 @@ class SqliteStore:
     ) -> None:
         """Remember requests and raise the amounts they debit, or nothing of it.
 
-        A mark on a channel that stopped issuing, is gone, or is authorised higher already, is a defect of the caller
-        and refuses the whole group.
+        A mark on a channel that stopped issuing, is gone, is authorised as high already or does not hold so much, is a
+        defect of the caller and refuses the whole group.
         """
         with self._transaction() as db:
             db.executemany(
