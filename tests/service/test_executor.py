@@ -1,0 +1,306 @@
+"""An intent is carried to its end once: whatever the node answers, whenever the process dies."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from engine import Engine, Killed, policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import PAYEES
+
+from channeld.core.errors import Unreachable
+from channeld.core.intents import Create
+from channeld.core.units import Drops
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    made = Engine(tmp_path / "store.db")
+    made.connect()
+    return made
+
+
+def want(engine: Engine, drops: int = 5) -> None:
+    """Something is asked for in vain: a channel is to be opened."""
+    engine.desk.answer([engine.ask("first", drops)])
+
+
+def numbers(engine: Engine) -> list[int]:
+    """The account's sequences of everything submitted so far."""
+    return [engine.ledger.blobs[blob][1] for blob in engine.session.submitted]
+
+
+def settled(engine: Engine) -> None:
+    for _ in range(20):
+        engine.tick()
+
+
+def intents(engine: Engine) -> list[tuple[str, str]]:
+    return [(k, s) for k, s in engine.on_disk("SELECT kind, status FROM intent ORDER BY number")]
+
+
+def test_what_is_submitted_is_on_disk_before(engine: Engine) -> None:
+    looked: list[str] = []
+
+    def look(blob: str) -> None:
+        rows = engine.on_disk("SELECT blob, i.status FROM tx JOIN intent i ON i.number = tx.intent WHERE ended IS NULL")
+        assert (blob, "signed") in rows
+        looked.append(blob)
+
+    engine.session.on_submit = look
+    engine.opened()
+    engine.answer(engine.ask(1, 18))
+    settled(engine)
+    assert len(set(looked)) >= 2
+
+
+def test_a_lost_answer_is_answered_by_the_identical_blob(engine: Engine) -> None:
+    engine.session.lost = True
+    want(engine)
+    engine.work()
+    engine.session.lost = False
+    for _ in range(3):
+        engine.tick()
+    assert len(set(engine.session.submitted)) == 1
+    assert len(engine.ledger.created) == 1
+
+
+@pytest.mark.parametrize(
+    "code", ["tefPAST_SEQ", "telINSUF_FEE_P", "terQUEUED", "tecUNFUNDED", "tesSUCCESS", "temMALFORMED"]
+)
+def test_no_provisional_answer_is_believed(engine: Engine, code: str) -> None:
+    """The node says one thing and another node's ledger takes the transaction."""
+    want(engine)
+    engine.session.code = code
+    engine.work()
+    assert intents(engine) == [("open", "signed")]
+    engine.ledger.submit(engine.session.submitted[0])
+    engine.tick()
+    assert intents(engine) == [("open", "done")]
+    assert len(engine.ledger.created) == 1
+
+
+def test_a_dead_transaction_gives_its_number_to_its_successor(engine: Engine) -> None:
+    engine.session.code = "telINSUF_FEE_P"
+    want(engine)
+    engine.work()
+    (first,) = set(engine.session.submitted)
+    last = engine.ledger.blobs[first][3]
+    while engine.ledger.index < last:
+        engine.tick()
+    assert set(engine.session.submitted) == {first}
+    engine.session.code = None
+    engine.tick()
+    assert len(set(engine.session.submitted)) == 2
+    assert set(numbers(engine)) == {7}
+    engine.tick()
+    assert intents(engine) == [("open", "done")]
+    assert len(engine.ledger.created) == 1
+
+
+def test_a_successor_offers_more_and_never_more_than_the_cap(engine: Engine) -> None:
+    engine.session.code = "telINSUF_FEE_P"
+    want(engine)
+    for _ in range(80):
+        engine.work()
+        engine.tick()
+    fees = [engine.ledger.blobs[b][2] for b in dict.fromkeys(engine.session.submitted)]
+    assert fees == [10, 20, 40, 80, 100, 100, 100][: len(fees)]
+    assert len(fees) > 4
+
+
+def test_a_transaction_validated_exactly_in_its_last_ledger_counts(engine: Engine) -> None:
+    engine.session.code = "telINSUF_FEE_P"
+    want(engine)
+    engine.work()
+    (blob,) = set(engine.session.submitted)
+    last = engine.ledger.blobs[blob][3]
+    while engine.ledger.index < last - 1:
+        engine.tick()
+    engine.ledger.submit(blob)
+    engine.tick()
+    assert engine.ledger.index == last
+    assert intents(engine) == [("open", "done")]
+    settled(engine)
+    assert len(engine.ledger.created) == 1
+
+
+def test_an_impossible_transaction_fails_only_when_its_time_is_over(engine: Engine) -> None:
+    engine.session.code = "temBAD_AMOUNT"
+    want(engine)
+    engine.work()
+    (blob,) = set(engine.session.submitted)
+    while engine.ledger.index < engine.ledger.blobs[blob][3]:
+        engine.tick()
+        assert intents(engine) == [("open", "signed")]
+    engine.tick()
+    assert intents(engine)[0] == ("open", "failed")
+
+
+def test_what_failed_is_not_tried_again_before_it_cooled_down(engine: Engine) -> None:
+    engine.session.code = "temBAD_AMOUNT"
+    want(engine)
+    engine.work()
+    for _ in range(13):
+        engine.tick()
+    failed_at = engine.ledger.time
+    while len(intents(engine)) == 1:
+        want(engine)
+        engine.tick()
+        assert engine.ledger.time < failed_at + 60
+    assert engine.ledger.time >= failed_at + 10 - 4
+
+
+def test_a_foreign_transaction_under_our_number_displaces_ours_without_doing_it_twice(engine: Engine) -> None:
+    engine.session.code = "telINSUF_FEE_P"
+    want(engine)
+    engine.work()
+    foreign = engine.ledger.sign("hot", Create(PAYEES[3].account, 0, 9, 1, "ED" * 33, None), 7, 10, 10**6)  # type: ignore[arg-type]
+    engine.ledger.submit(foreign.blob)
+    engine.session.code = None
+    settled(engine)
+    ours = [c for c in engine.ledger.channels.values() if c.payee == PAYEES[0]]
+    assert len(ours) == 1
+    rows = engine.on_disk("SELECT destination, pool FROM channel")
+    assert (PAYEES[3].account, "") in rows  # the stranger's channel is kept apart
+
+
+def test_two_live_transactions_never_share_a_number(engine: Engine) -> None:
+    """Three payees' worth of intents, a node that forgets every other blob, and no number twice."""
+    calls = itertools.count()
+    engine.session.on_submit = lambda _: setattr(engine.session, "code", "telINSUF_FEE_P" if next(calls) % 2 else None)
+    for n in range(25):
+        engine.answer(engine.ask(n, 7, payee=PAYEES[n % 2]))
+        engine.tick()
+        live = engine.on_disk("SELECT account, number FROM tx WHERE ended IS NULL")
+        assert max(Counter(live).values(), default=1) == 1
+    validated = Counter(t.number for t in engine.ledger.history)
+    assert max(validated.values()) == 1
+
+
+def test_a_gap_in_the_numbers_is_filled_so_that_later_ones_can_go_on(engine: Engine) -> None:
+    engine.session.on_submit = lambda blob: setattr(
+        engine.session, "code", "telX" if engine.ledger.blobs[blob][1] == 7 else None
+    )
+    engine.desk.answer([engine.ask(1, 5), engine.ask(2, 5, payee=PAYEES[1])])
+    engine.work()
+    assert sorted(set(numbers(engine))) == [7, 8]
+    engine.session.on_submit = lambda _: None
+    engine.session.code = None
+    settled(engine)
+    assert len(engine.ledger.created) == 2
+
+
+# --- dying -----------------------------------------------------------------------------------------------------------
+
+
+def life(path: Path, deaths: set[int], *, lost: bool = False) -> tuple[Engine, int]:
+    """Open, use, fund, settle and close a channel, dying at the given contacts with the node."""
+    engine = Engine(path, terms=policy(max_per_payee=1))
+    contacts = itertools.count()
+
+    def contact(where: str) -> None:
+        if next(contacts) in deaths:
+            raise Killed(where)
+
+    def alive(step: object, *arguments: object) -> None:
+        engine.session.at_await, engine.session.lost = contact, lost
+        try:
+            step(*arguments)  # type: ignore[operator]
+        except Killed:
+            reborn()
+        except Unreachable:
+            pass
+
+    def reborn() -> None:
+        while True:
+            try:
+                engine.kill()
+                engine.session = type(engine.session)(engine.ledger, at_await=contact)
+                engine.build()
+                engine.connect()
+            except Killed:
+                continue
+            return
+
+    alive(engine.connect)
+    for n in range(12):
+        alive(lambda n=n: engine.answer(engine.ask(n, 7)))
+        alive(engine.tick)
+        engine.answer(engine.ask(n, 7)) if not deaths else alive(lambda n=n: engine.answer(engine.ask(n, 7)))
+        alive(engine.tick)
+    engine.session.at_await = lambda _: None
+    engine.session.lost = False
+    engine.restart()
+    for _ in range(60):
+        engine.tick()
+    return engine, next(contacts)
+
+
+def fate(engine: Engine) -> dict[str, object]:
+    promised = engine.on_disk(
+        "SELECT channel_id, authorized, (SELECT sum(covers_to - covers_from) FROM request r WHERE r.channel = c.row)"
+        " FROM channel c"
+    )
+    return {
+        "open intents": [s for _, s in intents(engine) if s in ("planned", "signed")],
+        "live": engine.on_disk("SELECT * FROM tx WHERE ended IS NULL"),
+        "promised and not paid": [r for r in promised if r[1] != engine.ledger.closed.get(r[0]) or r[1] != r[2]],
+        "left on the ledger": list(engine.ledger.channels),
+        "accepted": engine.on_disk("SELECT count(*), sum(covers_to - covers_from) FROM request"),
+        "money": engine.ledger.balance + sum(engine.ledger.closed.values()) + sum(t.fee for t in engine.ledger.history),
+    }
+
+
+def test_a_life_without_deaths_ends_with_everything_paid_and_closed(tmp_path: Path) -> None:
+    engine, contacts = life(tmp_path / "s.db", set())
+    assert fate(engine) == {
+        "open intents": [],
+        "live": [],
+        "promised and not paid": [],
+        "left on the ledger": [],
+        "accepted": [(12, 84)],
+        "money": 10**6,
+    }
+    assert contacts > 40
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(deaths=st.sets(st.integers(0, 60), max_size=10), lost=st.booleans())
+def test_wherever_it_dies_it_ends_as_if_it_had_not(
+    deaths: set[int], lost: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    engine, _ = life(tmp_path_factory.mktemp("life") / "s.db", deaths, lost=lost)
+    found = fate(engine)
+    for name in ("open intents", "live", "promised and not paid", "left on the ledger"):
+        assert found[name] == [], name
+    assert found["money"] == 10**6
+    engine.kill()
+
+
+def test_after_a_death_at_each_single_contact_one_channel_carried_it_all(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Channels are opened one after the other only because they close: never two to do one job."""
+    clean, contacts = life(tmp_path_factory.mktemp("clean") / "s.db", set())
+    for death in range(0, contacts, 7):
+        engine, _ = life(tmp_path_factory.mktemp("life") / "s.db", {death})
+        assert len(engine.ledger.created) == len(clean.ledger.created), death
+        engine.kill()
+
+
+def test_an_intent_whose_goal_is_reached_already_is_moot_and_nothing_is_signed(engine: Engine) -> None:
+    channel_id = engine.opened()
+    engine.desk.answer([engine.ask(1, 18)])
+    assert intents(engine)[-1] == ("fund", "planned")
+    before = engine.on_disk("SELECT count(*) FROM tx")
+    engine.ledger.channels[channel_id] = replace(engine.ledger.channels[channel_id], amount=Drops(60))
+    engine.connect()
+    engine.work()
+    assert intents(engine)[-1] == ("fund", "moot")
+    assert engine.on_disk("SELECT count(*) FROM tx") == before
