@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiomqtt
@@ -35,12 +35,13 @@ _MAY_BE_REFUSED: Final = frozenset({"no_headroom", "limit_exceeded", "frozen", "
 
 @dataclass(slots=True)
 class Wish:
-    """A request of ours. `first` is the reply that accepted it."""
+    """A request of ours. `waited` once it was refused and told to wait; `first` is the reply that accepted it."""
 
     payee: Payee
     drops: int
     fields: dict[str, Any]
-    first: dict[str, Any] | None = field(default=None)
+    waited: bool = False
+    first: dict[str, Any] | None = None
 
 
 class ContentServer:
@@ -189,6 +190,8 @@ class ContentServer:
             return None
         until = asyncio.get_running_loop().time() + retry / 1000
         self._not_before[wish.payee] = max(until, self._not_before.get(wish.payee, 0.0))
+        self._tally.in_vain += wish.waited
+        wish.waited = True
         return retry / 1000
 
     async def _accepted(self, wish: Wish, answer: dict[str, Any]) -> float | None:

@@ -38,6 +38,7 @@ def summarize(
         "accepted": tally.accepted,
         "rejected": sum(tally.rejected.values()),
         "rejected_by_code": dict(sorted(tally.rejected.items())),
+        "retried_in_vain": tally.in_vain,
         "replayed": tally.replayed,
         "verified": tally.verified,
         "channels_opened": len(lives),

@@ -68,12 +68,16 @@ class Slices:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts are of requests, not of messages: every item of a batch is one. `latencies_s` are of messages."""
+    """Counts are of requests, not of messages: every item of a batch is one. `latencies_s` are of messages.
+
+    `in_vain` counts refusals of requests that had waited as long as an earlier refusal told them.
+    """
 
     sent: int = 0
     accepted: int = 0
     replayed: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    in_vain: int = 0
     verified: int = 0
     drops: int = 0
     bought: list[Bought] = field(default_factory=list)
