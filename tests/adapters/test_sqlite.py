@@ -1,0 +1,439 @@
+"""The store keeps what it took, all of a group or nothing, and says after a crash what it said before."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from worlds import PAYEES, SOURCE, channel
+
+from channeld.adapters.sqlite import SqliteStore
+from channeld.core.errors import ConfigError, Refused, StoreError
+from channeld.core.intents import (
+    Action,
+    FinalizeClose,
+    FundChannel,
+    Intent,
+    OpenChannel,
+    RequestClose,
+    SettleChannel,
+    Status,
+)
+from channeld.core.records import (
+    Accepted,
+    ChannelMark,
+    ChannelRecord,
+    Ending,
+    JournalEntry,
+    LedgerUpdate,
+    LiveTransaction,
+    Payment,
+    Remembered,
+)
+from channeld.core.units import ChannelId, Drops, LedgerIndex, RippleTime, Seconds
+
+
+def record(number: int, amount: int = 100) -> ChannelRecord:
+    now = RippleTime(50)
+    return ChannelRecord(0, channel(number, amount=amount), 0, True, "p", "a", now, now, None, None)
+
+
+def update(index: int = 5, **parts: Any) -> LedgerUpdate:
+    names = ("channels", "new_channels", "endings", "intents", "payments")
+    return LedgerUpdate(LedgerIndex(index), RippleTime(60), *(parts.get(n, ()) for n in names))
+
+
+def request(number: int, row: int, covers: tuple[int, int], signed: int | None = None) -> Accepted:
+    said = Remembered(b"c%d" % number, row, *covers, covers[1] if signed is None else signed)
+    return Accepted(number.to_bytes(16, "big"), said)
+
+
+def mark(row: int, authorized: int) -> ChannelMark:
+    return ChannelMark(row, authorized, RippleTime(61), RippleTime(61))
+
+
+def intent(action: Action) -> Intent:
+    return Intent(action, "why", "F" * 64)
+
+
+def live(number: int, of: int | None = None, tx: str | None = None) -> LiveTransaction:
+    head = (of, "hot", SOURCE, number, Drops(10), LedgerIndex(6), LedgerIndex(18))
+    return LiveTransaction(*head, tx or f"{number:064X}", "B10B", ChannelId(f"{number:064X}"))
+
+
+def row_id(row: int) -> ChannelId:
+    return ChannelId(f"{row:064X}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "s.db", network_id=1)
+    made.apply(update(new_channels=[record(1), record(2)]))
+    yield made
+    made.close()
+
+
+@contextmanager
+def nothing_changes(store: SqliteStore) -> Iterator[None]:
+    before = list(store._db.iterdump())
+    yield
+    assert list(store._db.iterdump()) == before
+
+
+# --- against a plain model -------------------------------------------------------------------------------------------
+
+
+class Model(RuleBasedStateMachine):
+    """The store and a few dictionaries are told the same and asked the same, with crashes in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "s.db"
+        self.store = SqliteStore(self.path, network_id=1)
+        self.channels: dict[int, ChannelRecord] = {}
+        self.requests: dict[bytes, tuple[Remembered, int]] = {}
+        self.journal: dict[int, JournalEntry] = {}
+        self.live: dict[int, LiveTransaction] = {}
+        self.spent: dict[tuple[str, int], int] = {}
+        self.processed: int | None = None
+        self.now, self.made, self.sent = 10**6, 0, 0
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+    def step(self, **parts: Any) -> LedgerUpdate:
+        self.processed = (self.processed or 4) + 1
+        return update(self.processed, **parts)
+
+    @rule()
+    def crash(self) -> None:
+        self.store._db.close()
+        self.store = SqliteStore(self.path, network_id=1)
+
+    @rule(amount=st.integers(1, 60))
+    def a_channel(self, amount: int) -> None:
+        self.made += 1
+        new = record(self.made, amount)
+        self.store.apply(self.step(new_channels=[new]))
+        assert new.row not in self.channels
+        self.channels[new.row] = copy.copy(new)
+
+    @precondition(lambda self: self.channels)
+    @rule(
+        picks=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 30)), min_size=1, max_size=4), clash=st.booleans()
+    )
+    def a_group(self, picks: list[tuple[int, int]], clash: bool) -> None:
+        """Requests on several channels; good ones and one bad one go together, so all of them fail."""
+        self.now += 1
+        authorized = {row: c.authorized for row, c in self.channels.items()}
+        taken, group = dict(authorized), []
+        for pick, drops in picks:
+            row = sorted(self.channels)[pick % len(self.channels)]
+            self.sent += 1
+            group.append(request(self.sent, row, (taken[row], taken[row] + drops)))
+            taken[row] += drops
+        if clash and self.requests:
+            group.append(Accepted(next(iter(self.requests)), group[0].remembered))
+        rows = {a.remembered.row for a in group}
+        marks = [mark(row, taken[row]) for row in sorted(rows)]
+        good = not (clash and self.requests) and all(
+            (c := self.channels[row]).issuing
+            and c.closed_at is None
+            and authorized[row] < taken[row] <= c.channel.amount
+            for row in rows
+        )
+        spend = [("a", self.now // 3600, 3), ("b", 1, 2)]
+        if not good:
+            with nothing_changes(self.store), pytest.raises(StoreError):
+                self.store.accept(self.now, group, marks, spend)
+            return
+        self.store.accept(self.now, group, marks, spend)
+        self.requests |= {a.key: (a.remembered, self.now) for a in group}
+        for m in marks:
+            c = self.channels[m.row]
+            c.authorized, c.last_claim_at, c.unredeemed_since = m.authorized, m.last_claim_at, m.unredeemed_since
+        for server, hour, drops in spend:
+            self.spent[server, hour] = self.spent.get((server, hour), 0) + drops
+
+    @precondition(lambda self: self.channels)
+    @rule(pick=st.integers(0, 99), what=st.sampled_from(["fund", "settle", "close", "finalize", "open"]))
+    def an_intent(self, pick: int, what: str) -> None:
+        row = sorted(self.channels)[pick % len(self.channels)]
+        target = self.channels[row].channel.channel_id
+        actions: dict[str, Action] = {
+            "fund": FundChannel("hot", target, Drops(77)),
+            "settle": SettleChannel("hot", target, Drops(5)),
+            "close": RequestClose("hot", target),
+            "finalize": FinalizeClose("hot", target),
+            "open": OpenChannel("hot", "p", "a", PAYEES[1], Drops(5), Seconds(6), Seconds(70)),
+        }
+        (entry,) = self.store.journal([intent(actions[what])], LedgerIndex(9))
+        assert entry.number not in self.journal
+        self.journal[entry.number] = copy.copy(entry)
+        if what == "close":
+            self.channels[row].issuing = False
+
+    @precondition(lambda self: self.journal)
+    @rule(pick=st.integers(0, 99), new=st.sampled_from([Status.SIGNED, Status.MOOT, Status.FAILED]))
+    def an_intents_step(self, pick: int, new: Status) -> None:
+        entry = self.journal[sorted(self.journal)[pick % len(self.journal)]]
+        if new is Status.SIGNED:
+            self.sign(entry)
+            return
+        if entry.status is not Status.PLANNED and new is Status.MOOT:
+            with nothing_changes(self.store), pytest.raises(Refused):
+                self.store.set_intent(entry.number, new, "no")
+        elif entry.status is Status.PLANNED:
+            self.store.set_intent(entry.number, new, "over")
+            del self.journal[entry.number]
+
+    def sign(self, entry: JournalEntry) -> None:
+        if entry.status is Status.SIGNED:
+            with nothing_changes(self.store), pytest.raises(Refused):
+                self.store.signed(live(99_999, entry.number))
+            return
+        self.sent += 1
+        tx = live(self.sent, entry.number)
+        if not isinstance(entry.action, OpenChannel):
+            tx = replace(tx, channel_id=entry.channel_id)
+        self.store.signed(tx)
+        self.live[entry.number] = tx
+        entry.status, entry.channel_id = Status.SIGNED, tx.channel_id
+
+    @precondition(lambda self: self.live)
+    @rule(pick=st.integers(0, 99), status=st.sampled_from([Status.PLANNED, Status.DONE, Status.FAILED]))
+    def an_ending(self, pick: int, status: Status) -> None:
+        number = sorted(self.live)[pick % len(self.live)]
+        tx = self.live.pop(number)
+        ending = Ending(tx.hash, None if status is Status.PLANNED else LedgerIndex(9), "tesSUCCESS")
+        self.store.apply(self.step(endings=[ending], intents=[(number, status, "n")]))
+        entry = self.journal[number]
+        entry.status, entry.note = status, "n"
+        if status is not Status.PLANNED:
+            del self.journal[number]
+
+    @precondition(lambda self: self.channels)
+    @rule(
+        pick=st.integers(0, 99), more=st.integers(0, 20), paid=st.integers(0, 5), gone=st.booleans(), lie=st.booleans()
+    )
+    def a_ledger(self, pick: int, more: int, paid: int, gone: bool, lie: bool) -> None:
+        """A channel changes. A record that would lower `authorized`, or issue again, does not get its way."""
+        row = sorted(self.channels)[pick % len(self.channels)]
+        old = self.channels[row]
+        shown = replace(
+            old.channel,
+            amount=Drops(old.channel.amount + more),
+            balance=Drops(min(old.channel.amount, old.channel.balance + paid)),
+            ledger_index=LedgerIndex(77),
+        )
+        closed = LedgerIndex(8) if gone else old.closed_at
+        new = replace(old, channel=shown, closed_at=closed, issuing=old.issuing and not gone)
+        told = replace(new, authorized=0, issuing=True) if lie and not gone else new
+        money = Payment(shown.channel_id, f"{self.processed}", LedgerIndex(8), Drops(paid), SOURCE)
+        self.store.apply(self.step(channels=[told], payments=[money, money]))
+        self.channels[row] = new
+
+    @rule(age=st.integers(0, 10), limit=st.integers(1, 5))
+    def forgetting(self, age: int, limit: int) -> None:
+        before = self.now - age
+        gone = self.store.forget(before, limit)
+        old = [key for key, (_, at) in list(self.requests.items())[:limit] if at < before]
+        assert gone == len(old)
+        for key in old:
+            del self.requests[key]
+        hour = before // 3600 - 48
+        self.spent = {k: v for k, v in self.spent.items() if k[1] >= hour}
+
+    @invariant()
+    def both_say_the_same(self) -> None:
+        said = self.store.load()
+        assert said.processed == self.processed
+        assert {r.row: r for r in said.channels} == {n: c for n, c in self.channels.items() if c.closed_at is None}
+        assert {n: self.store.channel(n) for n in self.channels} == self.channels
+        assert {e.number: e for e in said.journal} == self.journal
+        assert {t.intent: t for t in said.live} == self.live
+        assert said.spent == self.spent
+        keys = [*self.requests, b"unknown" * 2]
+        assert self.store.remembered(keys) == {k: r for k, (r, _) in self.requests.items()}
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=settings().max_examples // 2)
+
+
+# --- single rules ----------------------------------------------------------------------------------------------------
+
+
+def test_the_intent_to_close_stops_issuing_in_the_same_transaction(store: SqliteStore) -> None:
+    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    store.journal(
+        [intent(SettleChannel("hot", row_id(2), Drops(1))), intent(RequestClose("hot", row_id(1)))], LedgerIndex(7)
+    )
+    assert {r.row: r.issuing for r in store.load().channels} == {1: False, 2: True}
+    both = [request(2, 2, (0, 5)), request(3, 1, (5, 6))]
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.accept(2, both, [mark(2, 5), mark(1, 6)], [("a", 1, 6)])
+    assert store.remembered([both[0].key, both[1].key]) == {}
+
+
+@pytest.mark.parametrize("authorized", [4, 5, 101])
+def test_a_mark_is_higher_than_the_last_and_within_what_the_channel_holds(store: SqliteStore, authorized: int) -> None:
+    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.accept(2, [request(2, 1, (5, authorized))], [mark(1, authorized)], [])
+
+
+def test_an_id_is_accepted_once(store: SqliteStore) -> None:
+    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.accept(2, [request(1, 2, (0, 5))], [mark(2, 5)], [])
+
+
+def test_one_number_carries_one_live_transaction(store: SqliteStore) -> None:
+    store.signed(live(7))
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.signed(live(7, tx="A" * 64))
+    store.apply(update(endings=[Ending(live(7).hash, None, "dead")]))
+    store.signed(live(7, tx="A" * 64))
+
+
+def test_a_second_writer_waits_and_cannot_sign_what_the_first_has_signed(store: SqliteStore) -> None:
+    second = SqliteStore(store.path, network_id=1)
+    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    with pytest.raises(StoreError):
+        second.accept(1, [request(2, 1, (0, 5))], [mark(1, 5)], [])
+    assert second.load() == store.load()
+    second.close()
+
+
+def test_a_store_in_use_by_a_hanging_writer_fails_and_changes_nothing(store: SqliteStore) -> None:
+    second = SqliteStore(store.path, network_id=1)
+    second._db.execute("PRAGMA busy_timeout = 10")
+    store._db.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError):
+        second.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    store._db.execute("ROLLBACK")
+    assert store.load().channels[0].authorized == 0
+    second.close()
+
+
+def test_a_store_belongs_to_one_network_from_its_first_channel_on(store: SqliteStore) -> None:
+    with pytest.raises(ConfigError, match="network"):
+        SqliteStore(store.path, network_id=0)
+    assert SqliteStore(store.path, network_id=1).load() == store.load()
+
+
+def test_what_is_no_store_is_an_error_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "s.db").write_bytes(b"not a database at all, but long enough to look like one" * 99)
+    with pytest.raises(StoreError):
+        SqliteStore(tmp_path / "s.db", network_id=1)
+    with pytest.raises(StoreError):
+        SqliteStore(tmp_path / "absent" / "s.db", network_id=1)
+
+
+def test_a_store_is_for_its_owners_eyes(store: SqliteStore) -> None:
+    for file in store.path.parent.glob("s.db*"):
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_every_commit_waits_for_the_disk(store: SqliteStore) -> None:
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_requests_are_forgotten_in_slices_oldest_first_and_never_too_early(store: SqliteStore) -> None:
+    for n in range(1, 11):
+        store.accept(n, [request(n, 1, (n - 1, n))], [mark(1, n)], [])
+    assert [store.forget(7, 4), store.forget(7, 4), store.forget(7, 4)] == [4, 2, 0]
+    left = store.remembered([n.to_bytes(16, "big") for n in range(1, 11)])
+    assert sorted(r.covers_to for r in left.values()) == [7, 8, 9, 10]
+
+
+def test_more_ids_than_one_statement_takes_are_looked_up(store: SqliteStore) -> None:
+    group = [request(n, 1, (n - 1, n), 100) for n in range(1, 101)]
+    store.accept(1, group, [mark(1, 100)], [])
+    keys = [n.to_bytes(16, "big") for n in range(1300)]
+    assert len(store.remembered(keys)) == 100
+
+
+def test_the_intent_that_was_to_open_a_channel_is_found_whatever_became_of_it(store: SqliteStore) -> None:
+    action = OpenChannel("hot", "p", "a", PAYEES[1], Drops(5), Seconds(6), None)
+    (entry,) = store.journal([intent(action)], LedgerIndex(7))
+    store.signed(live(7, entry.number))
+    store.apply(
+        update(endings=[Ending(live(7).hash, None, "unknown")], intents=[(entry.number, Status.FAILED, "unknown")])
+    )
+    found = store.opening(row_id(7))
+    assert found is not None
+    assert found.action == action
+    assert store.opening(row_id(8)) is None
+
+
+# --- a process that dies ---------------------------------------------------------------------------------------------
+
+
+def go(path: Path) -> None:
+    """Accept groups for ever, on two channels, saying each group's end."""
+    store = SqliteStore(path, network_id=1)
+    rows = {r.row: r.authorized for r in store.load().channels}
+    number = sum(rows.values())
+    while True:
+        group, before = [], dict(rows)
+        for row in before:
+            for _ in range(20):
+                number += 1
+                group.append(request(number, row, (rows[row], rows[row] + 1)))
+                rows[row] += 1
+        marks = [mark(row, rows[row]) for row in before]
+        store.accept(1, group, marks, [("a", 1, len(group))])
+        print(number, flush=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [0.05, 0.11, 0.17, 0.23, 0.31])
+def test_a_writer_killed_in_the_middle_of_a_group_leaves_whole_groups_only(tmp_path: Path, after: float) -> None:
+    path = tmp_path / "s.db"
+    first = SqliteStore(path, network_id=1)
+    first.apply(update(new_channels=[record(1, 10**9), record(2, 10**9)]))
+    first.close()
+    code = f"import test_sqlite as t, pathlib; t.go(pathlib.Path({str(path)!r}))"
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), str(here.parents[1])])
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": paths}
+        ) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            deadline = time.monotonic() + after
+            said = 0
+            while time.monotonic() < deadline:
+                said = int(writer.stdout.readline())
+            writer.send_signal(signal.SIGKILL)
+        store = SqliteStore(path, network_id=1)
+        sums = store._db.execute(
+            "SELECT c.authorized, sum(r.covers_to - r.covers_from), max(r.covers_to), count(*) FROM channel c"
+            " JOIN request r ON r.channel = c.row GROUP BY c.row"
+        ).fetchall()
+        assert all(authorized == total == highest == count for authorized, total, highest, count in sums)
+        assert len({authorized for authorized, *_ in sums}) == 1  # both channels, or neither
+        assert sum(authorized for authorized, *_ in sums) >= said
+        ((spent,),) = store._db.execute("SELECT drops FROM spent").fetchall()
+        assert spent == sum(authorized for authorized, *_ in sums)
+        store.close()
