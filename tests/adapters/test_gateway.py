@@ -1,0 +1,228 @@
+"""A message is acknowledged only when what was decided about it is durable and its reply is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from channeld.adapters.gateway import LARGEST_GROUP, Gateway
+from channeld.core.requests import Answer, Ask, Code, Refusal
+from channeld.wire.mqtt import ClaimReader, Topics
+
+TOPICS = Topics("channeld/v1", "d1")
+MINE = "channeld/v1/servers/a"
+GOOD = b'{"id":"r1","drops":"5"}'
+
+
+@dataclass(eq=False)
+class Sent:
+    """A message from the broker."""
+
+    topic: str = f"{MINE}/claim"
+    payload: bytes = GOOD
+    retain: bool = False
+    response_topic: str | None = None
+    bad_response_topic: bool = False
+    correlation_data: bytes | None = None
+    expires_at: float | None = None
+
+
+@dataclass
+class Out:
+    """What went to the broker, in order: replies, acknowledgements and decisions."""
+
+    log: list[tuple[str, Any]] = field(default_factory=list)
+    queued_out: int = 0
+    room: bool = True
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
+    ) -> bool:
+        if self.room:
+            self.log.append(("reply", (topic, json.loads(payload), retain, correlation_data)))
+        return self.room
+
+    def ack(self, message: object) -> None:
+        self.log.append(("ack", message))
+
+    async def writable(self) -> None:
+        await self.free.wait()
+
+
+class Bench:
+    """A gateway with a desk that says `busy` to everything and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.out, self.dropped, self.asked, self.now = Out(), [], [], 100.0  # type: ignore[var-annotated]
+        self.gateway = Gateway(
+            TOPICS,
+            ClaimReader(0),
+            self.answer,
+            most_queued=10,
+            status=lambda online: b'{"online":%d}' % online,
+            dropped=self.dropped.append,
+            loop_time=lambda: self.now,
+        )
+        self.gateway.outbox = self.out
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        self.asked.append(len(asks))
+        self.out.log.append(("decided", len(asks)))
+        return [Refusal(Code.BUSY, str(n)) for n in range(len(asks))]
+
+    def give(self, *messages: Sent) -> list[tuple[str, Any]]:
+        self.out.log.clear()
+        self.gateway.on_messages(messages)
+        return list(self.out.log)
+
+    def reply(self, message: Sent) -> tuple[str, Any]:
+        (said,) = [what for kind, what in self.give(message) if kind == "reply"]
+        return said[0], said[1]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_deciding_comes_first_then_the_reply_then_the_acknowledgement(bench: Bench) -> None:
+    message = Sent()
+    assert [kind for kind, _ in bench.give(message)] == ["decided", "reply", "ack"]
+
+
+def test_what_one_read_brought_is_decided_as_one_group(bench: Bench) -> None:
+    bench.give(*[Sent() for _ in range(5)])
+    assert bench.asked == [5]
+
+
+def test_no_group_is_larger_than_it_may_be_by_more_than_one_batch(bench: Bench) -> None:
+    batch = json.dumps([{"id": f"r{n}", "drops": "5"} for n in range(1000)]).encode()
+    bench.give(*[Sent() for _ in range(LARGEST_GROUP + 1)], Sent(payload=batch))
+    assert bench.asked == [LARGEST_GROUP, 1001]
+
+
+def test_a_batch_is_answered_with_one_array_in_its_order(bench: Bench) -> None:
+    payload = b'[{"id":"a","drops":"5"},{"id":"b","drops":"x"},{"id":"c","drops":"5"}]'
+    _, said = bench.reply(Sent(payload=payload))
+    assert [(i["id"], i["code"]) for i in said] == [("a", "busy"), ("b", "bad_request"), ("c", "busy")]
+    assert [said[0]["reason"], said[2]["reason"]] == ["0", "1"]
+
+
+def test_answers_go_to_those_who_asked(bench: Bench) -> None:
+    log = bench.give(Sent(payload=b"[]"), Sent(), Sent(topic="channeld/v1/servers/b/claim"), Sent(payload=b"junk"))
+    replies = [what for kind, what in log if kind == "reply"]
+    assert [(topic, said["id"], said["code"]) for topic, said, *_ in replies] == [
+        (f"{MINE}/reply", None, "bad_request"),
+        (f"{MINE}/reply", "r1", "busy"),
+        ("channeld/v1/servers/b/reply", "r1", "busy"),
+        (f"{MINE}/reply", None, "bad_request"),
+    ]
+    assert [said["reason"] for _, said, *_ in replies[1:3]] == ["0", "1"]
+
+
+def test_a_response_topic_below_the_servers_own_is_honoured_with_its_correlation_data(bench: Bench) -> None:
+    log = bench.give(Sent(response_topic=f"{MINE}/reply/x", correlation_data=b"\0c"))
+    assert log[1][1][0] == f"{MINE}/reply/x"
+    assert log[1][1][3] == b"\0c"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Sent(response_topic="channeld/v1/servers/b/reply"),
+        Sent(response_topic=f"{MINE}/reply/+"),
+        Sent(response_topic=""),
+        Sent(bad_response_topic=True),
+    ],
+)
+def test_a_response_topic_of_somebody_else_is_refused_on_the_servers_own(bench: Bench, message: Sent) -> None:
+    topic, said = bench.reply(message)
+    assert (topic, said["code"], said["id"]) == (f"{MINE}/reply", "bad_response_topic", "r1")
+    assert bench.asked == []
+
+
+def test_a_retained_request_is_refused_and_not_decided(bench: Bench) -> None:
+    assert bench.reply(Sent(retain=True))[1]["code"] == "bad_request"
+    assert bench.asked == []
+
+
+@pytest.mark.parametrize(("late", "asked"), [(-1, [1]), (0, [1]), (1, [])])
+def test_an_expired_request_is_dropped_unanswered(bench: Bench, late: int, asked: list[int]) -> None:
+    log = bench.give(Sent(expires_at=bench.now - late))
+    assert bench.asked == asked
+    assert log[-1][0] == "ack"
+    assert bench.dropped == ([] if asked else ["expired"])
+
+
+@pytest.mark.parametrize("size", [65_537, 262_145, 1024 * 1024])
+def test_up_to_a_mebibyte_everything_is_answered(bench: Bench, size: int) -> None:
+    assert bench.reply(Sent(payload=b"[" * size))[1]["code"] == "bad_request"
+
+
+def test_beyond_a_mebibyte_it_is_dropped_and_counted(bench: Bench) -> None:
+    assert [kind for kind, _ in bench.give(Sent(payload=b" " * (1024 * 1024 + 1)))] == ["ack"]
+    assert bench.dropped == ["oversized"]
+
+
+@pytest.mark.parametrize("topic", ["channeld/v1/servers/a/reply", "x", "channeld/v1/servers/a b/claim", "$SYS/x"])
+def test_what_is_no_request_is_dropped_and_acknowledged(bench: Bench, topic: str) -> None:
+    assert [kind for kind, _ in bench.give(Sent(topic=topic))] == ["ack"]
+    assert bench.dropped == ["topic"]
+
+
+@pytest.mark.parametrize("payload", [b"[[null]]", b"[[]]", b"[1]", b"\xff", b"[" * 9999, b'{"id":{}}', b'[["id"]]'])
+def test_no_payload_stops_the_gateway(bench: Bench, payload: bytes) -> None:
+    log = bench.give(Sent(payload=payload), Sent())
+    assert [kind for kind, _ in log].count("ack") == 2
+
+
+async def test_with_too_many_replies_waiting_nothing_is_decided_until_some_went(bench: Bench) -> None:
+    bench.out.queued_out = 10
+    assert bench.give(Sent(), Sent()) == []
+    assert bench.gateway.waiting == 2
+    bench.give(Sent())
+    bench.out.queued_out = 0
+    bench.out.free.set()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert bench.asked == [3]
+    assert bench.gateway.waiting == 0
+
+
+def test_a_reply_that_finds_no_room_leaves_its_request_unacknowledged(bench: Bench) -> None:
+    bench.out.room = False
+    assert [kind for kind, _ in bench.give(Sent())] == ["decided"]
+    assert bench.dropped == ["reply_queue_full"]
+
+
+# --- presence --------------------------------------------------------------------------------------------------------
+
+
+def test_presence_is_put_right_when_a_late_will_overwrote_it(bench: Bench) -> None:
+    bench.gateway.connected()
+    bench.now += 2
+    log = bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
+    assert ("reply", (TOPICS.status, {"online": 1}, True, None)) in log
+    assert bench.dropped == []
+
+
+def test_our_own_presence_coming_back_is_no_reason_to_say_it_again(bench: Bench) -> None:
+    bench.gateway.connected()
+    bench.now += 2
+    assert [kind for kind, _ in bench.give(Sent(topic=TOPICS.status, payload=b'{"online":1}'))] == ["ack"]
+
+
+def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: Bench) -> None:
+    bench.gateway.connected()
+    said = sum(
+        kind == "reply"
+        for _ in range(1000)
+        for kind, _ in bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
+    )
+    assert said <= 1
