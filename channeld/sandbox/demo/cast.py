@@ -34,13 +34,13 @@ treasury_floor       = "10 XRP"
 max_opens_per_ledger = 200
 ledger_lag           = "20s"
 fee_cap              = "0.005 XRP"
-demand_half_life     = "5s"
+demand_half_life     = "3s"
 [pools.standard]
 wallet       = "hot"
 settle_delay = "{settle_delay}s"
 life_margin  = "1s"
 channel = {{ min = "{opened}", max = "{most}", max_per_payee = 2 }}
-runway  = {{ low = "3s", target = "8s" }}
+runway  = {{ low = "4s", target = "10s" }}
 fund    = {{ low = "{low}", target = "{target}" }}
 settle  = {{ worth = "{worth}", max_age = "3s" }}
 close   = {{ idle = "{idle}s", min_age = "6s" }}
@@ -90,14 +90,14 @@ def spellings(payee: Payee) -> tuple[str, ...]:
 def policy(rate: float, payees: int) -> str:
     """The policy file's text for `rate` requests a second spread over so many payees."""
     second = max(1, math.ceil(rate * MEAN_DROPS / payees))
-    opened = max(4 * second, 2 * LARGEST_DROPS)
+    opened = max(5 * second, 2 * LARGEST_DROPS)
     return _POLICY.format(
         settle_delay=_SETTLE_DELAY_S,
         idle=min(3600, max(_IDLE_S, math.ceil(4 * payees / rate))),
         opened=opened,
         most=1000 * opened,
-        low=max(2 * second, LARGEST_DROPS),
-        target=max(4 * second, 2 * LARGEST_DROPS),
+        low=max(3 * second, LARGEST_DROPS),
+        target=max(6 * second, 2 * LARGEST_DROPS),
         worth=4 * second,
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from channeld.core.errors import Unreachable
+from channeld.core.units import to_ripple
 from channeld.sandbox.demo import cast
 from channeld.sandbox.demo.cast import Role
 from channeld.sandbox.demo.chronicle import balances, validated_index
@@ -18,6 +20,7 @@ from channeld.sandbox.stage import Process, Stage, free_port
 
 CLOSE_INTERVAL_S: Final = 1
 PREFIX: Final = "channeld/v1"
+_MOST_ROUNDED_UP_S: Final = 5
 _LEDGERS_FOR_THE_PACE: Final = 2
 _PACE_WITHIN_S: Final = 10.0
 
@@ -70,12 +73,26 @@ async def theatre(directory: Path, roles: Sequence[Role], *, seconds: float, rat
         ledger = await stack.enter_async_context(LedgerClient(url))
         accounts: dict[str, int] = {payee.account: cast.PAYEE_START_DROPS for role in roles for payee in role.payees}
         await ledger.fund({**accounts, stage.wallet.address: cast.treasury(seconds, rate, payees)})
+        await _steady_time(ledger)
         first = await validated_index(ledger)
         start = await balances(ledger, (GENESIS_ADDRESS, stage.wallet.address, *accounts), first)
         stack.push_async_callback(_end, stage.daemon)
         await stage.start()
         await _knows_the_pace(stage)
         yield Theatre(stage, nodes, ledger, mqtt_port, first, start)
+
+
+async def _steady_time(ledger: LedgerClient) -> None:
+    """Close ledgers until their time runs as the clock does, a second a ledger.
+
+    Close times are rounded to 10 s, up or down, and each is at least a second after the last: so those of a young
+    ledger leap by up to 9 s, until one was rounded up by the most there is. In a demo of seconds an idle time must not.
+    """
+    while True:
+        header = await ledger.result("ledger", ledger_index="validated")
+        if header["ledger"]["close_time"] >= to_ripple(time.time()) + _MOST_ROUNDED_UP_S:
+            return
+        await ledger.result("ledger_accept")
 
 
 async def _knows_the_pace(stage: Stage) -> None:
