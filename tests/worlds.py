@@ -131,33 +131,37 @@ class Case:
 
 
 def case_of(seed: int) -> Case:
-    """Any world whose values are in their bounds."""
+    """Any world whose values are in their bounds; two in three are worlds in which much can really be done."""
     r = Random(seed)
-    names = r.sample(["one", "two", "odd"], r.randint(1, 3))
-    guards = Guards(Drops(r.randint(0, 30)), r.randint(1, 3), Seconds(20), Drops(r.randint(10, 14)), Seconds(60))
+    busy = r.random() < 0.66
+    names = r.sample(["one", "two"] if busy else ["one", "two", "odd"], r.randint(1, 2))
+    guards = Guards(Drops(r.randint(0, 30)), r.randint(1, 4), Seconds(20), Drops(r.randint(10, 14)), Seconds(60))
     policy = Policy(1, {n: a_pool(r, n) for n in names}, guards, "F" * 64)
-    everyone = [(pool, payee) for pool in (*names, *names[:1], "missing") for payee in PAYEES]
-    keys = set(r.sample(everyone, r.randint(1, 5)))
+    everyone = [(pool, payee) for pool in (*names, *([] if busy else ["missing"])) for payee in PAYEES]
+    keys = r.sample(everyone, r.randint(2, min(5, len(everyone))))
     number, groups = 0, []
     for pool, payee in sorted(keys, key=str):
-        count = r.randint(0, 3)
+        count = r.choice([0, 0, 0, 1]) if busy else r.randint(0, 3)
         views = tuple(a_view(r, number + i, payee) for i in range(count))
         number += count
         rate = Rate(r.choice([0, r.randint(0, 3_000_000)]), RippleTime(NOW - 5))
-        wanted, opening = r.choice([0, r.randint(1, 20), r.randint(0, 35)]), int(r.random() < 0.15)
-        server = r.choice([*SERVERS, *SERVERS, "gone", ""])
-        groups.append(GroupView(pool, payee, server, views, opening, wanted, rate, maybe(r, around(r), 0.2)))
+        most = policy.pools[pool].channel.max if pool in policy.pools else 20
+        wanted = r.randint(1, most) if busy else r.choice([0, r.randint(1, 20), r.randint(0, 35)])
+        opening = int(r.random() < 0.15 and not busy)
+        server = r.choice(SERVERS if busy else [*SERVERS, "gone", ""])
+        retry = maybe(r, around(r), 0.05 if busy else 0.2)
+        groups.append(GroupView(pool, payee, server, views, opening, wanted, rate, retry))
     wallets = {
         w: WalletView(
-            AccountState(SOURCE, Drops(r.randint(0, r.choice([120, 400]))), 1, r.randint(0, 6)),
+            AccountState(SOURCE, Drops(r.randint(0, r.choice([120, 250, 600]))), 1, r.randint(0, 6)),
             r.randint(0, 40),
             r.randint(0, 2),
         )
-        for w in r.choice([WALLETS, WALLETS, WALLETS[:1]])
+        for w in (WALLETS if busy else r.choice([WALLETS, WALLETS[:1]]))
     }
-    servers = {s: ServerView(r.randint(0, 60), r.randint(0, 4), r.randint(0, 140), r.randint(0, 6)) for s in SERVERS}
-    fees = Fees(Drops(r.randint(1, 10)), Drops(r.randint(0, 20)), Drops(r.randint(0, 6)))
-    lag = r.choice([*[0.0] * 8, 19.9, 20.0, 20.1])
+    servers = {s: ServerView(r.randint(0, 60), r.randint(0, 4), r.randint(0, 180), r.randint(0, 8)) for s in SERVERS}
+    fees = Fees(Drops(r.randint(1, 10)), Drops(r.randint(0, 20)), Drops(r.randint(0, 40)))
+    lag = 0.0 if busy else r.choice([*[0.0] * 5, 19.9, 20.0, 20.1])
     world = World(RippleTime(NOW), lag, fees, tuple(groups), wallets, servers, r.choice([0, 0, 1, 2]))
     return Case(seed, world, policy)
 

@@ -183,6 +183,10 @@ class Desk(RuleBasedStateMachine):
             assert state.record.authorized == ends.get(channel_id, 0)
 
     @invariant()
+    def the_desk_never_asks_the_store_for_what_it_must_refuse(self) -> None:
+        assert not self.engine.mirror.frozen
+
+    @invariant()
     def the_file_says_what_was_promised(self) -> None:
         rows = self.engine.on_disk("SELECT channel_id, authorized, amount FROM channel")
         for channel_id, authorized, amount in rows:
@@ -339,6 +343,24 @@ def test_a_request_larger_than_any_channel_is_refused_for_good_and_harms_no_othe
         engine.tick()
     assert granted(engine.answer(engine.ask(2, 21))[0]).channel_id == channel_id
     assert engine.ledger.channels[channel_id].amount <= 40  # a request that can never be met forecasts nothing
+
+
+@pytest.mark.parametrize(("offset", "accepted"), [(-1, True), (0, True), (1, False)])
+def test_the_last_claim_leaves_the_payee_its_settle_delay_even_if_the_ledger_lags(
+    tmp_path: Path, offset: int, accepted: bool
+) -> None:
+    engine = Engine(tmp_path / "s.db", terms=policy(cancel_after=200, max_per_payee=1))
+    engine.connect()
+    channel_id = engine.opened()
+    end = engine.ledger.channels[channel_id].cancel_after
+    assert end is not None
+    for n in range(200):
+        if engine.ledger.time == end - DELAY - MARGIN - LAG + offset:
+            break
+        engine.tick(1)
+        if n % 20 == 0:
+            granted(engine.answer(engine.ask(n, 1))[0])
+    assert isinstance(engine.answer(engine.ask("last", 1))[0], Granted) is accepted
 
 
 def test_what_is_refused_for_want_of_headroom_can_be_had_after_the_time_that_was_named(engine: Engine) -> None:
