@@ -45,6 +45,7 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--match", choices=("correlation", "id"), default="correlation", help="how replies are matched")
     parser.add_argument("--close-interval", type=float, default=3.0, metavar="S", help="seconds between ledgers")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="of: " + ", ".join(CONTENDERS))
+    parser.add_argument("--directory", type=Path, help="where the store is put, and removed again; default: $TMPDIR")
     parser.add_argument("--json", action="store_true", help="only the JSON")
     return parser.parse_args(arguments)
 
@@ -97,7 +98,8 @@ def main(arguments: Sequence[str]) -> int:
         say(f"unknown contenders: {', '.join(sorted(unknown))}")
         return 2
     started = report.machine()
-    with tempfile.TemporaryDirectory(prefix="channeld-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="channeld-bench-", dir=options.directory) as directory:
+        store_on = report.filesystem(Path(directory))
         try:
             bench = asyncio.run(measure(options, Path(directory)))
         except (NoCompiler, LoadFailed, ChanneldError, OSError) as error:
@@ -106,6 +108,7 @@ def main(arguments: Sequence[str]) -> int:
     about = {
         "bench": "claims",
         "load_average_before": started["load_average"],
+        "store_on": store_on,
         "servers": options.servers,
         "channels": options.servers * options.payees,
         "repetitions": bench.repetitions,

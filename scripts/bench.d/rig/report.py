@@ -42,6 +42,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def filesystem(directory: Path) -> str:
+    """The kind of file system under a directory: on `tmpfs` nothing is durable and a commit costs nothing."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    under = [(len(point), kind) for point, kind in mounts if directory.resolve().is_relative_to(point)]
+    return max(under)[1] if under else "unknown"
+
+
 def versions() -> dict[str, str]:
     """What ran."""
     said = subprocess.run([MOSQUITTO, "-h"], capture_output=True, text=True, check=False).stdout
@@ -147,7 +154,8 @@ def footnote(figures: dict[str, Any]) -> str:
     loads = f"{figures['load_average_before'][0]} before, {where['load_average'][0]} after"
     with_ = ", ".join(f"{name} {number}" for name, number in figures["versions"].items())
     return (
-        f"\n{where['cpu']}, {where['cores']} cores for everything, Linux {where['kernel']}, load average {loads};\n"
+        f"\n{where['cpu']}, {where['cores']} cores for everything, Linux {where['kernel']}, store on "
+        f"{figures['store_on']}, load average {loads};\n"
         f"{figures['servers']} servers, {figures['channels']} channels, medians of {figures['repetitions']} "
         f"times {figures['seconds']:g} s; {with_}."
     )
