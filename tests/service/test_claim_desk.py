@@ -345,6 +345,20 @@ def test_a_request_larger_than_any_channel_is_refused_for_good_and_harms_no_othe
     assert engine.ledger.channels[channel_id].amount <= 40  # a request that can never be met forecasts nothing
 
 
+def test_once_a_close_is_written_down_nothing_is_issued_though_no_ledger_shows_it_yet(engine: Engine) -> None:
+    channel_id = engine.opened()
+    granted(engine.answer(engine.ask(1, 5))[0])
+    while not any(isinstance(e.action, RequestClose) for e in engine.mirror.journal.values()):
+        engine.tick()
+    assert engine.ledger.channels[channel_id].expiration is None
+    assert code(engine.answer(engine.ask(2, 5))[0]) is Code.NO_HEADROOM
+    assert granted(engine.answer(engine.ask(1, 5))[0]).headroom == 0
+    engine.restart()
+    answer = engine.answer(engine.ask(2, 5))[0]
+    assert not isinstance(answer, Granted)
+    assert code(answer) is Code.NO_HEADROOM
+
+
 @pytest.mark.parametrize(("offset", "accepted"), [(-1, True), (0, True), (1, False)])
 def test_the_last_claim_leaves_the_payee_its_settle_delay_even_if_the_ledger_lags(
     tmp_path: Path, offset: int, accepted: bool

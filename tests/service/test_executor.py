@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from worlds import PAYEES
 
 from channeld.core.errors import Unreachable
-from channeld.core.intents import Create
+from channeld.core.intents import Create, Noop
 from channeld.core.units import Drops
 
 
@@ -184,16 +184,25 @@ def test_two_live_transactions_never_share_a_number(engine: Engine) -> None:
 
 
 def test_a_gap_in_the_numbers_is_filled_so_that_later_ones_can_go_on(engine: Engine) -> None:
-    engine.session.on_submit = lambda blob: setattr(
-        engine.session, "code", "telX" if engine.ledger.blobs[blob][1] == 7 else None
-    )
-    engine.desk.answer([engine.ask(1, 5), engine.ask(2, 5, payee=PAYEES[1])])
+    """Number 7 turns out to be impossible and dies; number 8, signed later, cannot be taken before a 7 was."""
+    want(engine)
+    engine.session.code = "temBAD_AMOUNT"
     engine.work()
-    assert sorted(set(numbers(engine))) == [7, 8]
-    engine.session.on_submit = lambda _: None
-    engine.session.code = None
-    settled(engine)
-    assert len(engine.ledger.created) == 2
+    (impossible,) = set(engine.session.submitted)
+    engine.session.on_submit = lambda blob: setattr(
+        engine.session, "code", "temBAD_AMOUNT" if blob == impossible else None
+    )
+    for _ in range(6):
+        engine.tick()
+    engine.answer(engine.ask(2, 5, payee=PAYEES[1]))
+    later = engine.session.submitted[-1]
+    assert engine.ledger.blobs[later][1] == 8
+    while engine.ledger.index < engine.ledger.blobs[later][3]:
+        engine.tick()
+    sevens = {b for b in engine.session.submitted if engine.ledger.blobs[b][1] == 7} - {impossible}
+    assert [engine.ledger.blobs[b][0] for b in sevens] == [Noop()]
+    assert [t.number for t in engine.ledger.history][:2] == [7, 8]
+    assert engine.ledger.channels[f"{8:064X}"].payee == PAYEES[1]
 
 
 # --- dying -----------------------------------------------------------------------------------------------------------
