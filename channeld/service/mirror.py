@@ -139,8 +139,13 @@ class Mirror:
         return found
 
     def add(self, record: ChannelRecord) -> ChannelState:
-        """Take in a channel the store has just got; a quarantined one (no pool) joins no group."""
-        group = self.group(record.pool, record.channel.payee) if record.pool else None
+        """Take in a channel the store has just got.
+
+        One that is quarantined (no pool), or whose source is no wallet of ours any more, joins no group: no ledger
+        would tell us about it, so nothing is signed on it.
+        """
+        ours = record.pool and record.channel.source_account in self.by_address
+        group = self.group(record.pool, record.channel.payee) if ours else None
         state = ChannelState(record, bytes.fromhex(record.channel.channel_id), group)
         self.channels[record.channel.channel_id] = self.by_row[record.row] = state
         if group is not None:
