@@ -18,6 +18,7 @@ from channeld.core.errors import StoreError
 from channeld.core.intents import RequestClose
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import ChannelId, Drops
+from channeld.service.mirror import Wallet
 
 
 @pytest.fixture
@@ -419,6 +420,14 @@ def test_a_channel_of_another_key_is_never_signed_on(engine: Engine) -> None:
     engine.desk._signers = {}
     assert code(engine.answer(engine.ask(1, 5))[0]) is Code.NO_HEADROOM
     assert KEY not in engine.desk._signers
+
+
+def test_a_channel_of_a_wallet_that_is_not_ours_any_more_is_not_signed_on(engine: Engine) -> None:
+    engine.opened()
+    stranger = Wallet("hot", PAYEES[3].account, KEY)
+    engine.mirror.__init__(engine.store.load(), [stranger], engine.policy, engine.grants)  # type: ignore[misc]
+    engine.mirror.header, engine.mirror.seen_at = engine.ledger.header(), engine.clock
+    assert code(engine.desk.answer([engine.ask(1, 5)])[0]) is Code.NO_HEADROOM
 
 
 def test_a_channel_that_the_ledger_shows_and_the_store_never_opened_is_not_signed_on(tmp_path: Path) -> None:
