@@ -214,7 +214,7 @@ class Model(RuleBasedStateMachine):
             tx = replace(tx, channel_id=entry.channel_id)
         self.store.signed(tx)
         self.live[entry.number] = tx
-        entry.status, entry.channel_id = Status.SIGNED, tx.channel_id
+        entry.status, entry.channel_id, entry.note = Status.SIGNED, tx.channel_id, ""
 
     @precondition(lambda self: self.live)
     @rule(pick=st.integers(0, 99), status=st.sampled_from([Status.PLANNED, Status.DONE, Status.FAILED]))
