@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from worlds import KEY, PAYEES, SOURCE
 
 from channeld.adapters.sqlite import SqliteStore
+from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.channel import Channel, Phase
 from channeld.core.errors import Unreachable
 from channeld.core.intents import Claim, Create, Fund, OpenChannel, Transaction
@@ -375,5 +376,5 @@ class Engine:
 
     def on_disk(self, query: str) -> list[tuple[Any, ...]]:
         """What another process would read in the file now."""
-        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True) as db:
+        with closing(read_whole(self.path)) as db:
             return db.execute(query).fetchall()

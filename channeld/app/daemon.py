@@ -39,8 +39,9 @@ from channeld.wire.mqtt import ClaimReader, Topics, status_payload
 
 log = structlog.get_logger()
 
-_FORGET_EVERY_S = 1.0
-_FORGET_AT_ONCE = 2000
+_SLICE = 500
+_SLICE_PAUSE_S = 0.01
+_IDLE_PAUSE_S = 0.25
 _FLUSH_S = 5.0
 _SEND_LIMIT = 10_000
 
@@ -194,11 +195,11 @@ class Daemon:
         log.info("stopping", answered_all=self.gateway.waiting == 0)
 
     async def _housekeeping(self) -> None:
-        """Forget requests that are old enough, a slice at a time."""
+        """Spread what the desk has written into the tables, and forget what is old enough: a slice at a time."""
         keep = self.settings.daemon.remember_ids_s
         while True:
-            await asyncio.sleep(_FORGET_EVERY_S)
-            self.store.forget(int(time.time()) - keep, _FORGET_AT_ONCE)
+            await asyncio.sleep(_SLICE_PAUSE_S if self.store.fold(_SLICE) >= _SLICE else _IDLE_PAUSE_S)
+            self.store.forget(int(time.time()) - keep, _SLICE)
 
     def reload(self, settings: Settings, policy: Policy) -> None:
         """Take over a policy, servers and payees that were checked before; what else changed needs a restart."""

@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from worlds import PAYEES, SOURCE, channel
 
 from channeld.adapters.sqlite import SqliteStore
+from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.errors import ConfigError, Refused, StoreError
 from channeld.core.intents import (
     Action,
@@ -158,7 +159,7 @@ class Model(RuleBasedStateMachine):
             and authorized[row] < taken[row] <= c.channel.amount
             for row in rows
         )
-        spend = [("a", self.now // 3600, 3), ("b", 1, 2)]
+        spend = [("a", self.now // 3600, 3), ("b", self.now // 3600, 2)]
         if not good:
             with nothing_changes(self.store), pytest.raises(StoreError):
                 self.store.accept(self.now, group, marks, spend)
@@ -248,6 +249,14 @@ class Model(RuleBasedStateMachine):
         money = Payment(shown.channel_id, f"{self.processed}", LedgerIndex(8), Drops(paid), SOURCE)
         self.store.apply(self.step(channels=[told], payments=[money, money]))
         self.channels[row] = new
+
+    @rule(limit=st.integers(1, 9))
+    def folding(self, limit: int) -> None:
+        """What was appended is spread into the tables, and nothing that can be asked changes."""
+        before = self.store.backlog
+        moved = self.store.fold(limit)
+        assert self.store.backlog == before - moved
+        assert moved >= min(limit, before)
 
     @rule(age=st.integers(0, 10), limit=st.integers(1, 5))
     def forgetting(self, age: int, limit: int) -> None:
@@ -426,14 +435,14 @@ def test_a_writer_killed_in_the_middle_of_a_group_leaves_whole_groups_only(tmp_p
             while time.monotonic() < deadline:
                 said = int(writer.stdout.readline())
             writer.send_signal(signal.SIGKILL)
-        store = SqliteStore(path, network_id=1)
-        sums = store._db.execute(
+        whole = read_whole(path)
+        sums = whole.execute(
             "SELECT c.authorized, sum(r.covers_to - r.covers_from), max(r.covers_to), count(*) FROM channel c"
             " JOIN request r ON r.channel = c.row GROUP BY c.row"
         ).fetchall()
         assert all(authorized == total == highest == count for authorized, total, highest, count in sums)
         assert len({authorized for authorized, *_ in sums}) == 1  # both channels, or neither
         assert sum(authorized for authorized, *_ in sums) >= said
-        ((spent,),) = store._db.execute("SELECT drops FROM spent").fetchall()
+        ((spent,),) = whole.execute("SELECT drops FROM spent").fetchall()
         assert spent == sum(authorized for authorized, *_ in sums)
-        store.close()
+        whole.close()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from channeld.adapters.sqlite.reader import read_whole
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.world import XRP, ContentServer, World, accounts_for, content_server
 
@@ -47,7 +48,7 @@ async def job_counts(world: World, wallet: str) -> None:
 
 
 def signed_in_store(stage: Stage) -> dict[str, int]:
-    with sqlite3.connect(f"file:{stage.store}?mode=ro", uri=True) as db:
+    with closing(read_whole(stage.store)) as db:
         return dict(db.execute("SELECT channel_id, authorized FROM channel"))
 
 

@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
 from channeld.adapters.sqlite import rows
+from channeld.adapters.sqlite.request_log import RequestLog, signed_in
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord
 
 
 async def read_channels(path: Path) -> list[ChannelRecord]:
-    """Every channel in the store at `path` that is not gone."""
+    """Every channel in the store at `path` that is not gone, signed as far as the newest group on disk says."""
     query = f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE closed_at IS NULL ORDER BY row"
-    return [rows.channel_record(tuple(row)) for row in await _fetch(path, query)]
+    found, groups = await _fetch(path, query, "SELECT body FROM request_group ORDER BY number")
+    highest = signed_in(body for (body,) in groups)
+    records = [rows.channel_record(row) for row in found]
+    for record in records:
+        record.authorized = max(record.authorized, highest.get(record.row, 0))
+    return records
 
 
 async def read_facts(path: Path) -> dict[str, Any]:
     """What a store says of itself: its id, network, last processed ledger, and how much it holds."""
-    facts: dict[str, Any] = dict(await _fetch(path, "SELECT key, value FROM meta"))
-    sums = await _fetch(
-        path,
-        "SELECT count(*), coalesce(sum(authorized), 0), coalesce(sum(balance), 0), (SELECT count(*) FROM request)"
-        " FROM channel",
+    totals = (
+        "SELECT count(*), coalesce(sum(balance), 0), (SELECT count(*) FROM request), (SELECT count(*) FROM payment)"
+        " FROM channel"
     )
-    names = ("channels_ever", "drops_authorized", "drops_paid", "requests_remembered")
-    return facts | dict(zip(names, sums[0], strict=True))
+    meta, sums = await _fetch(path, "SELECT key, value FROM meta", totals)
+    names = ("channels_ever", "drops_paid", "requests_folded", "payments")
+    return dict(meta) | dict(zip(names, sums[0], strict=True))
 
 
-async def _fetch(path: Path, query: str) -> list[tuple[Any, ...]]:
+def read_whole(path: Path) -> sqlite3.Connection:
+    """A private copy, in memory, of a store as it would be with everything folded into its tables.
+
+    For audits and tests that read tables; it takes as much memory as the file is large. Raises `StoreError`.
+    """
     try:
-        async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as db, db.execute(query) as cursor:
-            return [tuple(row) for row in await cursor.fetchall()]
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        source = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            source.backup(copy)
+        finally:
+            source.close()
+        requests = RequestLog(copy)
+        requests.load()
+        requests.fold(limit=1 << 62)
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot read the store {path}: {error}") from error
+    return copy
+
+
+async def _fetch(path: Path, *queries: str) -> list[list[tuple[Any, ...]]]:
+    """The rows of several queries, all as of the same moment."""
+    try:
+        async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as db:
+            await db.execute("BEGIN")
+            return [[tuple(row) for row in await db.execute_fetchall(query)] for query in queries]
     except aiosqlite.Error as error:
         raise StoreError(f"cannot read the store {path}: {error}") from error

@@ -31,8 +31,15 @@ CREATE TABLE channel (
 );
 CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
 
--- What was accepted: key = hash of (server, topic, id), contents = hash of the rest. Appended on the hot path, dropped
--- from the old end. `signed` is the amount of the claim that answered it; the signature is made again when asked for.
+-- Groups of accepted requests as the hot path wrote them (MessagePack), until they are folded into the tables below and
+-- into `channel`. One row a group, so that a commit costs the same however large the store is.
+CREATE TABLE request_group (
+    number INTEGER PRIMARY KEY,
+    body   BLOB NOT NULL
+);
+
+-- What was accepted: key = hash of (server, topic, id), contents = hash of the rest. Filled by folding, dropped from the
+-- old end. `signed` is the amount of the claim that answered it; the signature is made again when asked for.
 CREATE TABLE request (
     seq         INTEGER PRIMARY KEY,
     key         BLOB NOT NULL,

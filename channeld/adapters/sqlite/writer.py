@@ -14,7 +14,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from channeld.adapters.sqlite import rows
+from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
 from channeld.core.records import (
@@ -29,23 +32,14 @@ from channeld.core.records import (
 )
 from channeld.core.units import ChannelId, LedgerIndex
 
+log = structlog.get_logger()
+
 SCHEMA_VERSION: Final = 1
-_LOOKUP_LIMIT: Final = 500
-"""Keys asked for in one statement; SQLite takes 32 766 parameters, and small statements stay in its cache."""
+_FOLD_AT_CLOSE: Final = 5000
 _CHECKPOINT_PAGES: Final = 20_000
 """Pages in the write-ahead log before it is folded into the file: rarely, for it costs milliseconds."""
-_SPENT_HOURS_KEPT: Final = 48
 
-_INSERT_REQUEST: Final = (
-    "INSERT INTO request (key, contents, channel, covers_from, covers_to, signed, at_unix) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
-_RAISE_MARK: Final = (
-    "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4"
-    " WHERE row = ?1 AND issuing AND closed_at IS NULL AND authorized < ?2 AND ?2 <= amount"
-)
-_ADD_SPENT: Final = (
-    "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
-)
+_STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
     "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
     " unredeemed_since = ?, closed_at = ? WHERE row = ?"
@@ -65,6 +59,10 @@ class SqliteStore:
             path.chmod(0o600)
             self._configure()
             self._create_or_check(network_id)
+            self._requests = RequestLog(self._db)
+            self._open: dict[int, tuple[int, int]] = {}
+            self._version = self._data_version()
+            self.load()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open the store {path}: {error}") from error
 
@@ -103,7 +101,12 @@ class SqliteStore:
             db.execute("DELETE FROM meta WHERE key = 'processed'")
 
     def close(self) -> None:
-        """Fold the log into the file and let go of it."""
+        """Fold what is left into the tables, and let go of the file. A store that fails now is whole all the same."""
+        try:
+            while self._requests.backlog:
+                self.fold(_FOLD_AT_CLOSE)
+        except StoreError:
+            log.warning("store_closed_unfolded", requests=self._requests.backlog)
         self._db.close()
 
     @contextmanager
@@ -111,6 +114,8 @@ class SqliteStore:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                if self._data_version() != self._version:
+                    raise StoreError("another process has written to the store: it must be read again")
                 yield self._db
             except BaseException:
                 self._db.execute("ROLLBACK")
@@ -121,6 +126,10 @@ class SqliteStore:
                 self._db.rollback()
             raise StoreError(f"the store failed: {error}") from error
 
+    def _data_version(self) -> int:
+        """Changes when another connection writes to the file."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
     def _meta(self, key: str) -> str | None:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
@@ -130,9 +139,11 @@ class SqliteStore:
 
     def load(self) -> StoreSnapshot:
         """Everything that is alive: open channels, open intents, transactions that may still be validated."""
+        self._version = self._data_version()
         with self._transaction() as db:
+            spent = self._requests.load()
             channels = db.execute(f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE closed_at IS NULL")
-            records = [rows.channel_record(r) for r in channels]
+            records = [self._requests.forward(rows.channel_record(r)) for r in channels]
             statuses = ", ".join(f"'{s.value}'" for s in OPEN_STATUSES)
             intents = db.execute(
                 f"SELECT {rows.INTENT_COLUMNS} FROM intent WHERE status IN ({statuses}) ORDER BY number"
@@ -142,26 +153,18 @@ class SqliteStore:
                 rows.live_transaction(r)
                 for r in db.execute(f"SELECT {rows.TX_COLUMNS} FROM tx WHERE ended IS NULL ORDER BY number")
             ]
-            spent = {(s, h): d for s, h, d in db.execute("SELECT server, hour, drops FROM spent")}
             processed = self._meta("processed")
             store_id = self._meta("store_id") or ""
+        self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         return StoreSnapshot(store_id, index, records, journal, live, spent)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
-        found: dict[bytes, Remembered] = {}
         try:
-            for start in range(0, len(keys), _LOOKUP_LIMIT):
-                part = keys[start : start + _LOOKUP_LIMIT]
-                query = (
-                    "SELECT key, contents, channel, covers_from, covers_to, signed FROM request"
-                    f" WHERE key IN ({', '.join('?' * len(part))})"
-                )
-                found.update((row[0], Remembered(*row[1:])) for row in self._db.execute(query, part))
+            return self._requests.lookup(keys)
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
-        return found
 
     def channel(self, row: int) -> ChannelRecord | None:
         """A channel by its number, gone or not."""
@@ -170,7 +173,7 @@ class SqliteStore:
             found = self._db.execute(query, (row,)).fetchone()
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
-        return None if found is None else rows.channel_record(found)
+        return None if found is None else self._requests.forward(rows.channel_record(found))
 
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""
@@ -193,38 +196,40 @@ class SqliteStore:
     ) -> None:
         """Remember requests and raise the amounts they debit, or nothing of it.
 
-        A mark on a channel that stopped issuing, is gone, is authorised as high already or does not hold so much, is a
-        defect of the caller and refuses the whole group.
+        A mark on a channel that stopped issuing, is gone, is authorised as high already or does not hold so much, and
+        an id that was accepted before, are defects of the caller and refuse the whole group.
         """
-        with self._transaction() as db:
-            db.executemany(
-                _INSERT_REQUEST,
-                [
-                    (
-                        a.key,
-                        a.remembered.contents,
-                        a.remembered.row,
-                        a.remembered.covers_from,
-                        a.remembered.covers_to,
-                        a.remembered.signed,
-                        now,
-                    )
-                    for a in requests
-                ],
-            )
-            raised = db.executemany(
-                _RAISE_MARK, [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in marks]
-            ).rowcount
-            if raised != len(marks):
+        for mark in marks:
+            authorized, amount = self._open.get(mark.row, (0, 0))
+            if not authorized < mark.authorized <= amount:
                 raise StoreError("a channel to be signed on is closing, gone, or signed further already")
-            db.executemany(_ADD_SPENT, spent)
+        with self._transaction():
+            if self._requests.known(a.key for a in requests):
+                raise StoreError("an id to be accepted was accepted before")
+            group = self._requests.append(now, requests, marks, spent)
+        self._requests.took(group, requests, marks)
+        for mark in marks:
+            self._open[mark.row] = (mark.authorized, self._open[mark.row][1])
+
+    @property
+    def backlog(self) -> int:
+        """Requests that are durable but not folded into the tables yet; memory holds some 400 bytes of each."""
+        return self._requests.backlog
+
+    def fold(self, limit: int) -> int:
+        """Spread up to about `limit` of the oldest requests into the tables; how many that were."""
+        if not self._requests.backlog:
+            return 0
+        with self._transaction():
+            groups = self._requests.fold(limit)
+        return self._requests.folded(groups)
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` remembered requests accepted before `before` (Unix seconds); how many went."""
-        with self._transaction() as db:
-            oldest = "SELECT seq FROM request ORDER BY seq LIMIT ?"
-            gone = db.execute(f"DELETE FROM request WHERE seq IN ({oldest}) AND at_unix < ?", (limit, before)).rowcount
-            db.execute("DELETE FROM spent WHERE hour < ?", (before // 3600 - _SPENT_HOURS_KEPT,))
+        with self._transaction():
+            groups = self._requests.fold(limit, before)
+            gone = self._requests.forget(before, limit)
+        self._requests.folded(groups)
         return gone
 
     # --- the journal
@@ -242,7 +247,10 @@ class SqliteStore:
                 channel_id = None if isinstance(intent.action, OpenChannel) else intent.action.channel_id
                 entries.append(JournalEntry(number, intent, Status.PLANNED, decided_at, channel_id))
             closing = [(i.action.channel_id,) for i in intents if isinstance(i.action, RequestClose)]
-            db.executemany("UPDATE channel SET issuing = 0 WHERE channel_id = ?", closing)
+            stopped = [db.execute(_STOP_ISSUING, channel).fetchone() for channel in closing]
+        for row in stopped:
+            if row is not None:
+                self._open.pop(row[0], None)
         return entries
 
     def signed(self, transaction: LiveTransaction) -> None:
@@ -281,6 +289,7 @@ class SqliteStore:
                     (None, *rows.channel_row(record)[1:]),
                 )
                 (record.row,) = db.execute("SELECT last_insert_rowid()").fetchone()
+            self._requests.settle_marks(record.row for record in update.channels)
             db.executemany(_UPDATE_CHANNEL, [_channel_update(record) for record in update.channels])
             db.executemany(
                 "UPDATE tx SET ended = ?, ledger = ? WHERE hash = ?",
@@ -293,6 +302,14 @@ class SqliteStore:
                 [(p.hash, p.channel_id, p.ledger, p.paid, p.by) for p in update.payments],
             )
             db.execute("INSERT OR REPLACE INTO meta VALUES ('processed', ?)", (str(update.processed),))
+        for record in update.new_channels:
+            if record.issuing:
+                self._open[record.row] = (record.authorized, record.channel.amount)
+        for record in update.channels:
+            if record.closed_at is not None or not record.issuing:
+                self._open.pop(record.row, None)
+            elif record.row in self._open:
+                self._open[record.row] = (self._open[record.row][0], record.channel.amount)
 
 
 def _channel_update(record: ChannelRecord) -> rows.Row:

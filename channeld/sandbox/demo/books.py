@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.errors import StoreError
 from channeld.sandbox.demo.chronicle import Payout
 
@@ -26,7 +27,7 @@ class StoreSays(NamedTuple):
 def open_books(path: Path) -> StoreSays:
     """Read the store at `path`, changing nothing. Raises `StoreError` if it cannot be read."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        with closing(read_whole(path)) as db:
             requests = db.execute(
                 "SELECT key, channel_id, covers_from, covers_to FROM request JOIN channel ON row = request.channel"
             ).fetchall()

@@ -1,0 +1,224 @@
+"""What was accepted: appended as one blob a group on the hot path, spread into tables later, in slices.
+
+A commit that had to touch a page of the id index for every request, and one of every channel it debits, would grow with
+the store. So a group is one row of `request_group`: its requests, how far it signed which channels, and what its
+servers spent. Until it is folded, memory holds what look-ups need of it; after a crash the rows that are left are read
+again. Folding a group into `request`, `channel` and `spent` and deleting its row is one transaction, so nothing counts
+twice.
+
+A mark in a group tells how far a channel was signed then. The channel's own row may be ahead of it (`apply` writes it
+forward when a ledger changes the channel); the higher authorised amount is always the newer one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import msgspec
+
+from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
+from channeld.core.units import RippleTime
+
+_LOOKUP_LIMIT: Final = 500
+"""Keys asked for in one statement; SQLite takes 32 766 parameters, and small statements stay in its cache."""
+_SPENT_HOURS_KEPT: Final = 48
+
+_INSERT_GROUP: Final = "INSERT INTO request_group (number, body) VALUES (?, ?)"
+_INSERT_REQUEST: Final = (
+    "INSERT INTO request (seq, key, contents, channel, covers_from, covers_to, signed, at_unix)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_RAISE: Final = (
+    "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4 WHERE row = ?1 AND authorized < ?2"
+)
+_ADD_SPENT: Final = (
+    "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
+)
+
+_Request = tuple[bytes, bytes, int, int, int, int]
+_Mark = tuple[int, int, RippleTime, RippleTime | None]
+_Spent = tuple[str, int, int]
+
+
+class _Body(msgspec.Struct, array_like=True, gc=False):
+    """A group as it stands on disk (MessagePack). `first_seq` numbers its first request; `at_unix` is when."""
+
+    first_seq: int
+    at_unix: int
+    requests: list[_Request]
+    marks: list[_Mark]
+    spent: list[_Spent]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Body).decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A group that is on disk and not folded yet."""
+
+    number: int
+    body: _Body
+
+
+class RequestLog:
+    """The requests of one store. Every method that writes must run inside a transaction of the caller's.
+
+    After a transaction that failed nothing here may be used before `load` has read the disk again.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._clear()
+
+    def _clear(self) -> None:
+        self._pending: deque[_Pending] = deque()
+        self._recent: dict[bytes, Remembered] = {}
+        self._marks: dict[int, ChannelMark] = {}
+        self._absent: set[bytes] = set()
+        self._next_number = self._next_seq = 1
+
+    @property
+    def backlog(self) -> int:
+        """Requests that are on disk and not folded yet."""
+        return len(self._recent)
+
+    def load(self) -> dict[tuple[str, int], int]:
+        """Read what is not folded; drops spent by (server, hour), folded or not."""
+        self._clear()
+        spent = {(s, h): d for s, h, d in self._db.execute("SELECT server, hour, drops FROM spent")}
+        (last,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM request").fetchone()
+        self._next_seq = last + 1
+        for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
+            body = _decode(blob)
+            self._take(_Pending(number, body))
+            for server, hour, drops in body.spent:
+                spent[server, hour] = spent.get((server, hour), 0) + drops
+        return spent
+
+    def _take(self, group: _Pending) -> None:
+        body = group.body
+        self._pending.append(group)
+        self._recent.update((request[0], Remembered(*request[1:])) for request in body.requests)
+        self._marks.update((mark[0], ChannelMark(*mark)) for mark in body.marks)
+        self._next_number = group.number + 1
+        self._next_seq = max(self._next_seq, body.first_seq + len(body.requests))
+
+    def forward(self, record: ChannelRecord) -> ChannelRecord:
+        """A channel's record as read from its row, brought forward by what is not folded."""
+        mark = self._marks.get(record.row)
+        if mark is None or mark.authorized <= record.authorized:
+            return record
+        moved = (mark.authorized, mark.last_claim_at, mark.unredeemed_since)
+        return replace(record, authorized=moved[0], last_claim_at=moved[1], unredeemed_since=moved[2])
+
+    # --- looking up --------------------------------------------------------------------------------------------------
+
+    def lookup(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
+        """Which of these requests were accepted, and as what."""
+        recent = self._recent
+        found = {key: recent[key] for key in keys if key in recent}
+        older = [key for key in keys if key not in found]
+        for start in range(0, len(older), _LOOKUP_LIMIT):
+            part = older[start : start + _LOOKUP_LIMIT]
+            query = (
+                "SELECT key, contents, channel, covers_from, covers_to, signed FROM request"
+                f" WHERE key IN ({', '.join('?' * len(part))})"
+            )
+            found.update((row[0], Remembered(*row[1:])) for row in self._db.execute(query, part))
+        self._absent = {key for key in older if key not in found}
+        return found
+
+    def known(self, keys: Iterable[bytes]) -> bool:
+        """Whether one of these ids was accepted, or stands here twice. Cheap for what `lookup` has just not found."""
+        listed = list(keys)
+        distinct = set(listed)
+        if len(distinct) != len(listed):
+            return True
+        unsure = distinct - self._absent
+        return bool(unsure) and bool(self.lookup(list(unsure)))
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def append(
+        self, now: int, requests: Sequence[Accepted], marks: Sequence[ChannelMark], spent: Sequence[_Spent]
+    ) -> _Pending:
+        """Write a group down. `took` must be told once it is committed."""
+        said = [
+            (a.key, r.contents, r.row, r.covers_from, r.covers_to, r.signed) for a in requests for r in (a.remembered,)
+        ]
+        raised = [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in marks]
+        group = _Pending(self._next_number, _Body(self._next_seq, now, said, raised, list(spent)))
+        self._db.execute(_INSERT_GROUP, (group.number, _encode(group.body)))
+        return group
+
+    def took(self, group: _Pending, requests: Sequence[Accepted], marks: Sequence[ChannelMark]) -> None:
+        """The group is committed."""
+        self._pending.append(group)
+        self._recent.update((a.key, a.remembered) for a in requests)
+        self._marks.update((m.row, m) for m in marks)
+        self._absent.clear()
+        self._next_number, self._next_seq = group.number + 1, self._next_seq + len(requests)
+
+    def settle_marks(self, rows: Iterable[int]) -> None:
+        """Write these channels' own rows forward to how far they are signed."""
+        marks = self._marks
+        found = [marks[row] for row in rows if row in marks]
+        values = [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in found]
+        self._db.executemany(_RAISE, values)
+
+    def fold(self, limit: int, before: int | None = None) -> list[_Pending]:
+        """Spread the oldest groups into the tables, up to about `limit` requests, or only those accepted before a time.
+
+        `folded` must be told once it is committed.
+        """
+        groups: list[_Pending] = []
+        size = 0
+        for group in self._pending:
+            if size >= limit or (before is not None and group.body.at_unix >= before):
+                break
+            groups.append(group)
+            size += len(group.body.requests)
+        if not groups:
+            return groups
+        rows = [
+            (seq, *request, group.body.at_unix)
+            for group in groups
+            for seq, request in enumerate(group.body.requests, group.body.first_seq)
+        ]
+        rows.sort(key=lambda row: row[1])  # neighbours in the index of keys are written together
+        self._db.executemany(_INSERT_REQUEST, rows)
+        self.settle_marks({mark[0] for group in groups for mark in group.body.marks})
+        self._db.executemany(_ADD_SPENT, [spent for group in groups for spent in group.body.spent])
+        self._db.execute("DELETE FROM request_group WHERE number <= ?", (groups[-1].number,))
+        return groups
+
+    def folded(self, groups: Sequence[_Pending]) -> int:
+        """The fold is committed; how many requests it moved."""
+        moved = 0
+        for group in groups:
+            assert self._pending.popleft() is group
+            for key, *_ in group.body.requests:
+                del self._recent[key]
+            moved += len(group.body.requests)
+        if not self._pending:
+            self._marks.clear()
+        return moved
+
+    def forget(self, before: int, limit: int) -> int:
+        """Drop up to `limit` folded requests accepted before `before` (Unix seconds), oldest first; how many went."""
+        oldest = "SELECT seq FROM request ORDER BY seq LIMIT ?"
+        delete = f"DELETE FROM request WHERE seq IN ({oldest}) AND at_unix < ?"
+        gone = self._db.execute(delete, (limit, before)).rowcount
+        self._db.execute("DELETE FROM spent WHERE hour < ?", (before // 3600 - _SPENT_HOURS_KEPT,))
+        return gone
+
+
+def signed_in(bodies: Iterable[bytes]) -> dict[int, int]:
+    """How far groups that are not folded sign each channel, by the channel's row."""
+    return {row: authorized for body in bodies for row, authorized, *_ in _decode(body).marks}
