@@ -19,7 +19,7 @@ from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, en
 
 log = structlog.get_logger()
 
-LARGEST_GROUP: Final = 512
+LARGEST_GROUP: Final = 256
 """Requests decided in one transaction: bounds how long the loop is held."""
 _STATUS_PAUSE_S: Final = 1.0
 

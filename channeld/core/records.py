@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from channeld.core.channel import Channel
 from channeld.core.intents import Action, Intent, Status
@@ -39,8 +40,7 @@ class ChannelRecord:
     closed_at: LedgerIndex | None
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(NamedTuple):
     """An accepted request: what it was (`contents`), the slice it bought on which channel, and the amount it was signed
     for.
     """
@@ -52,16 +52,14 @@ class Remembered:
     signed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A request about to be accepted: its key (16 bytes), and what is to be remembered of it."""
 
     key: bytes
     remembered: Remembered
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelMark:
+class ChannelMark(NamedTuple):
     """How far a channel is signed after a group of requests."""
 
     row: int

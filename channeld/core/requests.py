@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from channeld.core.units import Address, ChannelId, Drops, Payee
 
@@ -31,8 +32,7 @@ class Held:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A well-formed claim request.
 
     `key` names it (a 16-byte hash of server, topic and id), `contents` is a 16-byte hash of what it says beside its
@@ -48,8 +48,7 @@ class Ask:
     held: Held | None
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     """An accepted request: the slice `covers_from`..`covers_to` of the channel's cumulative amount is what it bought.
 
     `amount`, at least `covers_to`, is what `signature` was made for. `paid` is None while the channel lives; afterwards

@@ -7,9 +7,8 @@ Money is an integer number of drops everywhere (1 XRP = 1 000 000 drops); no flo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from channeld.core.errors import BadValue
 
@@ -97,8 +96,7 @@ def to_ripple(unix_s: float) -> RippleTime:
     return RippleTime(max(0, int(unix_s) - RIPPLE_EPOCH))
 
 
-@dataclass(frozen=True, slots=True)
-class Payee:
+class Payee(NamedTuple):
     """Whom a channel pays: an account, and a destination tag or none. Both are fixed for a channel's life.
 
     `tag` lies in 0..2^32-1; tag 0 and no tag are two different payees. Text becomes one in `channeld.wire.payee`.

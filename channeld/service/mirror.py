@@ -113,6 +113,7 @@ class Mirror:
         self.header: LedgerHeader | None = None
         self.seen_at = 0.0
         self.interval_s = 4.0
+        self.amendments: frozenset[str] | None = None
         self.channels: dict[ChannelId, ChannelState] = {}
         self.by_row: dict[int, ChannelState] = {}
         self.groups: dict[GroupKey, Group] = {}
@@ -177,10 +178,11 @@ class Mirror:
         """The store has taken it: the channel is signed further. What is authorised never falls."""
         record = state.record
         assert mark.authorized > record.authorized
-        self._count(record, -1)
+        channel = record.channel
+        before = channel.unredeemed(record.authorized)
         record.authorized, record.last_claim_at = mark.authorized, mark.last_claim_at
         record.unredeemed_since = mark.unredeemed_since
-        self._count(record, 1)
+        self.totals[record.pool].unredeemed += channel.unredeemed(mark.authorized) - before
 
     def stop_issuing(self, state: ChannelState) -> None:
         """The store has it: an intent to close is written down."""

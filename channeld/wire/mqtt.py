@@ -88,8 +88,7 @@ class _BadRequest(Exception):
         self.reason, self.request_id = reason, request_id
 
 
-# --- topics
-# ------------------------------------------------------------------------------------------------------------
+# --- topics ----------------------------------------------------------------------------------------------------------
 
 
 class Topics:
@@ -97,12 +96,13 @@ class Topics:
 
     def __init__(self, prefix: str, daemon: str) -> None:
         self.servers = f"{prefix}/servers/"
+        self.request: Callable[[str], tuple[str, str] | None] = lru_cache(maxsize=65_536)(self._request)
+        """The server and the verb of a request topic; None for any other topic."""
         self.status = f"{prefix}/daemons/{daemon}/status"
         self.witness = f"{prefix}/daemons/{daemon}/witness"
         self.requests = tuple(f"{prefix}/servers/+/{verb}" for verb in ("claim", "receive", "query"))
 
-    def request(self, topic: str) -> tuple[str, str] | None:
-        """The server and the verb of a request topic; None for any other topic."""
+    def _request(self, topic: str) -> tuple[str, str] | None:
         if not topic.startswith(self.servers):
             return None
         server, _, verb = topic[len(self.servers) :].partition("/")
@@ -127,8 +127,7 @@ def status_payload(instance: str, version: str, wallets: Sequence[str], *, onlin
     return _encode({"status": status, "instance": instance, "version": version, "wallets": list(wallets)})
 
 
-# --- requests
-# ----------------------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
 class Parsed(Struct, frozen=True, gc=False):
@@ -241,10 +240,16 @@ def _quotes(request: _ClaimRequest) -> int:
     Every mark then opens or closes a name or a string, so one name more shows. Where the count differs for another
     reason the slow check decides.
     """
-    strings = 4 + 4 * sum(
-        field is not None for field in (request.payee, request.user, request.content, request.tier, request.region)
+    return (
+        8
+        + 4 * (request.payee is not None)
+        + 4 * (request.user is not None)
+        + 4 * (request.content is not None)
+        + 4 * (request.tier is not None)
+        + 4 * (request.region is not None)
+        + 2 * (request.not_after is not None)
+        + 18 * (request.held is not None)
     )
-    return strings + 4 + 2 * (request.not_after is not None) + 18 * (request.held is not None)
 
 
 def _refuse_repeated(raw: bytes) -> None:
@@ -282,8 +287,7 @@ def _readable_id(raw: bytes) -> str | None:
     return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and _ID.fullmatch(ids[0]) else None
 
 
-# --- replies
-# -----------------------------------------------------------------------------------------------------------
+# --- replies ---------------------------------------------------------------------------------------------------------
 
 
 def reply(parsed: Parsed, answer: Answer) -> dict[str, Any]:

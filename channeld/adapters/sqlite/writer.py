@@ -134,8 +134,7 @@ class SqliteStore:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    # --- reading
-    # ---------------------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self) -> StoreSnapshot:
         """Everything that is alive: open channels, open intents, transactions that may still be validated."""
@@ -184,8 +183,7 @@ class SqliteStore:
             raise StoreError(f"the store failed: {error}") from error
         return None if found is None else rows.journal_entry(found)
 
-    # --- the hot path
-    # ----------------------------------------------------------------------------------------------------
+    # --- the hot path ------------------------------------------------------------------------------------------------
 
     def accept(
         self,
@@ -232,8 +230,7 @@ class SqliteStore:
         self._requests.folded(groups)
         return gone
 
-    # --- the journal
-    # -----------------------------------------------------------------------------------------------------
+    # --- the journal -------------------------------------------------------------------------------------------------
 
     def journal(self, intents: Sequence[Intent], decided_at: LedgerIndex) -> list[JournalEntry]:
         """Write intents down. One that closes a channel stops issuing on it in the same transaction."""
@@ -277,8 +274,7 @@ class SqliteStore:
             (status.value, note, channel_id, number),
         )
 
-    # --- the ledger
-    # ------------------------------------------------------------------------------------------------------
+    # --- the ledger --------------------------------------------------------------------------------------------------
 
     def apply(self, update: LedgerUpdate) -> None:
         """Apply a processed span of ledgers, all of it or nothing. Sets the row of new channels."""
