@@ -36,6 +36,7 @@ from channeld.core.records import Signed
 from channeld.core.requests import Answer, Ask, Held
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
 from channeld.service.claim_desk import ClaimDesk
+from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.mirror import Grant, Mirror, Wallet
@@ -231,6 +232,7 @@ class Session:
 
     ledger: Ledger
     endpoint: str = "fake"
+    skipped: int = 0
     first: int = 0
     last: int | None = None
     lost: bool = False
@@ -259,6 +261,9 @@ class Session:
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         return self.ledger.account()
+
+    async def amendments(self) -> frozenset[str]:
+        return frozenset()
 
     async def open_fee(self) -> Drops:
         self.at_await("open_fee")
@@ -301,14 +306,16 @@ class Engine:
         self.mirror = Mirror(self.store.load(), wallets, self.policy, self.grants)
         self.reconciler = Reconciler(self.mirror, self.store, Silent(), lambda: self.clock)  # type: ignore[arg-type]
         self.executor = Executor(self.mirror, self.store, self.ledger.sign, new_channel_id, Silent())  # type: ignore[arg-type]
-        self.follower = Follower(
+        silent: Any = Silent()
+        self.endpoints = Endpoints(
             None,  # type: ignore[arg-type]
-            self.mirror,
-            self.reconciler,
-            self.executor,
-            endpoints=["fake"],
+            ["ws://fake:1"],
             network_id=0,
+            quorum=1,
+            telemetry=silent,
+            now=lambda: self.clock,
         )
+        self.follower = Follower(self.endpoints, self.mirror, self.reconciler, self.executor, silent)
         self.desk = ClaimDesk(
             self.mirror,
             self.store,

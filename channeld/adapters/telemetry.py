@@ -73,6 +73,8 @@ class Telemetry:
         self._forgone = counter("forgone_drops", "Drops signed and not paid when their channel closed.")
         self._foreign = counter("foreign_transactions", "Transactions of our wallets that are not in our journal.")
         self._ledgers = counter("ledgers_processed", "Validated ledgers processed.")
+        self._failovers = counter("ledger_failovers", "Times that another node is followed than before.")
+        self._disagreements = counter("ledger_disagreements", "Times that nodes contradicted each other.")
         self._dropped = counter("mqtt_unserved", "Messages refused before the desk, or dropped.", "kind")
         self._ledger_seconds = Histogram(
             "channeld_ledger_processing_seconds", "Applying a span of ledgers.", buckets=_SECONDS, registry=registry
@@ -158,6 +160,12 @@ class Telemetry:
     def processed(self, ledgers: int, seconds: float) -> None:
         self._ledgers.inc(ledgers)
         self._ledger_seconds.observe(seconds)
+
+    def failover(self) -> None:
+        self._failovers.inc()
+
+    def disagreed(self) -> None:
+        self._disagreements.inc()
 
     def dropped(self, kind: str) -> None:
         """A message got no answer from the desk."""

@@ -81,6 +81,7 @@ class NodeSession:
         self._closed_ledgers: deque[LedgerHeader] = deque(maxlen=_LEDGERS_KEPT)
         self._news = asyncio.Event()
         self._lost: str | None = None
+        self.skipped = 0
 
     # --- the socket --------------------------------------------------------------------------------------------------
 
@@ -113,12 +114,15 @@ class NodeSession:
             if message.get("type") == "ledgerClosed":
                 self._closed_ledgers.append(wire.header(message))
                 self._news.set()
-            elif isinstance(number := message.get("id"), int):
+            elif type(number := message.get("id")) is int:
                 future = self._waiting.pop(number, None)
                 if future is not None and not future.done():
                     future.set_result(message)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Malformed) as error:
-            log.warning("node_message_skipped", endpoint=self.endpoint, reason=str(error)[:200])
+            self.skipped += 1
+            if self.skipped & (self.skipped - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a node must not flood the log
+                reason = str(error)[:200]
+                log.warning("node_message_skipped", endpoint=self.endpoint, skipped=self.skipped, reason=reason)
 
     async def request(self, command: str, **parameters: Any) -> Mapping[str, Any]:
         """Ask and wait for the answer; its `result`. Raises `LedgerError` with the node's own code."""
@@ -151,19 +155,33 @@ class NodeSession:
         return wire.header(await self.request("subscribe", streams=["ledger"]))
 
     async def ledgers(self) -> AsyncIterator[LedgerHeader]:
-        """Validated ledgers as they close. Who is slow gets the newest only; ends by raising `Unreachable`."""
+        """Validated ledgers as they close. Who is slow gets the newest few only; ends by raising `Unreachable`."""
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._closed_ledgers:
-                newest = max(self._closed_ledgers, key=lambda header: header.index)
-                self._closed_ledgers.clear()
-                yield newest
+            while self._closed_ledgers:
+                yield self._closed_ledgers.popleft()
             if self._lost:
                 raise Unreachable(self._lost)
 
     async def history(self, account: Address, first: LedgerIndex, last: LedgerIndex) -> History:
-        """All of an account's transactions in first..last that the node has, oldest first."""
+        """All of an account's transactions in first..last that the node has, oldest first.
+
+        A node refuses a span with a bound outside its history instead of clipping it: then it is asked for the part
+        that it says it has. Sources: rippled AccountTx.cpp getLedgerRange (api_version 2).
+        """
+        try:
+            return await self._history(account, first, last)
+        except LedgerError as error:
+            if error.code not in ("lgrIdxsInvalid", "invalidLgrRange", "lgrIdxMalformed"):
+                raise
+        facts = await self.facts()
+        low, high = max(first, facts.complete_first), min(last, facts.complete_last)
+        if low <= high and (low, high) != (first, last):
+            return await self._history(account, low, high)
+        return History(LedgerIndex(last + 1), LedgerIndex(first - 1), ())
+
+    async def _history(self, account: Address, first: LedgerIndex, last: LedgerIndex) -> History:
         span = {"ledger_index_min": first, "ledger_index_max": last, "forward": True, "limit": _PAGE}
         found: list[ValidatedTransaction] = []
         covered_first, covered_last = first, last
@@ -172,13 +190,21 @@ class NodeSession:
                 covered_first = max(covered_first, int(page["ledger_index_min"]))  # type: ignore[assignment]
                 covered_last = min(covered_last, int(page["ledger_index_max"]))  # type: ignore[assignment]
                 found += [wire.validated_transaction(entry) for entry in page["transactions"]]
-        except LedgerError as error:
-            if error.code not in ("lgrIdxsInvalid", "invalidLgrRange", "lgrIdxMalformed"):
-                raise
-            return History(LedgerIndex(last + 1), LedgerIndex(first - 1), ())  # it has nothing of that span
         except (KeyError, TypeError, ValueError) as error:
             raise Malformed(f"account_tx: {error!r}") from error
+        if any(not covered_first <= t.ledger_index <= covered_last for t in found):
+            raise Malformed("account_tx: a transaction outside of the span that was searched")
         return History(LedgerIndex(covered_first), LedgerIndex(covered_last), tuple(found))
+
+    async def amendments(self) -> frozenset[str]:
+        """Which of the amendments that concern us are in force; none on a network that has no such object."""
+        try:
+            entry = await self.request("ledger_entry", index=wire.AMENDMENTS_ENTRY, ledger_index="validated")
+        except LedgerError as error:
+            if error.code == "entryNotFound":
+                return frozenset()
+            raise
+        return wire.amendments(entry)
 
     async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
         """All channels whose source is `account`, as of ledger `at`. A page may be empty and still not be the last."""

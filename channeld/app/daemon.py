@@ -30,6 +30,7 @@ from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask
 from channeld.core.units import Address
 from channeld.service.claim_desk import ClaimDesk
+from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.mirror import Grant, Mirror
@@ -87,13 +88,20 @@ class Daemon:
     def _wire_engine(self, settings: Settings) -> None:
         self.executor = Executor(self.mirror, self.store, self.keys.sign, keyring.new_channel_id, self.telemetry)
         self.reconciler.on_planned = self.executor.wake
-        self.follower = Follower(
+        endpoints = Endpoints(
             XrplNode(),
+            settings.ledger.endpoints,
+            network_id=settings.ledger.network_id,
+            quorum=settings.ledger.quorum,
+            telemetry=self.telemetry,
+            now=self.monotonic,
+        )
+        self.follower = Follower(
+            endpoints,
             self.mirror,
             self.reconciler,
             self.executor,
-            endpoints=settings.ledger.endpoints,
-            network_id=settings.ledger.network_id,
+            self.telemetry,
             check_account=self._check_account,
         )
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from channeld.adapters.sqlite.reader import read_channels, read_facts
 from channeld.adapters.telemetry import Gauged
+from channeld.core.ledger import AMENDMENTS
 from channeld.core.records import ChannelRecord
 from channeld.core.units import to_unix
+from channeld.service.endpoints import Endpoint, Endpoints
 from channeld.service.mirror import PoolTotals
 from channeld.settings import Settings
 
@@ -70,7 +72,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "reasons": reasons,
         "frozen": dict(mirror.frozen),
         "policy_hash": mirror.policy.hash,
-        "ledger": {"endpoint": daemon.follower.endpoint, "validated": ledger},
+        "ledger": {"endpoint": daemon.follower.endpoint, "validated": ledger, **_nodes(daemon)},
         "mqtt": {"connected": daemon.broker.connected, "reconnects": daemon.broker.reconnects},
         "store": {"path": str(daemon.settings.store.path), "id": daemon.store_id},
         "wallets": {
@@ -94,6 +96,31 @@ def status(daemon: Daemon) -> dict[str, Any]:
         },
         "intents_open": len(mirror.journal),
         "transactions_live": len(mirror.live),
+    }
+
+
+def _nodes(daemon: Daemon) -> dict[str, Any]:
+    """What the nodes say, how many must agree, and which rules are in force (null where no node told)."""
+    nodes, known = daemon.follower.endpoints, daemon.mirror.amendments
+    return {
+        "quorum": nodes.quorum,
+        "endpoints": {endpoint.name: _node(nodes, endpoint) for endpoint in nodes.all},
+        "amendments": {name: None if known is None else name in known for name in AMENDMENTS},
+    }
+
+
+def _node(nodes: Endpoints, endpoint: Endpoint) -> dict[str, Any]:
+    facts, heard = endpoint.facts, endpoint.heard_at
+    return {
+        "connected": endpoint.session is not None,
+        "problem": nodes.unfit(endpoint),
+        "warning": facts.warning if facts else "",
+        "ledger": endpoint.newest.index if endpoint.newest else None,
+        "heard_s_ago": None if heard is None else round(nodes.now() - heard, 3),
+        "latency_ms": round(endpoint.latency_s * 1000, 1),
+        "history": [facts.complete_first, facts.complete_last] if facts else None,
+        "build": facts.build if facts else None,
+        "messages_skipped": endpoint.skipped + (endpoint.session.skipped if endpoint.session else 0),
     }
 
 
@@ -124,6 +151,7 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("ledger_lag_seconds", "Since the last validated ledger was processed.", (), {(): lag})
     yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
     yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
+    yield from _node_gauges(daemon.follower.endpoints)
     yield Gauged("mqtt_connected", "Whether the broker took us.", (), {(): broker.connected})
     yield Gauged("mqtt_reconnects", "Connections to the broker lost since this start.", (), {(): broker.reconnects})
     yield Gauged("mqtt_waiting_requests", "Messages taken and not decided yet.", (), {(): daemon.gateway.waiting})
@@ -131,6 +159,37 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("intents_open", "Intents that have not ended.", (), {(): len(mirror.journal)})
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     yield Gauged("ready", "Whether the daemon can issue claims.", (), {(): not problems(daemon)})
+
+
+def _node_gauges(nodes: Endpoints) -> Iterator[Gauged]:
+    """How every node of the config is, by host and port."""
+    now, nan = nodes.now(), float("nan")
+
+    def each(value: Callable[[Endpoint], float]) -> dict[tuple[str, ...], float]:
+        return {(endpoint.name,): value(endpoint) for endpoint in nodes.all}
+
+    label = ("endpoint",)
+    yield Gauged("node_connected", "Whether a node answers.", label, each(lambda e: e.session is not None))
+    yield Gauged("node_fit", "Whether a node may be followed.", label, each(lambda e: nodes.unfit(e) is None))
+    yield Gauged(
+        "node_lag_seconds",
+        "Since a node announced a validated ledger.",
+        label,
+        each(lambda e: nan if e.heard_at is None else now - e.heard_at),
+    )
+    yield Gauged(
+        "node_validated_index",
+        "The last validated ledger that a node announced.",
+        label,
+        each(lambda e: e.newest.index if e.newest else 0),
+    )
+    yield Gauged("node_latency_seconds", "How long a node takes to answer.", label, each(lambda e: e.latency_s))
+    yield Gauged(
+        "node_messages_skipped",
+        "Messages of a node that could not be understood.",
+        label,
+        each(lambda e: e.skipped + (e.session.skipped if e.session else 0)),
+    )
 
 
 def _by(pools: Mapping[str, PoolTotals], **read: Callable[[PoolTotals], int]) -> dict[tuple[str, ...], float]:

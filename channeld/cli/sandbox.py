@@ -40,6 +40,10 @@ def ledger(
     ] = None,
     network_id: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The network id it gives.")] = 0,
     amendment: Annotated[list[str] | None, typer.Option(metavar="NAME=on|off", help="Switch an amendment.")] = None,
+    also_port: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=65_535, help="Another port, like a second node on the same ledger; may be repeated."),
+    ] = None,
     ledger_capacity: Annotated[
         int | None, typer.Option(min=1, max=10**6, help="Transactions that fit into a ledger; more wait or pay more.")
     ] = None,
@@ -62,6 +66,7 @@ def ledger(
                 amendments=switches,
                 capacity=ledger_capacity or room.DEFAULT_CAPACITY,
                 manual=manual,
+                also_ports=also_port or [],
                 ready=ready,
             )
         finally:

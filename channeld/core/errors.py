@@ -33,6 +33,10 @@ class Unreachable(ChanneldError):
     """Something needed does not answer now: try again later, the state is as it was or unknown."""
 
 
+class Disagreement(Unreachable):
+    """Nodes contradict each other about a validated ledger: believe none of them, stop issuing, ask again later."""
+
+
 class LedgerError(ChanneldError):
     """A node answered a request with an error. `code` is the node's own word, such as `actNotFound`."""
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from channeld.core.channel import Channel
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+
+_FLAG_INTERVAL: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +106,39 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What a node says of itself at first contact."""
+    """What a node says of itself.
+
+    `complete_first`..`complete_last` (inclusive) is the newest span of ledgers it says it has. `age_s` is how old it
+    says its last validated ledger is, None if it does not say. `blocked`: it no longer understands the network, so
+    that nothing it says counts. `warning` is its own complaint about itself, empty if it has none.
+    """
 
     network_id: int
     build: str
     complete_first: LedgerIndex
     complete_last: LedgerIndex
+    age_s: float | None = None
+    blocked: bool = False
+    warning: str = ""
+
+
+AMENDMENTS: Final = ("fixPayChanCancelAfter", "fixIncludeKeyletFields", "fixCleanup3_2_0")
+"""Amendments that change what a channel transaction answers or when a channel expires. We are right under either
+setting of each; which is on explains what is seen.
+"""
+
+
+def amendment_id(name: str) -> str:
+    """What the ledger calls an amendment. Sources: rippled Feature.cpp (SHA-512Half of the name)."""
+    return hashlib.sha512(name.encode()).hexdigest()[:64].upper()
+
+
+def may_change_amendments(before: LedgerIndex, after: LedgerIndex) -> bool:
+    """Whether an amendment can have come into force in the ledgers after `before` up to `after`.
+
+    Sources: rippled Ledger.h isFlagLedger, RCLConsensus.cpp onClose: only in the ledger after every 256th.
+    """
+    return (before - 1) // _FLAG_INTERVAL != (after - 1) // _FLAG_INTERVAL
 
 
 @dataclass(frozen=True, slots=True)

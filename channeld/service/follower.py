@@ -1,131 +1,268 @@
-"""Follow validated ledgers, whatever happens to the nodes: connect, catch up, process every ledger whole and once.
+"""Follow validated ledgers, whatever happens to the nodes: catch up, process every ledger whole and once.
 
 A closed ledger is only the trigger. What happened in it is asked for: all transactions of our wallets from the last
 ledger processed up to this one. So a live ledger, a gap after an outage and the first ledger after a start are one
-case, and the order and completeness of stream messages do not matter. After every connect the channels are read whole
-as well and compared.
+case, and the order and completeness of stream messages do not matter; a change of node loses nothing, because what
+counts is the last ledger processed, not who told it. After every such change the channels are read whole as well and
+compared.
+
+Which node is followed and which ledger is agreed, `endpoints` knows; which of their answers to believe, `quorum`. What
+cannot be believed yet waits: nothing is processed, the lag grows and freezes issuing, and `problem` says why. Where
+nodes contradict each other issuing is frozen at once, and thaws with the next ledger that is processed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 
 import structlog
 
-from channeld.core.errors import ConfigError, LedgerError, Malformed, Unreachable
-from channeld.core.ledger import LedgerHeader, ValidatedTransaction
+from channeld.core.channel import Channel
+from channeld.core.errors import ConfigError, Disagreement, LedgerError, Malformed, Unreachable
+from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction, may_change_amendments
 from channeld.core.units import Address, LedgerIndex
+from channeld.service.endpoints import LATE_S, Endpoint, Endpoints
 from channeld.service.executor import Executor
-from channeld.service.mirror import Mirror
-from channeld.service.ports import Node, NodeSession
+from channeld.service.mirror import Mirror, Wallet
+from channeld.service.ports import NodeSession, Telemetry
+from channeld.service.quorum import Jury
 from channeld.service.reconciler import Reconciler
 
 log = structlog.get_logger()
 
-_SHORTEST_WAIT_S = 0.2
-_LONGEST_WAIT_S = 10.0
+FROZEN = "ledger"
+"""Our key in `Mirror.frozen`."""
+_LOOK_EVERY_S = 0.5
 _BEHIND_WAIT_S = 0.2
 _BEHIND_TRIES = 10
 
 
 class Follower:
-    """Keeps the reconciler fed from one of several endpoints, tried in turn.
+    """Keeps the reconciler fed from the node that is fittest, with what enough nodes agree on.
 
     `check_account` raises `ConfigError` for an account that our keys cannot act for.
     """
 
     def __init__(
         self,
-        node: Node,
+        endpoints: Endpoints,
         mirror: Mirror,
         reconciler: Reconciler,
         executor: Executor,
+        telemetry: Telemetry,
         *,
-        endpoints: Sequence[str],
-        network_id: int,
         check_account: Callable[[Address], None] = lambda _: None,
     ) -> None:
-        self._node, self._endpoints, self._network_id = node, endpoints, network_id
+        self.endpoints = endpoints
         self._mirror, self._reconciler, self._executor = mirror, reconciler, executor
-        self._check_account = check_account
-        self.endpoint: str | None = None
+        self._telemetry, self._check_account = telemetry, check_account
+        self._primary: Endpoint | None = None
+        self._session: NodeSession | None = None
+        self._last: Endpoint | None = None
         self.problem: str | None = "not connected to a ledger node yet"
 
+    @property
+    def endpoint(self) -> str | None:
+        """The node that is followed, None while none is."""
+        return self._primary.url if self._primary is not None and self._session is not None else None
+
     async def run(self) -> None:
-        """Until cancelled. Problems of nodes are waited out with a growing, jittered pause.
+        """Until cancelled.
 
         `StoreError` ends it, and so does `ConfigError`, which comes at first contact only.
         """
-        failures = 0
-        while True:
-            endpoint = self._endpoints[failures % len(self._endpoints)]
-            started = asyncio.get_running_loop().time()
-            try:
-                async with self._node.session(endpoint) as session:
-                    await self._follow(session)
-            except (Unreachable, LedgerError, Malformed) as error:
-                self.problem = f"{endpoint}: {error}"
-                log.warning("node_lost", endpoint=endpoint, reason=str(error))
-            finally:
-                self.endpoint = None
-                self._executor.connected(None)
-            if asyncio.get_running_loop().time() - started > _LONGEST_WAIT_S:
-                failures = 0
-            failures += 1
-            pause = min(_LONGEST_WAIT_S, _SHORTEST_WAIT_S * 2 ** min(failures - 1, 10))
-            await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 (jitter)
+        connecting = asyncio.create_task(self.endpoints.run())
+        try:
+            while True:
+                await self.endpoints.news(_LOOK_EVERY_S)
+                if connecting.done():
+                    connecting.result()
+                await self.step()
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            self._leave()
 
-    async def _follow(self, session: NodeSession) -> None:
-        facts = await session.facts()
-        if facts.network_id != self._network_id:
-            wanted = f"{self._network_id} as [ledger] network_id says"
-            problem = f"is on network {facts.network_id}, not {wanted}: take another endpoint"
-            if self._mirror.header is None:
-                raise ConfigError([f"ledger.endpoints: {session.endpoint} {problem}"])
-            raise Unreachable(problem)
-        header = await session.follow()
-        await self._catch_up(session, header)
-        self.endpoint, self.problem = session.endpoint, None
-        log.info("node_followed", endpoint=session.endpoint, build=facts.build, ledger=header.index)
+    async def step(self) -> None:
+        """Do what is due now: change the node, catch up with it, or process a ledger. Problems are noted, not raised.
+
+        Raises `StoreError`, and `ConfigError` as long as no ledger was processed.
+        """
+        self._check_networks()
+        primary = self.endpoints.choose(self._primary)
+        try:
+            await self._advance(primary)
+            self.problem = self._waiting(primary)
+        except Disagreement as error:
+            self._disagreement(str(error))
+        except (Unreachable, LedgerError, Malformed) as error:
+            assert primary is not None
+            primary.blame(str(error), self.endpoints.now())
+            self.problem = f"{primary.name}: {error}"
+            log.warning("node_left", endpoint=primary.name, reason=str(error))
+            self._leave()
+
+    def _check_networks(self) -> None:
+        """Raises `ConfigError` where every node is on another network and none ever was on ours."""
+        if self._mirror.header is None and all(e.wrong_network for e in self.endpoints.all):
+            raise ConfigError([f"ledger.endpoints: {e.url} {e.problem}" for e in self.endpoints.all])
+
+    async def _advance(self, primary: Endpoint | None) -> None:
+        if primary is None or primary.session is None:
+            self._leave()
+            return
+        if primary.session is not self._session or self.endpoints.overruled(self._mirror.header):
+            self._leave()
+            header = self.endpoints.target(primary)
+            waits = self.endpoints.now() < primary.blamed_until or header is None or self._behind(header)
+            if header is not None and not waits:
+                await self._catch_up(primary.session, header)
+                self._follow(primary, primary.session)
+        elif (header := self.endpoints.target(primary)) is not None:
+            await self._process(primary.session, header)
+            primary.pardon(self.endpoints.now())
+
+    def _behind(self, header: LedgerHeader) -> bool:
+        return self._mirror.processed is not None and header.index < self._mirror.processed
+
+    def _follow(self, primary: Endpoint, session: NodeSession) -> None:
+        """Caught up: this is the node from now on."""
+        if self._last is not None and self._last is not primary:
+            self._telemetry.failover()
+            log.warning("node_changed", before=self._last.name, after=primary.name)
+        self._primary, self._session, self._last = primary, session, primary
+        log.info("node_followed", endpoint=primary.name, ledger=self._mirror.processed)
+        primary.pardon(self.endpoints.now())
         self._executor.connected(session)
-        async for closed in session.ledgers():
-            await self._process(session, closed)
+
+    def _leave(self) -> None:
+        if self._session is not None:
+            self._executor.connected(None)
+        self._primary = self._session = None
+
+    # --- why nothing is processed ------------------------------------------------------------------------------------
+
+    def _waiting(self, primary: Endpoint | None) -> str | None:
+        """What holds us up; freezes where that is a contradiction."""
+        if primary is None:
+            return "; ".join(f"{e.name}: {e.problem}" for e in self.endpoints.all)
+        if (reason := self._unagreed()) is not None:
+            return reason
+        if self._session is None:
+            at = primary.newest.index if primary.newest else None
+            behind = f"is behind: at ledger {at}, {self._mirror.processed} is processed already"
+            return f"{primary.name}: {self.endpoints.unfit(primary) or behind}"
+        return self._absurd_fees()
+
+    def _unagreed(self) -> str | None:
+        """The ledger that waits for agreement, if that holds us up for longer than it usually takes."""
+        mirror, now = self._mirror, self.endpoints.now()
+        if mirror.header is not None and now - mirror.seen_at < 1.5 * mirror.interval_s + LATE_S:
+            return None
+        waiting = self.endpoints.unagreed(mirror.processed)
+        if not waiting:
+            return None
+        index, contested = waiting[0], next((i for i in waiting if len(self.endpoints.told(i)) > 1), None)
+        if contested is not None:
+            why = f"endpoints contradict each other about ledger {contested} ({self.endpoints.versions(contested)})"
+        else:
+            count = max(map(len, self.endpoints.told(index).values()))
+            why = f"ledger {index} waits: {count} of {self.endpoints.quorum} endpoints that must agree told it"
+        if contested is not None or now - mirror.seen_at > mirror.policy.guards.ledger_lag:
+            self._freeze(why)
+        return why
+
+    def _absurd_fees(self) -> str | None:
+        header, cap = self._mirror.header, self._mirror.policy.guards.fee_cap
+        if header is None or header.fees.base_fee <= cap:
+            return None
+        return f"the ledger's base fee is {header.fees.base_fee} drops, above fee_cap ({cap}): nothing can be submitted"
+
+    def _disagreement(self, why: str) -> None:
+        self.problem = why
+        if FROZEN not in self._mirror.frozen:
+            self._telemetry.disagreed()
+        self._freeze(why)
+
+    def _freeze(self, why: str) -> None:
+        if FROZEN not in self._mirror.frozen:
+            log.error("frozen", reason=why)
+        self._mirror.frozen[FROZEN] = why
+
+    def _thaw(self) -> None:
+        """A ledger was processed: whatever was contested before it is decided."""
+        if self._mirror.frozen.pop(FROZEN, None) is not None:
+            log.info("thawed", ledger=self._mirror.processed)
+
+    # --- ledgers -----------------------------------------------------------------------------------------------------
+
+    def _jury(self, session: NodeSession, header: LedgerHeader) -> Jury:
+        return Jury(self.endpoints.sessions(header, session), self.endpoints.quorum, self._fault)
+
+    def _fault(self, session: NodeSession, why: str) -> None:
+        """A node's answer failed, or others told something else."""
+        endpoint = self.endpoints.of(session)
+        log.warning("node_answer_refused", endpoint=endpoint.name if endpoint else session.endpoint, reason=why)
+        if endpoint is not None:
+            endpoint.blame(why, self.endpoints.now())
 
     async def _catch_up(self, session: NodeSession, header: LedgerHeader) -> None:
         """Fill the gap since the last ledger processed, then compare with the ledger as a whole."""
-        processed = self._mirror.processed
-        if processed is not None and header.index < processed:
-            raise Unreachable(f"is behind: at ledger {header.index}, {processed} is processed already")
+        if self._behind(header):
+            raise Unreachable(f"is behind: at ledger {header.index}, {self._mirror.processed} is processed already")
         transactions, gapless = await self._gap(session, header)
-        accounts = []
-        for wallet in self._mirror.wallets.values():
-            account = await session.account(wallet.address, header.index)
-            if account is None:
-                raise LedgerError(
-                    "actNotFound", f"wallet {wallet.name} ({wallet.address}) is not in the ledger: fund it"
-                )
-            accounts.append((account, await session.channels(wallet.address, header.index)))
-        for account, _ in accounts:
+        found = [await self._whole(wallet, session, header) for wallet in self._mirror.wallets.values()]
+        for account, _ in found:
             self._mirror.by_address[account.address].account = account
             self._check_account(account.address)
+        await self._amendments(session, header)
         self._reconciler.apply(header, transactions, gapless=gapless)
-        for account, channels in accounts:
+        for account, channels in found:
             self._reconciler.compare(header, account, channels)
         self._reconciler.touch_all()
         self._reconciler.decide_dirty()
+        self._thaw()
+
+    async def _whole(
+        self, wallet: Wallet, session: NodeSession, header: LedgerHeader
+    ) -> tuple[AccountState, Sequence[Channel]]:
+        """A wallet's account and all its channels as of a ledger."""
+
+        async def ask(node: NodeSession) -> tuple[AccountState | None, tuple[Channel, ...]]:
+            account = await node.account(wallet.address, header.index)
+            if account is None:
+                return None, ()
+            channels = await node.channels(wallet.address, header.index)
+            return account, tuple(sorted(channels, key=lambda c: c.channel_id))
+
+        what = f"the channels of wallet {wallet.name} in ledger {header.index}"
+        account, channels = await self._jury(session, header).verdict(what, ask)
+        if account is None:
+            raise LedgerError("actNotFound", f"wallet {wallet.name} ({wallet.address}) is not in the ledger: fund it")
+        return account, channels
+
+    async def _amendments(self, session: NodeSession, header: LedgerHeader) -> None:
+        """Read which rules are in force. It is for the status only: we are right under either setting of each."""
+        try:
+            self._mirror.amendments = await session.amendments()
+        except (LedgerError, Malformed) as error:
+            log.warning("amendments_unknown", ledger=header.index, reason=str(error))
 
     async def _process(self, session: NodeSession, header: LedgerHeader) -> None:
         """One ledger closed. One that is not newer than what is processed was a repetition."""
-        if self._mirror.processed is not None and header.index <= self._mirror.processed:
+        before = self._mirror.processed
+        if before is not None and header.index <= before:
             return
         transactions, gapless = await self._gap(session, header)
         if not gapless:
-            raise Unreachable(f"does not have all ledgers from {self._mirror.processed} to {header.index}")
+            raise Unreachable(f"does not have all ledgers from {before} to {header.index}")
         self._reconciler.apply(header, transactions)
         self._reconciler.decide_dirty()
+        self._thaw()
         self._executor.ledger()
+        if before is not None and may_change_amendments(before, header.index):
+            await self._amendments(session, header)
 
     async def _gap(self, session: NodeSession, header: LedgerHeader) -> tuple[list[ValidatedTransaction], bool]:
         """All transactions of our wallets in the ledgers not processed yet, and whether none is missing."""
@@ -138,10 +275,10 @@ class Follower:
             return [], True
         for wallet in self._mirror.wallets.values():
             for _ in range(_BEHIND_TRIES):
-                history = await session.history(wallet.address, first, header.index)
-                if history.last >= header.index:
+                story = await self._jury(session, header).story(wallet.address, first, header.index)
+                if story.reached:
                     break
-                await asyncio.sleep(_BEHIND_WAIT_S)  # the node announced the ledger before its index of accounts had it
-            gapless = gapless and history.first <= first and history.last >= header.index
-            found.update((t.hash, t) for t in history.transactions)
+                await asyncio.sleep(_BEHIND_WAIT_S)  # nodes announce a ledger before their index of accounts has it
+            gapless = gapless and story.gapless
+            found.update((t.hash, t) for t in story.transactions)
         return list(found.values()), gapless

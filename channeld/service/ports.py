@@ -25,14 +25,15 @@ from channeld.core.records import (
 )
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
 
-# --- the ledger
-# --------------------------------------------------------------------------------------------------------
+# --- the ledger ------------------------------------------------------------------------------------------------------
 
 
 class NodeSession(Protocol):
     """One connection to one node. Every method raises `Unreachable` once it is gone and `LedgerError` for a refusal."""
 
     endpoint: str
+    skipped: int
+    """Messages that could not be understood, and were passed over."""
 
     async def facts(self) -> NodeFacts:
         """What the node says of itself."""
@@ -41,13 +42,16 @@ class NodeSession(Protocol):
         """Subscribe to validated ledgers; the one it stands at."""
 
     def ledgers(self) -> AsyncIterator[LedgerHeader]:
-        """Validated ledgers as they close; indexes may skip. Ends by raising `Unreachable`."""
+        """Validated ledgers as they close; indexes may skip or repeat. Ends by raising `Unreachable`."""
 
     async def history(self, account: Address, first: LedgerIndex, last: LedgerIndex) -> History:
         """All of an account's transactions in first..last, as far as the node has them: see `History`."""
 
     async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
         """All channels whose source is `account`, as of ledger `at`."""
+
+    async def amendments(self) -> frozenset[str]:
+        """Which of `core.ledger.AMENDMENTS` are in force."""
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         """The account as of ledger `at`; None if there is none."""
@@ -78,8 +82,7 @@ class TransactionSigner(Protocol):
 ClaimSigner = Callable[[bytes], bytes]
 """Signs the 44 bytes of a claim with one key: 64 bytes, or DER."""
 
-# --- the store
-# ---------------------------------------------------------------------------------------------------------
+# --- the store -------------------------------------------------------------------------------------------------------
 
 
 class Store(Protocol):
@@ -127,8 +130,7 @@ class Store(Protocol):
         """Drop up to `limit` remembered requests older than `before` (Unix seconds); how many went."""
 
 
-# --- telling people
-# ----------------------------------------------------------------------------------------------------
+# --- telling people --------------------------------------------------------------------------------------------------
 
 
 class Telemetry(Protocol):
@@ -163,3 +165,9 @@ class Telemetry(Protocol):
 
     def processed(self, ledgers: int, seconds: float) -> None:
         """A span of ledgers was applied, in so many seconds."""
+
+    def failover(self) -> None:
+        """Another node is followed than before."""
+
+    def disagreed(self) -> None:
+        """Nodes contradicted each other about a validated ledger or what is in it."""

@@ -10,6 +10,7 @@ PreviousFields).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, Malformed
 from channeld.core.intents import Claim, Create, Fund, Noop, Transaction
 from channeld.core.ledger import (
+    AMENDMENTS,
     AccountState,
     ChannelChange,
     Fees,
@@ -24,6 +26,7 @@ from channeld.core.ledger import (
     NodeFacts,
     SubmitResult,
     ValidatedTransaction,
+    amendment_id,
 )
 from channeld.core.units import (
     MAX_UINT32,
@@ -41,6 +44,9 @@ Json = Mapping[str, Any]
 
 TF_CLOSE: Final = 0x00020000
 LSF_DISABLE_MASTER: Final = 0x00100000
+_CLIO: Final = 2001
+AMENDMENTS_ENTRY: Final = hashlib.sha512(b"\x00f").hexdigest()[:64].upper()
+"""Where the ledger keeps its Amendments object. Sources: rippled Indexes.cpp (space letter f, nothing else)."""
 LARGEST_IMPLIED_NETWORK: Final = 1024
 """Networks up to this id must not be named in a transaction, those above must be. Sources: rippled Transactor.cpp."""
 
@@ -90,8 +96,7 @@ def _object(fields: Json, name: str) -> Json:
     raise Malformed(f"{name}: not an object")
 
 
-# --- what a node says
-# --------------------------------------------------------------------------------------------------
+# --- what a node says ------------------------------------------------------------------------------------------------
 
 
 def header(message: Json, *, fallback_hash: str = "") -> LedgerHeader:
@@ -112,7 +117,36 @@ def node_facts(result: Json) -> NodeFacts:
         raise Malformed("complete_ledgers: not a range")
     network_id = 0 if info.get("network_id") is None else _uint32(info, "network_id")
     build = str(info.get("build_version", info.get("clio_version", "unknown")))
-    return NodeFacts(network_id, build[:64], LedgerIndex(int(first)), LedgerIndex(int(last or first)))
+    validated = info.get("validated_ledger")
+    age = validated.get("age") if isinstance(validated, dict) else None
+    return NodeFacts(
+        network_id,
+        build[:64],
+        LedgerIndex(int(first)),
+        LedgerIndex(int(last or first)),
+        float(age) if isinstance(age, int | float) and not isinstance(age, bool) and age >= 0 else None,
+        info.get("amendment_blocked") is True,
+        _warnings(result.get("warnings"), info.get("warnings")),
+    )
+
+
+def _warnings(*lists: Any) -> str:
+    """What a node warns of, in its own words; that it is a Clio server (2001) is no warning.
+
+    Sources: rippled ErrorCodes.h warning_code_i.
+    """
+    entries = [entry for found in lists if isinstance(found, list) for entry in found if isinstance(entry, dict)]
+    return "; ".join(dict.fromkeys(str(e.get("message", e.get("id")))[:120] for e in entries if e.get("id") != _CLIO))[
+        :400
+    ]
+
+
+def amendments(result: Json) -> frozenset[str]:
+    """Which of the amendments that concern us are in force: from `ledger_entry` of the Amendments object."""
+    enabled = _object(result, "node").get("Amendments", [])
+    if not isinstance(enabled, list):
+        raise Malformed("Amendments: not a list")
+    return frozenset(name for name in AMENDMENTS if amendment_id(name) in enabled)
 
 
 def _is_index(text: str) -> bool:
@@ -200,6 +234,8 @@ def _channel_change(how: str, body: Json, transaction: Json, ledger_index: Ledge
 
 def validated_transaction(entry: Json) -> ValidatedTransaction:
     """Read an entry of `account_tx`, an answer of `tx`, or a validated stream message: all have the same parts."""
+    if entry.get("validated") is False:
+        raise Malformed("validated: not a validated transaction")
     transaction, meta = _object(entry, "tx_json"), _object(entry, "meta")
     index = LedgerIndex(_uint32(entry, "ledger_index"))
     channels: list[ChannelChange] = []
@@ -239,8 +275,7 @@ def open_ledger_fee(result: Json) -> Drops:
     return _drops(_object(result, "drops"), "open_ledger_fee")
 
 
-# --- what we say
-# -------------------------------------------------------------------------------------------------------
+# --- what we say -----------------------------------------------------------------------------------------------------
 
 
 def transaction_json(

@@ -10,7 +10,7 @@ from engine import Engine, Ledger, drive
 from worlds import PAYEES
 
 from channeld.core.errors import ConfigError, LedgerError, Unreachable
-from channeld.core.ledger import AccountState, NodeFacts
+from channeld.core.ledger import AccountState
 from channeld.core.policy import SettleTerms
 from channeld.core.units import Address, Drops, LedgerIndex
 from channeld.core.world import Hold, Reason
@@ -135,15 +135,12 @@ def test_a_channel_that_vanished_unseen_is_closed_here_too(engine: Engine) -> No
 
 
 def test_another_network_refuses_the_start_and_only_the_start(engine: Engine) -> None:
-    async def facts() -> NodeFacts:
-        return NodeFacts(7, "fake", LedgerIndex(1), LedgerIndex(9))
-
-    engine.session.facts = facts  # type: ignore[method-assign]
-    with pytest.raises(Unreachable):
-        drive(engine.follower._follow(engine.session))  # type: ignore[arg-type]
+    (endpoint,) = engine.endpoints.all
+    endpoint.wrong_network = True
+    drive(engine.follower.step())
     engine.mirror.header = None
     with pytest.raises(ConfigError):
-        drive(engine.follower._follow(engine.session))  # type: ignore[arg-type]
+        drive(engine.follower.step())
 
 
 def test_a_wallet_that_is_not_in_the_ledger_is_said_to_need_funding(engine: Engine) -> None:

@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, metavar="FILE")
     parser.add_argument("--network-id", type=int, default=0)
     parser.add_argument("--amendment", type=_switch, action="append", default=[], metavar="NAME=on|off")
+    parser.add_argument("--also-port", type=int, action="append", default=[])
     parser.add_argument("--ledger-capacity", type=int, default=DEFAULT_CAPACITY, metavar="N")
     return parser
 
@@ -48,6 +49,7 @@ async def _run(options: argparse.Namespace) -> None:
             amendments=dict(options.amendment),
             capacity=options.ledger_capacity,
             manual=options.manual,
+            also_ports=options.also_port,
         )
 
 

@@ -1,5 +1,8 @@
 """Faults a test can order, by `{"command": "fault", "kind": ...}` on the node's own port (admin connections only).
 
+A ledger with several ports is like several nodes that always agree: what concerns connections and answers holds for the
+port it is ordered at (`DOOR_KINDS` and disconnect), what concerns the ledger for all.
+
 | kind | parameters (default) | what happens |
 |---|---|---|
 | disconnect | count (all others), after_ms (0) | other connections are cut, newest first, without a close frame |
@@ -204,6 +207,18 @@ _HANDLERS: Final[dict[str, Callable[[Faults, dict[str, Any]], None]]] = {
     "list": lambda _faults, _request: None,
     **dict.fromkeys(_TIMED, _timed),
 }
+DOOR_KINDS: Final = (
+    "submit_answer",
+    "submit_refuse",
+    "stream",
+    "resume",
+    "lag",
+    "refuse_connections",
+    "freeze_answers",
+    "clear",
+    "list",
+)
+"""Kinds that concern the port they are ordered at, where a ledger has several; all others concern the ledger."""
 SERVER_KINDS: Final = ("disconnect", "clock", "save_state")
 """Kinds the server carries out itself."""
 KINDS: Final = (*_HANDLERS, *SERVER_KINDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -32,7 +32,8 @@ class SandboxLedger:
     """An XRP Ledger on a port of this machine, for use inside a process.
 
     `async with SandboxLedger() as ledger:` listens at `ledger.url`. With `manual` (the default) or without an interval
-    no timer closes ledgers: `close_ledger` or a client's `ledger_accept` does.
+    no timer closes ledgers: `close_ledger` or a client's `ledger_accept` does. `also_ports` are further ports, each
+    like a node of its own on the same state, with faults of its own.
     """
 
     def __init__(
@@ -45,15 +46,23 @@ class SandboxLedger:
         network_id: int = 0,
         amendments: Mapping[str, bool] | None = None,
         capacity: int = DEFAULT_CAPACITY,
+        also_ports: Sequence[int] = (),
     ) -> None:
         settings = Settings(amendments or {}, network_id, capacity)
         self.node = make_node(settings, state_file)
         self.server = LedgerServer(self.node, host, port, close_interval_s, state_file)
+        for other in also_ports:
+            LedgerServer(self.node, host, other, None, None, beside=self.server)
 
     @property
     def url(self) -> str:
         """The WebSocket URL; valid once started."""
         return self.server.url
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs of all its ports, the first one first; valid once started."""
+        return [door.url for door in self.server.doors]
 
     @property
     def port(self) -> int:
@@ -62,11 +71,13 @@ class SandboxLedger:
 
     async def start(self) -> None:
         """Listen."""
-        await self.server.start()
+        for door in self.server.doors:
+            await door.start()
 
     async def stop(self) -> None:
         """Close connections, stop, and save the state if there is a file for it."""
-        await self.server.stop()
+        for door in reversed(self.server.doors):
+            await door.stop()
 
     def close_ledger(self) -> Header:
         """Close the open ledger now, and tell subscribers. Returns the closed ledger's header."""
@@ -93,6 +104,7 @@ async def serve(
     amendments: Mapping[str, bool],
     capacity: int,
     manual: bool,
+    also_ports: Sequence[int] = (),
     ready: asyncio.Event | None = None,
 ) -> None:
     """Run a ledger until cancelled. Without `manual` and interval, ledgers close every `DEFAULT_INTERVAL_S` seconds."""
@@ -105,6 +117,7 @@ async def serve(
         network_id=network_id,
         amendments=amendments,
         capacity=capacity,
+        also_ports=also_ports,
     )
     await ledger.start()
     try:

@@ -25,7 +25,8 @@ from websockets.http11 import Request, Response
 from channeld.sandbox.ledger import persist
 from channeld.sandbox.ledger.api import envelope
 from channeld.sandbox.ledger.api.call import Call
-from channeld.sandbox.ledger.faults import FOREVER, BadFault
+from channeld.sandbox.ledger.codec import Transaction
+from channeld.sandbox.ledger.faults import FOREVER, BadFault, Faults
 from channeld.sandbox.ledger.node import Node
 from channeld.sandbox.ledger.streams import Streams
 
@@ -49,7 +50,7 @@ class Connection:
 
     def publish(self, message_type: str, text: str) -> None:
         """Send a stream message, with the stream faults that are in force."""
-        order = self.server.node.faults.take_stream(message_type)
+        order = self.server.faults.take_stream(message_type)
         if order is None:
             self.send(text)
         elif order.mode == "repeat":
@@ -89,7 +90,7 @@ class Connection:
         if request is None:
             return self.send(json.dumps(envelope.not_json(text)))
         answer = json.dumps(envelope.answer(request, lambda version: self._call(request, version)))
-        command, faults = envelope.command_of(request), self.server.node.faults
+        command, faults = envelope.command_of(request), self.server.faults
         order = faults.take("submit_answer") if command == "submit" else None
         if order is not None:
             if order.mode == "delay":
@@ -114,12 +115,26 @@ class Connection:
 
 
 class LedgerServer:
-    """Listens, closes ledgers on a timer, saves the state."""
+    """Listens, closes ledgers on a timer, saves the state.
+
+    With `beside` it is another door to the ledger that one serves, with faults of its own: a second node on the same
+    state. Only the first door closes ledgers by itself and saves.
+    """
 
     def __init__(
-        self, node: Node, host: str, port: int, close_interval_s: float | None, state_file: Path | None
+        self,
+        node: Node,
+        host: str,
+        port: int,
+        close_interval_s: float | None,
+        state_file: Path | None,
+        *,
+        beside: LedgerServer | None = None,
     ) -> None:
         self.node, self.streams = node, Streams()
+        self.doors: list[LedgerServer] = [] if beside is None else beside.doors
+        self.doors.append(self)
+        self.faults = node.faults if beside is None else Faults()
         self.host, self.port = host, port
         self._interval, self._state_file = close_interval_s, state_file
         self._connections: dict[Connection, None] = {}
@@ -129,7 +144,7 @@ class LedgerServer:
         self._save = asyncio.Event()
         self._dirty = True
         self._server: Server | None = None
-        node.on_proposed = self.streams.proposed
+        node.on_proposed = self._proposed
 
     @property
     def url(self) -> str:
@@ -177,7 +192,7 @@ class LedgerServer:
         task.add_done_callback(self._tasks.discard)
 
     def _admit(self, _socket: ServerConnection, _request: Request) -> Response | None:
-        if self.node.faults.active("refuse_connections"):
+        if self.faults.active("refuse_connections"):
             return _socket.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "connections are refused\n")
         return None
 
@@ -191,11 +206,16 @@ class LedgerServer:
             self.streams.drop(connection)
 
     def close_ledger(self) -> None:
-        """Close the open ledger and tell subscribers."""
+        """Close the open ledger and tell the subscribers at every door."""
         closed = self.node.close()
-        self._dirty = True
         validated = f"{self.node.first_index}-{closed.header.index}"
-        self.streams.closed(closed.header, closed.records, self.node.settings.fees, validated)
+        for door in self.doors:
+            door._dirty = True
+            door.streams.closed(closed.header, closed.records, self.node.settings.fees, validated)
+
+    def _proposed(self, tx: Transaction, result: str, open_index: int) -> None:
+        for door in self.doors:
+            door.streams.proposed(tx, result, open_index)
 
     async def _close_regularly(self, interval_s: float) -> None:
         """Close ledgers at a steady pace; a stall holds the pace up and does not catch up afterwards."""
@@ -207,16 +227,18 @@ class LedgerServer:
             due = max(due + interval_s, time.monotonic())
 
     async def until_over(self, kind: str) -> None:
-        """Wait until a timed fault is no longer in force."""
-        while self.node.faults.active(kind):
-            left = self.node.faults.until[kind] - time.monotonic()
+        """Wait until a timed fault is no longer in force: of the ledger for a stall, else of this door."""
+        faults = self.node.faults if kind == "stall" else self.faults
+        while faults.active(kind):
+            left = faults.until[kind] - time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), None if left == FOREVER else max(left, 0.0))
 
     def wake(self) -> None:
         """Let all who wait for a fault to end look again at what is in force."""
-        self._wake.set()
-        self._wake = asyncio.Event()
+        for door in self.doors:
+            door._wake.set()
+            door._wake = asyncio.Event()
 
     def disconnect(self, but: object, count: Any, after_ms: Any) -> None:
         """Cut other connections than `but`, newest first. Raises `BadFault` for numbers that make no sense."""

@@ -22,13 +22,14 @@ def fault(call: Call) -> dict[str, Any]:
         elif kind == "save_state":
             call.server.save_soon()
         else:
-            faults.order(call.node.faults, call.params)
+            faults.order(call.server.faults if kind in faults.DOOR_KINDS else call.node.faults, call.params)
     except faults.BadFault as bad:
         raise RpcError("invalidParams", str(bad)) from None
     if kind == "clear":
         call.node.clock.offset_s, call.node.clock.frozen_at = 0.0, None
     call.server.wake()
-    return {"faults": call.node.faults.describe(), "time": call.node.clock.now()}
+    in_force = call.node.faults.describe() | call.server.faults.describe()
+    return {"faults": in_force, "time": call.node.clock.now()}
 
 
 def save_state(call: Call) -> dict[str, Any]:

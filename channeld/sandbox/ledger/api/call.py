@@ -55,7 +55,7 @@ class Call:
     @property
     def validated(self) -> Header:
         """The newest validated ledger, as far as this node shows it (a `lag` fault hides the newest)."""
-        index = self.node.state.newest - self.node.faults.lag
+        index = self.node.state.newest - self.server.faults.lag
         return self.node.headers[max(index, self.node.first_index)]
 
     def text(self, name: str) -> str:

@@ -32,7 +32,7 @@ def submit(call: Call) -> dict[str, Any]:
         codec.check(tx)
     except codec.Refused as refused:
         raise RpcError("invalidTransaction", error_exception=f"fails local checks: {refused}") from None
-    refusal = call.node.faults.take("submit_refuse")
+    refusal = call.server.faults.take("submit_refuse")
     if refusal is not None:
         return _answer(call, tx, Submitted(refusal.result))
     return _answer(call, tx, call.node.submit(tx, fail_hard=bool(call.params.get("fail_hard"))))
