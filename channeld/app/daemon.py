@@ -7,6 +7,7 @@ crash, for that is the only way to know what a failed commit left.
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
 import ssl
 import time
@@ -43,8 +44,11 @@ log = structlog.get_logger()
 _SLICE = 500
 _SLICE_PAUSE_S = 0.01
 _IDLE_PAUSE_S = 0.25
+_CHECKPOINT_EVERY_S = 2.0
 _FLUSH_S = 5.0
 _SEND_LIMIT = 10_000
+_COLLECT_EVERY = 20_000
+"""New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
 
 def grants(settings: Settings) -> dict[str, Grant]:
@@ -177,9 +181,13 @@ class Daemon:
                 ("executor", self.executor.run()),
                 ("broker", self.broker.run()),
                 ("housekeeping", self._housekeeping()),
+                ("checkpoints", self._checkpoints()),
             )
         ]
         stopping = asyncio.create_task(stop.wait())
+        gc.collect()
+        gc.freeze()  # what was loaded lives as long as we do: collections need not look at it again
+        gc.set_threshold(_COLLECT_EVERY, 20, 50)
         try:
             watched: list[asyncio.Future[Any]] = [*tasks, stopping, self._failed]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -208,6 +216,12 @@ class Daemon:
         while True:
             await asyncio.sleep(_SLICE_PAUSE_S if self.store.fold(_SLICE) >= _SLICE else _IDLE_PAUSE_S)
             self.store.forget(int(time.time()) - keep, _SLICE)
+
+    async def _checkpoints(self) -> None:
+        """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""
+        while True:
+            await asyncio.sleep(_CHECKPOINT_EVERY_S)
+            await asyncio.to_thread(self.store.checkpoint)
 
     def reload(self, settings: Settings, policy: Policy) -> None:
         """Take over a policy, servers and payees that were checked before; what else changed needs a restart."""

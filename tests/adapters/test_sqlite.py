@@ -342,6 +342,14 @@ def test_a_store_in_use_by_a_hanging_writer_fails_and_changes_nothing(store: Sql
     second.close()
 
 
+def test_a_checkpoint_is_no_second_writer(store: SqliteStore) -> None:
+    for n in range(1, 50):
+        store.accept(n, [request(n, 1, (n - 1, n))], [mark(1, n)], [])
+        if n % 10 == 0:
+            store.checkpoint()
+    assert store.load().channels[0].authorized == 49
+
+
 def test_a_store_belongs_to_one_network_from_its_first_channel_on(store: SqliteStore) -> None:
     with pytest.raises(ConfigError, match="network"):
         SqliteStore(store.path, network_id=0)
