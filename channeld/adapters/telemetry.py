@@ -15,6 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from channeld.core.conservation import LossKind
 from channeld.core.intents import Kind
 from channeld.core.requests import Code
 from channeld.core.world import Reason
@@ -71,6 +72,7 @@ class Telemetry:
         self._submitted = counter("submit_answers", "Provisional answers of nodes to submissions.", "code")
         self._paid = counter("paid_drops", "Drops that reached payees, from validated metadata.")
         self._forgone = counter("forgone_drops", "Drops signed and not paid when their channel closed.")
+        self._lost = counter("lost_drops", "Drops signed and never to be paid, by whose doing that is.", "kind")
         self._foreign = counter("foreign_transactions", "Transactions of our wallets that are not in our journal.")
         self._ledgers = counter("ledgers_processed", "Validated ledgers processed.")
         self._failovers = counter("ledger_failovers", "Times that another node is followed than before.")
@@ -106,6 +108,8 @@ class Telemetry:
                 self._transactions.labels(kind, result)
         for group in _CLASSES:
             self._submitted.labels(group)
+        for lost in LossKind:
+            self._lost.labels(lost.value)
         for dropped in _DROPPED:
             self._dropped.labels(dropped)
 
@@ -141,6 +145,9 @@ class Telemetry:
 
     def forgone(self, drops: int) -> None:
         self._forgone.inc(drops)
+
+    def lost(self, kind: str, drops: int) -> None:
+        self._lost.labels(kind).inc(drops)
 
     def foreign(self) -> None:
         self._foreign.inc()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from channeld.core.channel import Channel
+from channeld.core.conservation import Income, Loss
+from channeld.core.freezes import Freeze
 from channeld.core.intents import Action, Intent, Status
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
 
@@ -25,7 +27,8 @@ class ChannelRecord:
 
     `issuing` is false from the moment an intent to close is journaled. `pool` is empty for a channel that is
     quarantined: found on the ledger, not known to have been opened by us. `closed_at` is the ledger that deleted it,
-    None while it lives.
+    None while it lives. `adopted` is true where it is not known how far the channel is signed: it was found on the
+    ledger, or in a store that was proven old. It settles and closes, and no claim is ever issued on it.
     """
 
     row: int
@@ -38,6 +41,7 @@ class ChannelRecord:
     last_claim_at: RippleTime
     unredeemed_since: RippleTime | None
     closed_at: LedgerIndex | None
+    adopted: bool = False
 
 
 class Remembered(NamedTuple):
@@ -124,6 +128,18 @@ class Payment:
 
 
 @dataclass(frozen=True, slots=True)
+class Booked:
+    """What a span of ledgers means for money: what came in, what was lost, what must stop, and what the balances of our
+    accounts are after it (None: not known, for history is missing).
+    """
+
+    incomes: Sequence[Income] = ()
+    losses: Sequence[Loss] = ()
+    freezes: Sequence[Freeze] = ()
+    balances: Mapping[Address, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerUpdate:
     """Everything that one processed span of ledgers changes in the store, applied in one transaction."""
 
@@ -134,6 +150,7 @@ class LedgerUpdate:
     endings: Sequence[Ending]
     intents: Sequence[tuple[int, Status, str]]
     payments: Sequence[Payment]
+    booked: Booked = Booked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +163,5 @@ class StoreSnapshot:
     journal: list[JournalEntry]
     live: list[LiveTransaction]
     spent: dict[tuple[str, int], int]
+    balances: dict[Address, int] = field(default_factory=dict)
+    freezes: list[Freeze] = field(default_factory=list)

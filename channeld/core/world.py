@@ -25,6 +25,7 @@ class Reason(enum.Enum):
     CLOSING = "closing"
     COOLDOWN = "cooldown"
     FROZEN_LAG = "frozen_lag"
+    FROZEN = "frozen"
     NO_DEMAND = "no_demand"
     NO_POOL = "no_pool"
     TOO_LARGE = "too_large"

@@ -46,6 +46,7 @@ _REFUSED: Mapping[Reason, tuple[Code, str, int | None]] = {
     Reason.GUARD_TREASURY: (Code.NO_HEADROOM, "the wallet is down to its floor: the budget is spent", _LIMIT_RETRY_MS),
     Reason.CAP_LOCKED: (Code.LIMIT_EXCEEDED, "max_locked of this server is reached", _LIMIT_RETRY_MS),
     Reason.CAP_CHANNELS: (Code.LIMIT_EXCEEDED, "max_open_channels of this server is reached", _LIMIT_RETRY_MS),
+    Reason.FROZEN: (Code.FROZEN, "the wallet is frozen", _FROZEN_RETRY_MS),
     Reason.FROZEN_LAG: (Code.FROZEN, "the last validated ledger is too old", _FROZEN_RETRY_MS),
 }
 
@@ -83,6 +84,7 @@ class ClaimDesk:
         self._mirror, self._store, self._reconciler, self._telemetry = mirror, store, reconciler, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
         self.on_store_failed: Callable[[], None] = lambda: None
+        self.on_old_store: Callable[[str], None] = self._freeze_in_memory
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """Decide on a group, durably, and answer each in order.
@@ -197,11 +199,14 @@ class ClaimDesk:
         message = claim_message(state.id_bytes, held.amount)
         if key not in self._signers or not self._verify(bytes.fromhex(key), message, held.signature):
             return
-        self._mirror.frozen["held"] = (
-            f"a content server holds a valid claim above what this store says was signed on {held.channel_id}: "
-            "the store is older than the truth; put the newest one back, or close the channel"
+        self.on_old_store(
+            f"a content server holds a valid claim for {held.amount} drops on {held.channel_id}, and this store knows"
+            f" of {state.record.authorized}: it is an old copy"
         )
         log.error("store_older_than_truth", channel_id=held.channel_id, held=held.amount)
+
+    def _freeze_in_memory(self, found: str) -> None:
+        self._mirror.frozen.setdefault("old_store", found)
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
@@ -211,6 +216,8 @@ class ClaimDesk:
         What no channel could ever carry is refused before it counts as demand.
         """
         pool = self._mirror.policy.pools.get(payees.pool)
+        if pool is not None and (why := self._mirror.halted(pool.wallet)) is not None:
+            return self._frozen(why)
         if pool is not None and ask.drops > pool.channel.max:
             return Refusal(*_REFUSED[Reason.TOO_LARGE])
         payees.asked += ask.drops

@@ -110,7 +110,9 @@ class Executor:
 
     def _planned(self, wallet: Wallet) -> list[JournalEntry]:
         planned = [
-            e for e in self._mirror.journal.values() if e.status is Status.PLANNED and e.action.wallet == wallet.name
+            e
+            for e in self._mirror.journal.values()
+            if e.status is Status.PLANNED and e.action.wallet == wallet.name and not self._mirror.holds_back(e.action)
         ]
         return sorted(planned, key=lambda e: (_URGENT[e.action.kind], e.number))
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from channeld.core.demand import Rate
-from channeld.core.intents import FundChannel, Kind, OpenChannel
+from channeld.core.freezes import EVERYTHING, Cause, Freeze
+from channeld.core.intents import Action, FundChannel, Kind, OpenChannel, RequestClose
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.policy import Policy
 from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, StoreSnapshot
@@ -83,12 +84,16 @@ class PoolTotals:
 
 @dataclass(slots=True)
 class Wallet:
-    """An account of ours. `account` is None until a validated ledger showed it."""
+    """An account of ours. `account` is None until a validated ledger showed it.
+
+    `booked` is the balance that the transactions seen account for; None while that is not known.
+    """
 
     name: str
     address: Address
     claim_key: str
     account: AccountState | None = None
+    booked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +127,51 @@ class Mirror:
         self.doomed: dict[tuple[Address, int], str] = {}
         self.spent = dict(snapshot.spent)
         self.frozen: dict[str, str] = {}
+        self.frozen_wallets: dict[str, dict[str, str]] = {}
+        self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
+        for address, balance in snapshot.balances.items():
+            if address in self.by_address:
+                self.by_address[address].booked = balance
+        for freeze in snapshot.freezes:
+            self.freeze(freeze)
         for record in snapshot.channels:
             self.add(record)
         for entry in snapshot.journal:
             self.open_entry(entry)
+
+    # --- freezes -----------------------------------------------------------------------------------------------------
+
+    def freeze(self, freeze: Freeze) -> None:
+        """The store has it: stop. The first of a cause stands."""
+        frozen = self.frozen if freeze.scope == EVERYTHING else self.frozen_wallets.setdefault(freeze.scope, {})
+        frozen.setdefault(freeze.cause.value, freeze.reason)
+
+    def thaw(self, scope: str, cause: Cause) -> None:
+        """The store has it lifted."""
+        frozen = self.frozen if scope == EVERYTHING else self.frozen_wallets.get(scope, {})
+        frozen.pop(cause.value, None)
+
+    def halted(self, wallet: str) -> str | None:
+        """Why nothing may be issued for a wallet, opened, funded or closed; None if all of it may be."""
+        for frozen in (self.frozen, self.frozen_wallets.get(wallet)):
+            if frozen:
+                return next(iter(frozen.values()))
+        return None
+
+    def holds_back(self, action: Action) -> str | None:
+        """Why an action has to wait, or None. What was signed is paid out all the same, what has expired is removed.
+
+        A channel that was adopted is closed because an operator said so.
+        """
+        if action.kind in (Kind.SETTLE, Kind.FINALIZE_CLOSE):
+            return None
+        if isinstance(action, RequestClose):
+            state = self.channels.get(action.channel_id)
+            if state is not None and state.record.adopted:
+                return None
+        return self.halted(action.wallet)
 
     # --- channels ----------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ Adapters need not import this: the fit is structural, and the type checker prove
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from channeld.core.channel import Channel
+from channeld.core.freezes import Audit, Cause, Freeze
 from channeld.core.intents import Intent, Status, Transaction
 from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, SubmitResult
 from channeld.core.records import (
@@ -24,6 +25,7 @@ from channeld.core.records import (
     StoreSnapshot,
 )
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
+from channeld.core.witness import Identity, Witness
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
 
@@ -99,6 +101,9 @@ class Store(Protocol):
     def channel(self, row: int) -> ChannelRecord | None:
         """A channel by its number, gone or not."""
 
+    def knows(self, tx_hash: str) -> bool:
+        """Whether a transaction was signed here, whatever became of it."""
+
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""
 
@@ -130,6 +135,59 @@ class Store(Protocol):
         """Drop up to `limit` remembered requests older than `before` (Unix seconds); how many went."""
 
 
+class TruthStore(Protocol):
+    """The same store, where it keeps what it knows about itself. Every method is one transaction, as above."""
+
+    def identity(self) -> Identity:
+        """Which store this is, how new, and where it was last used."""
+
+    def raise_version(self, at_least: int = 0, home: str | None = None) -> Identity:
+        """Raise the data version by one, and above `at_least`; it is used at `home` from now on."""
+
+    def freeze(self, freeze: Freeze) -> None:
+        """Keep a freeze; the first of a cause stands."""
+
+    def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
+        """Lift a freeze, and retire all channels where the cause asks for that. Raises `Refused` if there is none."""
+
+    def adopt(self, channels: Iterable[tuple[ChannelId, int]], pool: str, audit: Audit) -> None:
+        """Take over quarantined channels with the amounts proven to be signed. Raises `Refused`; all or none."""
+
+    def incoming(self, account: Address, channels: Sequence[Channel]) -> None:
+        """Keep the channels that pay an account of ours."""
+
+
+class WitnessFile(Protocol):
+    """The file beside the store that bears witness to its data version."""
+
+    def read(self) -> Witness | None:
+        """What it says; None if there is none or it cannot be read."""
+
+    def write(self, witness: Witness) -> None:
+        """On disk when it returns. Raises `Unreachable`."""
+
+
+class WitnessTopic(Protocol):
+    """The retained message on the broker that bears witness, and the requests that wait for it."""
+
+    name: str
+
+    @property
+    def connected(self) -> bool: ...
+
+    def mark(self, marker: str) -> None:
+        """Publish a marker, not retained, to the topic: it comes back behind what the broker holds there."""
+
+    def publish(self, witness: Witness) -> None:
+        """Publish a witness, retained: it comes back to us once the broker has it."""
+
+    def hold(self) -> None:
+        """Decide no request until `release`."""
+
+    def release(self) -> None:
+        """Decide requests again, those that waited first."""
+
+
 # --- telling people --------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +211,9 @@ class Telemetry(Protocol):
 
     def forgone(self, drops: int) -> None:
         """A channel closed with something signed and not paid."""
+
+    def lost(self, kind: str, drops: int) -> None:
+        """A payout did not happen and cannot happen any more; `kind` is that of `core.conservation`."""
 
     def foreign(self) -> None:
         """A transaction of our wallet that is not in our journal."""

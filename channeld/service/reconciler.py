@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from channeld.core.channel import Channel
+from channeld.core.conservation import Moved
 from channeld.core.decide import decide
 from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
 from channeld.core.outcome import Outcome, judge
 from channeld.core.records import (
+    Booked,
     ChannelRecord,
     Ending,
     JournalEntry,
@@ -27,7 +29,8 @@ from channeld.core.records import (
     Payment,
 )
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
-from channeld.core.world import Hold, Reason, World
+from channeld.core.world import Hold, Planned, Reason, World
+from channeld.service.ledger_book import SpanBook, announce
 from channeld.service.mirror import ChannelState, Group, Mirror, tx_key
 from channeld.service.ports import Store, Telemetry
 
@@ -35,7 +38,7 @@ log = structlog.get_logger()
 
 _FIRST_RETRY_S = 10
 _LONGEST_RETRY_S = 3600
-_WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.GUARD_RATE})
+_WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.FROZEN, Reason.GUARD_RATE})
 """Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
 _SMOOTHING = 4
 """A ledger interval enters the running mean with weight 1/4."""
@@ -46,6 +49,7 @@ _LONGEST_SPACING_S = 60.0
 class _Span:
     """What a span of ledgers changes, gathered before anything is touched."""
 
+    book: SpanBook
     after: dict[ChannelId, ChannelRecord] = field(default_factory=dict)
     found: dict[ChannelId, ChannelRecord] = field(default_factory=dict)
     endings: list[Ending] = field(default_factory=list)
@@ -78,7 +82,7 @@ class Reconciler:
         `gapless` says that none is missing; only then is a transaction that was not found past its last ledger dead by
         that alone. Decides nothing yet. Raises `StoreError`, and then nothing has changed.
         """
-        started, span = self._monotonic(), _Span()
+        started, span = self._monotonic(), _Span(SpanBook(self._mirror, header, gapless=gapless))
         for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
             self._transaction(transaction, header, span)
         for key, live in self._mirror.live.items():
@@ -100,14 +104,29 @@ class Reconciler:
         entry = mirror.journal.get(live.intent) if live is not None and live.intent is not None else None
         if live is not None and live.hash == tx.hash:
             self._ours(live, entry, tx, span)
-        elif tx.account in mirror.by_address:
+        elif tx.account in mirror.by_address and not self._store.knows(tx.hash):
             self._telemetry.foreign()
             log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
             if live is not None:
                 self._lost(live, "displaced", span)
+        self._book(tx, span)
         for change in tx.channels:
             if change.channel.source_account in mirror.by_address:
                 self._change(change, tx, entry, header, span)
+
+    def _book(self, tx: ValidatedTransaction, span: _Span) -> None:
+        """Account for the money that a transaction moved, before what it did to channels is taken over."""
+        moves = [Moved(old.channel if old else None, c) for c in tx.channels for old in (self._known(c, span),)]
+        live = self._mirror.live.get((tx.account, tx.number))
+        ours = (live is not None and live.hash == tx.hash) or self._store.knows(tx.hash)
+        span.book.transaction(tx, moves, ours=ours)
+
+    def _known(self, change: ChannelChange, span: _Span) -> ChannelRecord | None:
+        """A channel as it is known so far in a span."""
+        old = span.after.get(change.channel_id) or span.found.get(change.channel_id)
+        if old is None and (state := self._mirror.channels.get(change.channel_id)):
+            return state.record
+        return old
 
     def _ours(self, live: LiveTransaction, entry: JournalEntry | None, tx: ValidatedTransaction, span: _Span) -> None:
         span.ended[tx_key(live)] = live
@@ -129,18 +148,18 @@ class Reconciler:
     ) -> None:
         """One channel changed."""
         channel_id = change.channel_id
-        old = span.after.get(channel_id) or span.found.get(channel_id)
-        if old is None and (state := self._mirror.channels.get(channel_id)):
-            old = state.record
+        old = self._known(change, span)
         if change.paid > 0:
             span.payments.append(Payment(channel_id, tx.hash, tx.ledger_index, change.paid, tx.account))
         if old is None:
             if not change.deleted:
                 span.found[channel_id] = self._new_record(change.channel, entry, header.close_time)
             return
+        span.book.changed(old, change.channel)
         record = self._updated(old, change.channel, header.close_time)
         if change.deleted:
             record.closed_at, record.issuing = tx.ledger_index, False
+            span.book.closed(record, tx)
         (span.found if channel_id in span.found else span.after)[channel_id] = record
 
     def _new_record(self, channel: Channel, entry: JournalEntry | None, now: RippleTime) -> ChannelRecord:
@@ -193,12 +212,15 @@ class Reconciler:
         found = list(span.found.values())
         steps = [(entry.number, outcome.status, outcome.note) for entry, outcome in span.outcomes]
         changed = list(span.after.values())
-        update = LedgerUpdate(header.index, header.close_time, changed, found, span.endings, steps, span.payments)
+        update = LedgerUpdate(
+            header.index, header.close_time, changed, found, span.endings, steps, span.payments, span.book.booked
+        )
         self._store.apply(update)
 
     def _adopt(self, header: LedgerHeader, span: _Span) -> None:
         """The store has it: now the mirror."""
         mirror = self._mirror
+        self._adopt_book(span)
         for key in span.ended:
             del mirror.live[key]
         for record in span.after.values():
@@ -213,12 +235,21 @@ class Reconciler:
         for address, account in span.accounts.items():
             mirror.by_address[address].account = account
 
+    def _adopt_book(self, span: _Span) -> None:
+        booked = span.book.booked
+        for freeze in booked.freezes:
+            self._mirror.freeze(freeze)
+        for loss in booked.losses:
+            self._telemetry.lost(loss.kind.value, loss.drops)
+        for address, balance in booked.balances.items():
+            self._mirror.by_address[address].booked = balance
+        announce(booked)
+
     def _replace(self, state: ChannelState, record: ChannelRecord) -> None:
         self._mirror.replace(state, record)
         self._touch(state.group)
         if record.closed_at is not None and (lost := record.channel.unredeemed(record.authorized)):
             self._telemetry.forgone(lost)
-            log.error("closed_unpaid", channel_id=record.channel.channel_id, drops=lost)
 
     def _end(self, entry: JournalEntry, outcome: Outcome, now: RippleTime) -> None:
         """An intent ended, or goes back to be signed again. A failure cools its subject down, longer each time."""
@@ -271,22 +302,31 @@ class Reconciler:
         The ledger is the truth about channels. What is there and unknown is quarantined, unless an intent of ours
         opened it; what is not there is gone. Nothing that we signed is forgotten by it.
         """
-        mirror, span = self._mirror, _Span()
+        mirror, span = self._mirror, _Span(SpanBook(self._mirror, header))
         mirror.by_address[account.address].account = account
+        surplus = span.book.compare(account)
         seen = {c.channel_id: c for c in channels}
         for channel_id, channel in seen.items():
             state = mirror.channels.get(channel_id)
             if state is None:
-                span.found[channel_id] = self._new_record(channel, self._store.opening(channel_id), header.close_time)
+                record = self._new_record(channel, self._store.opening(channel_id), header.close_time)
+                span.found[channel_id] = record
+                if not record.pool:
+                    span.book.unknown(channel)
             elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:
+                span.book.changed(state.record, channel)
                 span.after[channel_id] = self._updated(state.record, channel, header.close_time)
         for state in list(mirror.channels.values()):
             record = state.record
             if record.channel.source_account == account.address and record.channel.channel_id not in seen:
+                span.book.closed(record, None)
                 span.after[record.channel.channel_id] = replace(record, closed_at=header.index, issuing=False)
         differences = len(span.found) + len(span.after)
-        if differences:
-            log.warning("mirror_corrected", wallet=account.address, channels=differences, ledger=header.index)
+        if differences or surplus:
+            log.warning(
+                "mirror_corrected", wallet=account.address, channels=differences, drops=surplus, ledger=header.index
+            )
+        if differences or span.book.booked != Booked():
             self._write(header, span)
             self._adopt(header, span)
         return differences
@@ -343,11 +383,13 @@ class Reconciler:
             mirror.opens_in_flight(),
         )
         decision = decide(world, mirror.policy)
-        self._journal([planned.intent for planned in decision.planned], mirror.header.index)
+        free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
+        self._journal([planned.intent for planned in free], mirror.header.index)
         self._dirty.clear()
         for group in groups.values():
             group.answer = None
-        for hold in decision.holds:
+        frozen = [_frozen(planned) for planned in decision.planned if mirror.holds_back(planned.intent.action)]
+        for hold in (*decision.holds, *frozen):
             self._held(hold, groups[hold.group])
 
     def _observe(self, group: Group, now: RippleTime) -> None:
@@ -362,7 +404,7 @@ class Reconciler:
 
     def _held(self, hold: Hold, group: Group) -> None:
         self._telemetry.held(hold.reason.value)
-        if hold.reason is Reason.FROZEN_LAG:
+        if hold.reason in (Reason.FROZEN_LAG, Reason.FROZEN):
             self._touched.add(group)  # with the next ledger
         if hold.until is not None:
             self._schedule(hold.until, group)
@@ -398,3 +440,10 @@ class Reconciler:
             self._mirror.stop_issuing(state)
         if action.kind is Kind.FUND and state.group is not None:
             state.group.eta = eta
+
+
+def _frozen(planned: Planned) -> Hold:
+    """What would be done, were its wallet not frozen."""
+    action = planned.intent.action
+    subject = str(action.payee) if isinstance(action, OpenChannel) else action.channel_id
+    return Hold(subject, planned.group, Reason.FROZEN)

@@ -436,6 +436,7 @@ def test_a_channel_that_the_ledger_shows_and_the_store_never_opened_is_not_signe
     truth.opened()
     newcomer = Engine(tmp_path / "new.db", ledger=truth.ledger)
     newcomer.connect()
-    assert code(newcomer.answer(newcomer.ask(1, 5))[0]) is Code.NO_HEADROOM
+    assert code(newcomer.answer(newcomer.ask(1, 5))[0]) is Code.FROZEN
+    assert newcomer.on_disk("SELECT scope, cause FROM freeze") == [("hot", "unknown_channels")]
     (row,) = newcomer.on_disk("SELECT pool, issuing FROM channel")
     assert row == ("", 0)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from worlds import PAYEES
 
 from channeld.core.errors import Unreachable
+from channeld.core.freezes import Cause
 from channeld.core.intents import Create, Noop
 from channeld.core.units import Drops
 
@@ -163,6 +164,10 @@ def test_a_foreign_transaction_under_our_number_displaces_ours_without_doing_it_
     foreign = engine.ledger.sign("hot", Create(PAYEES[3].account, 0, 9, 1, "ED" * 33, None), 7, 10, 10**6)  # type: ignore[arg-type]
     engine.ledger.submit(foreign.blob)
     engine.session.code = None
+    settled(engine)
+    assert list(engine.mirror.frozen_wallets["hot"]) == ["foreign_transaction"]
+    assert [c.payee for c in engine.ledger.channels.values()] == [PAYEES[3]]  # nothing new while another one writes
+    engine.mirror.thaw("hot", Cause.FOREIGN_TRANSACTION)
     settled(engine)
     ours = [c for c in engine.ledger.channels.values() if c.payee == PAYEES[0]]
     assert len(ours) == 1

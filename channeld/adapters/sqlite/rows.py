@@ -24,7 +24,7 @@ Row = tuple[Any, ...]
 CHANNEL_COLUMNS: Final = (
     "row, channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
     " cancel_after, ledger_index, authorized, issuing, pool, server, opened_at, last_claim_at, unredeemed_since,"
-    " closed_at"
+    " closed_at, adopted"
 )
 INTENT_COLUMNS: Final = (
     "number, kind, wallet, channel_id, payee, payee_tag, pool, server, target, settle_delay, life, reason, policy_hash,"
@@ -62,13 +62,16 @@ def channel_row(record: ChannelRecord) -> Row:
         record.last_claim_at,
         record.unredeemed_since,
         record.closed_at,
+        record.adopted,
     )
 
 
 def channel_record(row: Row) -> ChannelRecord:
     """The value of a row in the order of `CHANNEL_COLUMNS`."""
     channel = Channel(*row[1:12])
-    return ChannelRecord(row[0], channel, row[12], bool(row[13]), *row[14:])
+    record = ChannelRecord(row[0], channel, row[12], bool(row[13]), *row[14:])
+    record.adopted = bool(record.adopted)
+    return record
 
 
 def intent_row(intent: Intent, decided_at: int) -> Row:

@@ -27,7 +27,8 @@ CREATE TABLE channel (
     opened_at        INTEGER NOT NULL,
     last_claim_at    INTEGER NOT NULL,
     unredeemed_since INTEGER,
-    closed_at        INTEGER
+    closed_at        INTEGER,
+    adopted          INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
 
@@ -106,4 +107,62 @@ CREATE TABLE payment (
     paid       INTEGER NOT NULL,
     by_account TEXT NOT NULL,
     PRIMARY KEY (hash, channel_id)
+) WITHOUT ROWID;
+
+-- What came to our accounts from outside: anybody may pay us. `hash` is empty where no transaction was seen.
+CREATE TABLE income (
+    hash       TEXT NOT NULL,
+    account    TEXT NOT NULL,
+    ledger     INTEGER NOT NULL,
+    drops      INTEGER NOT NULL,
+    by_account TEXT NOT NULL
+);
+
+-- Payouts that did not happen and cannot happen any more: one a channel at most.
+CREATE TABLE loss (
+    channel_id TEXT PRIMARY KEY,
+    ledger     INTEGER NOT NULL,
+    kind       TEXT NOT NULL,
+    drops      INTEGER NOT NULL,
+    hash       TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- What the balance of an account must be as of the last processed ledger; no row where history is missing.
+CREATE TABLE book (
+    account TEXT PRIMARY KEY,
+    balance INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What stopped issuing and was not lifted yet. `scope` is a wallet's name, or empty for everything.
+CREATE TABLE freeze (
+    scope   TEXT NOT NULL,
+    cause   TEXT NOT NULL,
+    found   TEXT NOT NULL,
+    who     TEXT NOT NULL,
+    at_unix INTEGER NOT NULL,
+    PRIMARY KEY (scope, cause)
+) WITHOUT ROWID;
+
+-- Who did what by hand, and why; and every freeze.
+CREATE TABLE audit (
+    seq     INTEGER PRIMARY KEY,
+    at_unix INTEGER NOT NULL,
+    who     TEXT NOT NULL,
+    what    TEXT NOT NULL,
+    why     TEXT NOT NULL
+);
+
+-- Channels in which an account of ours is the payee, as the ledger showed them last.
+CREATE TABLE incoming (
+    channel_id      TEXT PRIMARY KEY,
+    source          TEXT NOT NULL,
+    destination     TEXT NOT NULL,
+    destination_tag INTEGER,
+    public_key      TEXT NOT NULL,
+    amount          INTEGER NOT NULL,
+    balance         INTEGER NOT NULL,
+    settle_delay    INTEGER NOT NULL,
+    expiration      INTEGER,
+    cancel_after    INTEGER,
+    ledger_index    INTEGER NOT NULL
 ) WITHOUT ROWID;

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import rows
+from channeld.adapters.sqlite import books, rows
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
@@ -54,6 +54,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, network_id: int) -> None:
         self.path = path
+        self.books = books.Books(self._transaction, self._retired)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)
@@ -111,6 +112,9 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
 
+    def _retired(self) -> None:
+        self._open.clear()
+
     def close(self) -> None:
         """Fold what is left into the tables, and let go of the file. A store that fails now is whole all the same."""
         try:
@@ -165,9 +169,10 @@ class SqliteStore:
             ]
             processed = self._meta("processed")
             store_id = self._meta("store_id") or ""
+            balances, freezes = books.load_balances(db), books.load_freezes(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
-        return StoreSnapshot(store_id, index, records, journal, live, spent)
+        return StoreSnapshot(store_id, index, records, journal, live, spent, balances, freezes)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
@@ -184,6 +189,14 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
         return None if found is None else self._requests.forward(rows.channel_record(found))
+
+    def knows(self, tx_hash: str) -> bool:
+        """Whether a transaction was signed here, whatever became of it."""
+        try:
+            found = self._db.execute("SELECT EXISTS (SELECT 1 FROM tx WHERE hash = ?)", (tx_hash,)).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        return bool(found[0])
 
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""
@@ -308,6 +321,7 @@ class SqliteStore:
                 "INSERT OR IGNORE INTO payment (hash, channel_id, ledger, paid, by_account) VALUES (?, ?, ?, ?, ?)",
                 [(p.hash, p.channel_id, p.ledger, p.paid, p.by) for p in update.payments],
             )
+            books.book(db, update.booked)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('processed', ?)", (str(update.processed),))
         for record in update.new_channels:
             if record.issuing:

@@ -1,0 +1,176 @@
+"""What the store keeps about itself and about money beside the channels: books, freezes, audit, and its own version.
+
+Shares the one connection and the one way to write of the store; every method is one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from channeld.core.channel import Channel
+from channeld.core.errors import Refused
+from channeld.core.freezes import RETIRES, Audit, Cause, Freeze
+from channeld.core.records import Booked
+from channeld.core.units import Address, ChannelId
+from channeld.core.witness import Identity
+
+_FREEZE: Final = "INSERT OR IGNORE INTO freeze (scope, cause, found, who, at_unix) VALUES (?, ?, ?, ?, ?)"
+_AUDIT: Final = "INSERT INTO audit (at_unix, who, what, why) VALUES (?, ?, ?, ?)"
+_RETIRE: Final = "UPDATE channel SET issuing = 0, adopted = 1 WHERE closed_at IS NULL AND pool <> ''"
+_ADOPT: Final = (
+    "UPDATE channel SET pool = ?, server = '', authorized = max(authorized, ?), issuing = 0, adopted = 1"
+    " WHERE channel_id = ? AND closed_at IS NULL AND pool = ''"
+)
+_INCOMING: Final = (
+    "channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
+    " cancel_after, ledger_index"
+)
+Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
+
+
+class Books:
+    """`begin` opens a transaction that is on disk when it ends, and raises `StoreError` where that fails.
+
+    `retired` is called when no channel known so far may be signed on any more.
+    """
+
+    def __init__(self, begin: Begin, retired: Callable[[], None]) -> None:
+        self._begin, self._retired = begin, retired
+
+    # --- freezes and audit -------------------------------------------------------------------------------------------
+
+    def freeze(self, freeze: Freeze) -> None:
+        """Keep a freeze. The first of a cause stands."""
+        with self._begin() as db:
+            _freeze(db, freeze)
+
+    def freezes(self) -> list[Freeze]:
+        """All that were not lifted."""
+        with self._begin() as db:
+            return load_freezes(db)
+
+    def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
+        """Lift a freeze. Where it put in doubt how far channels are signed, every channel is retired with it.
+
+        Raises `Refused` if there is no such freeze.
+        """
+        with self._begin() as db:
+            gone = db.execute("DELETE FROM freeze WHERE scope = ? AND cause = ?", (scope, cause.value)).rowcount
+            if not gone:
+                raise Refused(f"nothing is frozen by {cause.value}" + (f" on {scope}" if scope else ""))
+            if cause in RETIRES:
+                db.execute(_RETIRE)
+            _audit(db, audit)
+        if cause in RETIRES:
+            self._retired()
+
+    def audit(self, audit: Audit) -> None:
+        """Keep who did what, and why."""
+        with self._begin() as db:
+            _audit(db, audit)
+
+    def audits(self, limit: int) -> list[Audit]:
+        """The last entries, newest first."""
+        with self._begin() as db:
+            query = "SELECT at_unix, who, what, why FROM audit ORDER BY seq DESC LIMIT ?"
+            return [Audit(*row) for row in db.execute(query, (limit,))]
+
+    # --- which store this is -----------------------------------------------------------------------------------------
+
+    def identity(self) -> Identity:
+        """The store's id, its data version, and where it was last used."""
+        with self._begin() as db:
+            return _identity(db)
+
+    def raise_version(self, at_least: int = 0, home: str | None = None) -> Identity:
+        """Raise the data version by one, and above `at_least`; `home` is where the store is used from now on."""
+        with self._begin() as db:
+            now = _identity(db)
+            version = max(now.data_version, at_least) + 1
+            _set(db, "data_version", str(version))
+            if home is not None:
+                _set(db, "home", home)
+            return _identity(db)
+
+    # --- channels ----------------------------------------------------------------------------------------------------
+
+    def adopt(self, channels: Iterable[tuple[ChannelId, int]], pool: str, audit: Audit) -> None:
+        """Take over quarantined channels, each with the amount that is proven to be signed, to settle and close only.
+
+        All or none; raises `Refused` for one that is not in quarantine.
+        """
+        with self._begin() as db:
+            for channel_id, authorized in channels:
+                if db.execute(_ADOPT, (pool, authorized, channel_id)).rowcount != 1:
+                    raise Refused(f"{channel_id} is not in quarantine")
+            _audit(db, audit)
+
+    def incoming(self, account: Address, channels: Sequence[Channel]) -> None:
+        """Keep the channels that pay an account of ours, in the place of those kept before."""
+        with self._begin() as db:
+            db.execute("DELETE FROM incoming WHERE destination = ?", (account,))
+            rows = [_channel_row(channel) for channel in channels]
+            db.executemany(f"INSERT INTO incoming ({_INCOMING}) VALUES ({', '.join('?' * 11)})", rows)
+
+    def incoming_channels(self) -> list[Channel]:
+        """Channels that pay accounts of ours, as the ledger showed them last."""
+        with self._begin() as db:
+            return [Channel(*row) for row in db.execute(f"SELECT {_INCOMING} FROM incoming ORDER BY channel_id")]
+
+
+def book(db: sqlite3.Connection, booked: Booked) -> None:
+    """Inside a transaction: what a span of ledgers means for money."""
+    db.executemany(
+        "INSERT INTO income (hash, account, ledger, drops, by_account) VALUES (?, ?, ?, ?, ?)",
+        [(i.hash, i.account, i.ledger, i.drops, i.by) for i in booked.incomes],
+    )
+    db.executemany(
+        "INSERT OR IGNORE INTO loss (channel_id, ledger, kind, drops, hash) VALUES (?, ?, ?, ?, ?)",
+        [(loss.channel_id, loss.ledger, loss.kind.value, loss.drops, loss.hash) for loss in booked.losses],
+    )
+    for account, balance in booked.balances.items():
+        if balance is None:
+            db.execute("DELETE FROM book WHERE account = ?", (account,))
+        else:
+            db.execute("INSERT OR REPLACE INTO book (account, balance) VALUES (?, ?)", (account, balance))
+    for freeze in booked.freezes:
+        _freeze(db, freeze)
+
+
+def load_freezes(db: sqlite3.Connection) -> list[Freeze]:
+    """Every freeze that was not lifted, the oldest first."""
+    rows = db.execute("SELECT scope, cause, found, who, at_unix FROM freeze ORDER BY at_unix, scope, cause")
+    return [Freeze(scope, Cause(cause), found, who, at) for scope, cause, found, who, at in rows]
+
+
+def load_balances(db: sqlite3.Connection) -> dict[Address, int]:
+    """What the balances of our accounts must be as of the last processed ledger."""
+    return {Address(account): balance for account, balance in db.execute("SELECT account, balance FROM book")}
+
+
+def _freeze(db: sqlite3.Connection, freeze: Freeze) -> None:
+    values = (freeze.scope, freeze.cause.value, freeze.found, freeze.who, freeze.at)
+    if db.execute(_FREEZE, values).rowcount:
+        what = f"freeze {freeze.scope or 'everything'} {freeze.cause.value}"
+        _audit(db, Audit(freeze.at, freeze.who, what, freeze.found))
+
+
+def _audit(db: sqlite3.Connection, audit: Audit) -> None:
+    db.execute(_AUDIT, (audit.at, audit.who, audit.what, audit.why))
+
+
+def _identity(db: sqlite3.Connection) -> Identity:
+    meta: dict[str, str] = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    return Identity(meta.get("store_id", ""), int(meta.get("data_version", 0)), meta.get("home", ""))
+
+
+def _set(db: sqlite3.Connection, key: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _channel_row(c: Channel) -> tuple[Any, ...]:
+    who = (c.channel_id, c.source_account, c.destination_account, c.destination_tag, c.public_key)
+    return (*who, c.amount, c.balance, c.settle_delay, c.expiration, c.cancel_after, c.ledger_index)

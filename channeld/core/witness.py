@@ -1,0 +1,79 @@
+"""Is this store the newest there is? What it says of itself against what was witnessed of it outside.
+
+Every store has an id and a *data version* that only rises: with every start, every minute, and around every backup. It
+is witnessed in two places that a copy of the store does not take along: a file beside it, and a retained message on
+the broker. The order is always the same: the store has the new version, then the file, then the broker, and only then
+is anything signed under it. So a witness is never above the store that made it, and one that is, proves an old copy.
+
+A witness must be looked for where it is: a store remembers under which daemon name and on which broker it was
+witnessed (its *home*), so that a copy that runs under another name does not pass for new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from channeld.core.freezes import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What was witnessed of a store: its id and its data version, 0 or more."""
+
+    store_id: str
+    data_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a store says of itself. `data_version` is 0 and `home` empty until it was first used."""
+
+    store_id: str
+    data_version: int
+    home: str
+
+    @property
+    def witness(self) -> Witness:
+        """What is to be witnessed of it."""
+        return Witness(self.store_id, self.data_version)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a store must not be signed from."""
+
+    cause: Cause
+    found: str
+
+
+def doubt_file(store: Identity, file: Witness | None) -> Doubt | None:
+    """Compare a store with the file beside it; None: nothing speaks against it."""
+    return _doubt(store, file, "the file beside it")
+
+
+def doubt_broker(store: Identity, file: Witness | None, broker: Witness | None, home: str) -> Doubt | None:
+    """Compare a store with what the broker holds under this daemon's name, `home` being that name and broker.
+
+    A broker that lost its retained messages is ordinary: the file alone vouches for the store then.
+    """
+    if (doubt := _doubt(store, broker, "the broker")) is not None:
+        return doubt
+    if store.home and store.home != home:
+        return Doubt(Cause.MOVED, f"this store was last used as {store.home}, and now as {home}")
+    if store.data_version and broker is None and file is None:
+        return Doubt(
+            Cause.WITNESS_MISSING,
+            f"this store was used up to data version {store.data_version}, and nothing outside it bears witness",
+        )
+    return None
+
+
+def _doubt(store: Identity, seen: Witness | None, where: str) -> Doubt | None:
+    if seen is None:
+        return None
+    if seen.store_id != store.store_id:
+        return Doubt(Cause.OTHER_STORE, f"{where} bears witness to store {seen.store_id}, and this is {store.store_id}")
+    if seen.data_version > store.data_version:
+        versions = f"data version {seen.data_version} was witnessed by {where}, and this store has {store.data_version}"
+        return Doubt(Cause.OLD_STORE, f"{versions}: it is an old copy")
+    return None

@@ -1,0 +1,136 @@
+"""Money accounting over a span of ledgers: income, losses, and what must stop issuing because of what was seen.
+
+One `SpanBook` is made for every span that the reconciler applies, gathers while the span is read, and is written in the
+same transaction as the rest of it. So a ledger that must freeze something can never be processed without the freeze,
+and nothing is issued between the two: reading, writing and freezing happen in one turn of the event loop.
+
+**At most one of two daemons on a wallet issues, whatever the timing.** A claim is issued only on a channel whose Create
+stands in the journal of the store that issues, and a Create is journaled in one store only. So two daemons with stores
+of their own never issue on the *same* channel; two copies of one store are told apart by their witness. That leaves
+each issuing on channels of its own. Let A's first Create be validated in ledger a and B's in ledger b, a <= b. B issues
+only after it has applied ledger b, and ledgers are applied in order and without gaps, so it has applied a as well: A's
+Create is a transaction of the wallet that B's journal does not have, and B froze the wallet in that very turn, before
+it could issue. If B started after a, its first full read shows A's channel with our claim key, which it never opened,
+and that freezes it just the same. A goes on alone until it applies ledger b, and then freezes too, until an operator
+says which of the two is to go. (A claim may still be issued up to `ledger_lag` after a channel of A's was closed on
+the ledger; that is so with one daemon as well, and touches no channel of B's.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from channeld.core.channel import Channel
+from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, loss_of
+from channeld.core.freezes import EVERYTHING, Cause, Freeze
+from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
+from channeld.core.records import Booked, ChannelRecord
+from channeld.core.units import Address, format_xrp, to_unix
+from channeld.service.mirror import Mirror
+
+log = structlog.get_logger()
+_SELF = "channeld"
+
+
+class SpanBook:
+    """Gathers one span, up to `header`. `gapless` says that no transaction of our accounts is missing from it."""
+
+    def __init__(self, mirror: Mirror, header: LedgerHeader, *, gapless: bool = True) -> None:
+        self._wallets, self._header, self._gapless = mirror.by_address, header, gapless
+        self._keys = mirror.claim_keys
+        self._balances = {a: w.booked if gapless else None for a, w in mirror.by_address.items()}
+        self._incomes: list[Income] = []
+        self._losses: list[Loss] = []
+        self._freezes: list[Freeze] = []
+
+    @property
+    def booked(self) -> Booked:
+        """All of it, to be written with the span. Only balances that changed are in it."""
+        balances = {a: b for a, b in self._balances.items() if self._wallets[a].booked != b}
+        return Booked(self._incomes, self._losses, self._freezes, balances)
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    def transaction(self, tx: ValidatedTransaction, moves: Sequence[Moved], *, ours: bool) -> None:
+        """A validated transaction: was it ours, and is every drop that it moved accounted for?"""
+        if tx.account in self._wallets and not ours:
+            self._freeze_wallet(
+                tx.account, Cause.FOREIGN_TRANSACTION, f"it sent {tx.kind} {tx.hash}, which is not ours"
+            )
+        for account in tx.accounts:
+            if account.address in self._wallets:
+                self._balance(tx, account, moves)
+
+    def _balance(self, tx: ValidatedTransaction, account: AccountState, moves: Sequence[Moved]) -> None:
+        before = self._balances[account.address]
+        if not self._gapless:
+            return
+        self._balances[account.address] = account.balance
+        if before is None:
+            return
+        surplus = account.balance - before - explained(tx, account.address, moves)
+        if surplus > 0:
+            self._incomes.append(Income(tx.hash, account.address, tx.ledger_index, surplus, tx.account))
+        elif surplus < 0:
+            found = f"{format_xrp(-surplus)} left it with {tx.kind} {tx.hash}, and nothing of ours accounts for that"
+            self._freeze_wallet(account.address, Cause.UNEXPLAINED_DECREASE, found)
+
+    # --- channels ----------------------------------------------------------------------------------------------------
+
+    def changed(self, old: ChannelRecord, now: Channel) -> None:
+        """A channel is not as it was. More was paid from it than this store knows to be signed: it is an old copy."""
+        if old.pool and not old.adopted and now.balance > old.authorized:
+            paid = f"{now.balance} drops were paid from {now.channel_id}, and {old.authorized} were signed"
+            self._freeze(EVERYTHING, Cause.OLD_STORE, f"{paid} as far as this store knows: it is an old copy")
+
+    def closed(self, record: ChannelRecord, tx: ValidatedTransaction | None) -> None:
+        """A channel is gone, by this transaction or by one that was not seen."""
+        kind = loss_of(record.channel, record.authorized, tx, self._header.close_time)
+        if kind is not None:
+            drops = record.channel.unredeemed(record.authorized)
+            ledger = tx.ledger_index if tx else self._header.index
+            self._losses.append(Loss(record.channel.channel_id, ledger, kind, drops, tx.hash if tx else ""))
+
+    def unknown(self, channel: Channel) -> None:
+        """A full read shows a channel of ours that this store never opened."""
+        if channel.public_key in self._keys:
+            found = f"the ledger has {channel.channel_id} with our claim key, which this store never opened"
+            self._freeze_wallet(channel.source_account, Cause.UNKNOWN_CHANNELS, found)
+
+    # --- comparing ---------------------------------------------------------------------------------------------------
+
+    def compare(self, account: AccountState) -> int:
+        """A full read shows this balance: by how many drops it differs from what the books say, 0 if they say nothing.
+
+        The books follow the ledger from here on.
+        """
+        booked = self._balances[account.address]
+        self._balances[account.address] = account.balance
+        surplus = 0 if booked is None else account.balance - booked
+        if surplus > 0:
+            self._incomes.append(Income("", account.address, self._header.index, surplus, Address("")))
+        elif surplus < 0:
+            found = f"it holds {format_xrp(-surplus)} less than its transactions account for"
+            self._freeze_wallet(account.address, Cause.UNEXPLAINED_DECREASE, found)
+        return surplus
+
+    # --- freezing ----------------------------------------------------------------------------------------------------
+
+    def _freeze_wallet(self, address: Address, cause: Cause, found: str) -> None:
+        self._freeze(self._wallets[address].name, cause, found)
+
+    def _freeze(self, scope: str, cause: Cause, found: str) -> None:
+        self._freezes.append(Freeze(scope, cause, found, _SELF, to_unix(self._header.close_time)))
+
+
+def announce(booked: Booked) -> None:
+    """Say in the log what was booked, once it is on disk: income is news, a failure of ours an alarm."""
+    for income in booked.incomes:
+        log.info("income", account=income.account, drops=income.drops, by=income.by, hash=income.hash)
+    for loss in booked.losses:
+        say = log.warning if loss.kind is LossKind.FORGONE else log.error
+        say("payout_lost", kind=loss.kind.value, channel_id=loss.channel_id, drops=loss.drops, hash=loss.hash)
+    for freeze in booked.freezes:
+        log.error("frozen", scope=freeze.scope or "everything", cause=freeze.cause.value, reason=freeze.reason)
