@@ -6,6 +6,7 @@ coroutines are driven to their end by hand, and die at a chosen point when `Kill
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -20,7 +21,7 @@ from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.channel import Channel, Phase
 from channeld.core.errors import Unreachable
-from channeld.core.intents import Claim, Create, Fund, OpenChannel, Transaction
+from channeld.core.intents import Claim, Create, Fund, Number, OpenChannel, Transaction
 from channeld.core.ledger import (
     AccountState,
     ChannelChange,
@@ -117,9 +118,11 @@ class Ledger:
     created: list[str] = field(default_factory=list)
 
     def sign(
-        self, wallet: str, transaction: Transaction, sequence: int, fee: Drops, last_ledger: LedgerIndex
+        self, wallet: str, transaction: Transaction, number: Number, fee: Drops, last_ledger: LedgerIndex
     ) -> Signed:
-        """What the daemon signs with; equal transactions have equal blobs."""
+        """What the daemon signs with; equal transactions have equal blobs. This ledger knows no tickets."""
+        assert not number.ticket
+        sequence = number.value
         blob = json.dumps([repr(transaction), sequence, fee, last_ledger])
         self.blobs[blob] = (transaction, sequence, fee, last_ledger)
         return Signed(blob, hash_of(blob))
@@ -265,6 +268,9 @@ class Session:
     async def amendments(self) -> frozenset[str]:
         return frozenset()
 
+    async def tickets(self, account: Address, at: LedgerIndex) -> list[int]:
+        return []
+
     async def open_fee(self) -> Drops:
         self.at_await("open_fee")
         return Drops(10)
@@ -301,12 +307,16 @@ class Engine:
         self.build()
 
     def build(self) -> None:
+        """A new process: what ran in the loop of the old one never runs again."""
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda _loop, _context: None)
         self.store = SqliteStore(self.path, network_id=0)
         wallets = [Wallet("hot", SOURCE, KEY)]
         self.mirror = Mirror(self.store.load(), wallets, self.policy, self.grants)
         self.reconciler = Reconciler(self.mirror, self.store, Silent(), lambda: self.clock)  # type: ignore[arg-type]
-        self.executor = Executor(self.mirror, self.store, self.ledger.sign, new_channel_id, Silent())  # type: ignore[arg-type]
         silent: Any = Silent()
+        sign: Any = self.ledger.sign
+        self.executor = Executor(self.mirror, self.store, sign, new_channel_id, silent, reconciler=self.reconciler)
         self.endpoints = Endpoints(
             None,  # type: ignore[arg-type]
             ["ws://fake:1"],
@@ -329,6 +339,7 @@ class Engine:
 
     def kill(self) -> None:
         """What a dead process leaves: the file, and no connection that holds it."""
+        self.loop.close()
         self.store._db.close()
 
     def restart(self) -> None:
@@ -344,10 +355,13 @@ class Engine:
 
     def work(self) -> None:
         """The executor does what it can now."""
-        try:
-            drive(self.executor._round(self.session))  # type: ignore[arg-type]
-        except Unreachable:
+        if self.session.lost:
             self.executor.connected(self.session)  # type: ignore[arg-type]
+        self.loop.run_until_complete(self._work())
+
+    async def _work(self) -> None:
+        await self.executor.round(self.session)  # type: ignore[arg-type]
+        await self.executor.courier.answered()
 
     def pass_time(self, seconds: float) -> None:
         self.clock += seconds

@@ -156,13 +156,16 @@ def case_of(seed: int) -> Case:
             AccountState(SOURCE, Drops(r.randint(0, r.choice([120, 250, 600]))), 1, r.randint(0, 6)),
             r.randint(0, 40),
             r.randint(0, 2),
+            r.choice([0, 0, 1, 3]),
         )
         for w in (WALLETS if busy else r.choice([WALLETS, WALLETS[:1]]))
     }
     servers = {s: ServerView(r.randint(0, 60), r.randint(0, 4), r.randint(0, 180), r.randint(0, 8)) for s in SERVERS}
+    flying = r.choice([0, 0, 1, 2, 5, 20])
+    opens = (flying, min(flying, r.choice([0, 0, 1, 2])))
     fees = Fees(Drops(r.randint(1, 10)), Drops(r.randint(0, 20)), Drops(r.randint(0, 40)))
     lag = 0.0 if busy else r.choice([*[0.0] * 5, 19.9, 20.0, 20.1])
-    world = World(RippleTime(NOW), lag, fees, tuple(groups), wallets, servers, r.choice([0, 0, 1, 2]))
+    world = World(RippleTime(NOW), lag, fees, tuple(groups), wallets, servers, *opens)
     return Case(seed, world, policy)
 
 

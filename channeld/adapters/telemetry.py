@@ -21,6 +21,8 @@ from channeld.core.requests import Code
 from channeld.core.world import Reason
 
 FILLER = "filler"
+TICKETS = "tickets"
+_REFUSABLE = (Kind.OPEN.value, Kind.SETTLE.value, Kind.REQUEST_CLOSE.value)
 _CLASSES = ("tes", "tec", "ter", "tef", "tel", "tem", "other")
 _RESULTS = ("tesSUCCESS", "tec", "dead", "unknown", "displaced")
 _DROPPED = ("expired", "oversized", "topic", "reply_queue_full", "refused_bad_request", "refused_bad_response_topic")
@@ -73,6 +75,7 @@ class Telemetry:
         self._paid = counter("paid_drops", "Drops that reached payees, from validated metadata.")
         self._forgone = counter("forgone_drops", "Drops signed and not paid when their channel closed.")
         self._lost = counter("lost_drops", "Drops signed and never to be paid, by whose doing that is.", "kind")
+        self._refused = counter("payee_refusals", "Channels and payouts that a payee's account did not take.", "kind")
         self._foreign = counter("foreign_transactions", "Transactions of our wallets that are not in our journal.")
         self._ledgers = counter("ledgers_processed", "Validated ledgers processed.")
         self._failovers = counter("ledger_failovers", "Times that another node is followed than before.")
@@ -102,10 +105,12 @@ class Telemetry:
             self._answered.labels(code)
         for reason in Reason:
             self._held.labels(reason.value)
-        for kind in (*(k.value for k in Kind), FILLER):
+        for kind in (*(k.value for k in Kind), FILLER, TICKETS):
             self._planned.labels(kind)
             for result in _RESULTS:
                 self._transactions.labels(kind, result)
+        for kind in _REFUSABLE:
+            self._refused.labels(kind)
         for group in _CLASSES:
             self._submitted.labels(group)
         for lost in LossKind:
@@ -148,6 +153,9 @@ class Telemetry:
 
     def lost(self, kind: str, drops: int) -> None:
         self._lost.labels(kind).inc(drops)
+
+    def refused(self, kind: str) -> None:
+        self._refused.labels(kind).inc()
 
     def foreign(self) -> None:
         self._foreign.inc()

@@ -229,6 +229,16 @@ class NodeSession:
             raise Malformed("account_info: account_data is not an object")
         return wire.account_state(data)
 
+    async def tickets(self, account: Address, at: LedgerIndex) -> list[int]:
+        """Numbers of all tickets that the account holds, as of ledger `at`."""
+        found: list[int] = []
+        async for page in self._pages("account_objects", account=account, type="ticket", ledger_index=at, limit=_PAGE):
+            items = page.get("account_objects")
+            if not isinstance(items, list):
+                raise Malformed("account_objects: not a list")
+            found += wire.tickets(items)
+        return found
+
     async def open_fee(self) -> Drops:
         """Drops that get a transaction into the open ledger now."""
         return wire.open_ledger_fee(await self.request("fee"))

@@ -90,7 +90,10 @@ class Daemon:
         self.telemetry.started(time.time())
 
     def _wire_engine(self, settings: Settings) -> None:
-        self.executor = Executor(self.mirror, self.store, self.keys.sign, keyring.new_channel_id, self.telemetry)
+        sign = self.keys.sign
+        self.executor = Executor(
+            self.mirror, self.store, sign, keyring.new_channel_id, self.telemetry, reconciler=self.reconciler
+        )
         self.reconciler.on_planned = self.executor.wake
         endpoints = Endpoints(
             XrplNode(),

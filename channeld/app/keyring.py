@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from channeld.adapters.signer import KeyPair, account_id, derive, sign_transaction
 from channeld.core.claim import channel_id_of
 from channeld.core.errors import BadValue, ConfigError
-from channeld.core.intents import OpenChannel, Transaction
+from channeld.core.intents import Number, OpenChannel, Transaction
 from channeld.core.ledger import AccountState
 from channeld.core.records import Signed
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
@@ -28,14 +28,14 @@ class Keyring:
     claim_signers: Mapping[str, ClaimSigner] = field(repr=False)
 
     def sign(
-        self, wallet: str, transaction: Transaction, sequence: int, fee: Drops, last_ledger: LedgerIndex
+        self, wallet: str, transaction: Transaction, number: Number, fee: Drops, last_ledger: LedgerIndex
     ) -> Signed:
         """Build and sign a transaction of a wallet's account."""
         account, key = self.addresses[wallet], self.wallets[wallet]
         fields = transaction_json(
             transaction,
             account=account,
-            sequence=sequence,
+            number=number,
             fee=fee,
             last_ledger=last_ledger,
             network_id=self.network_id,

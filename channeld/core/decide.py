@@ -19,6 +19,7 @@ caps of a content server are taken from one running account while deciding, so t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from channeld.core.channel import Phase
 from channeld.core.intents import (
@@ -34,6 +35,9 @@ from channeld.core.intents import (
 from channeld.core.policy import Policy, Pool
 from channeld.core.units import ChannelId, Drops, RippleTime
 from channeld.core.world import ChannelView, Decision, GroupView, Hold, Planned, Reason, World
+
+OPENS_BACKLOG: Final = 4
+"""Opens in flight never exceed so many ledgers' worth: when the network takes none, no more are piled up."""
 
 
 @dataclass(slots=True)
@@ -51,9 +55,9 @@ class _Account:
     def spendable(self, wallet: str, new_objects: int = 0) -> int:
         """Drops the wallet may still part with, one worst-case fee already set aside."""
         view = self.world.wallets[wallet]
-        objects = view.account.owner_count + view.committed_objects + self.objects.get(wallet, 0) + new_objects
-        kept = self.world.fees.reserve(objects) + self.policy.guards.treasury_floor + self.policy.guards.fee_cap
-        return view.account.balance - view.committed_drops - self.spent.get(wallet, 0) - kept
+        objects = max(0, self.objects.get(wallet, 0) - view.free_tickets) + new_objects
+        drops = self.spent.get(wallet, 0)
+        return view.spendable(self.world.fees, self.policy.guards, drops=drops, objects=objects)
 
     def lockable(self, server: str) -> int:
         """Drops that may still be locked for a content server; 0 for one that is not configured."""
@@ -62,7 +66,8 @@ class _Account:
 
     def may_open(self, server: str) -> Reason | None:
         """Why no further channel may be opened for a server now, or None."""
-        if self.world.opens_in_flight + self.opens >= self.policy.guards.max_opens_per_ledger:
+        most, world = self.policy.guards.max_opens_per_ledger, self.world
+        if world.opens_decided + self.opens >= most or world.opens_in_flight + self.opens >= most * OPENS_BACKLOG:
             return Reason.GUARD_RATE
         view = self.world.servers.get(server)
         if view is None or view.channels + self.opened.get(server, 0) >= view.max_channels:

@@ -167,16 +167,38 @@ class Noop:
     """An AccountSet that changes nothing: fills a sequence that nothing else needs, so that later ones can go on."""
 
 
-Transaction = Create | Fund | Claim | Noop
+@dataclass(frozen=True, slots=True)
+class MakeTickets:
+    """TicketCreate: set `count` (1..250) numbers aside, each of which one later transaction may use in any order."""
+
+    count: int
+
+
+Transaction = Create | Fund | Claim | Noop | MakeTickets
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """What a transaction is signed under, once for each account: its sequence, or a ticket."""
+
+    value: int
+    ticket: bool = False
 
 
 def transaction_for(
-    action: Action, channel: Channel | None, authorized: int, *, claim_key: str, close_time: RippleTime
+    action: Action,
+    channel: Channel | None,
+    authorized: int,
+    *,
+    claim_key: str,
+    close_time: RippleTime,
+    refused: bool = False,
 ) -> Transaction | None:
     """The transaction that reaches an action's target from the channel as it is now; None if nothing is left to do.
 
     `channel` is the validated channel (None when it is gone, or for an open), `authorized` what was signed on it,
-    `claim_key` the public key of new channels, `close_time` that of the last validated ledger.
+    `claim_key` the public key of new channels, `close_time` that of the last validated ledger. Where the payee's
+    account `refused` a payout, a close goes without one, for a refused payout undoes the close in the same transaction.
     """
     if isinstance(action, OpenChannel):
         cancel_after = None if action.life is None else RippleTime(close_time + action.life)
@@ -192,5 +214,6 @@ def transaction_for(
         return Claim(channel.channel_id, payable, close=False) if payable > channel.balance else None
     if isinstance(action, RequestClose):
         owed = Drops(channel.balance + channel.unredeemed(authorized))
-        return Claim(channel.channel_id, owed if owed > channel.balance else None, close=True)
+        pays = owed > channel.balance and not refused
+        return Claim(channel.channel_id, owed if pays else None, close=True)
     return Claim(channel.channel_id, None, close=False) if channel.deletable(close_time) else None

@@ -1,25 +1,41 @@
 """What a validated transaction of ours achieved, judged by what it changed and never by its result code alone.
 
 A Fund or Claim that meets an expired channel succeeds, deletes it and pays nothing; so success is no proof of anything.
-Sources: rippled PayChan.cpp (closeChannel on expiry returns tesSUCCESS).
+What failed is not tried again at once: its subject, a channel or a payee in a pool, has a setback, which is kept in the
+store, for a cooldown that a restart forgets would burn a fee with every restart.
+
+Sources: rippled PayChan.cpp (closeChannel on expiry returns tesSUCCESS; a refused payout undoes tfClose as well).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from channeld.core.intents import Action, FinalizeClose, FundChannel, OpenChannel, RequestClose, SettleChannel, Status
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
-from channeld.core.units import ChannelId, Drops
+from channeld.core.records import Setback
+from channeld.core.results import After, after
+from channeld.core.units import ChannelId, Drops, RippleTime
+
+FIRST_RETRY_S: Final = 10
+LONGEST_RETRY_S: Final = 3600
+LONGEST_REFUSED_S: Final = 86_400
+"""A payee that refuses is asked again ever more rarely: at last once a day."""
+_MOST_DOUBLINGS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an intent ended: `status` is DONE or FAILED, `paid` the drops that really reached the payee, `note` why."""
+    """How an intent ended: `status` is DONE or FAILED, `paid` the drops that really reached the payee, `note` why.
+
+    PLANNED means that its transaction is dead and it is signed again. `after` is what a claimed failure means.
+    """
 
     status: Status
     paid: Drops
     note: str
+    after: After | None = None
 
 
 def judge(action: Action, channel_id: ChannelId, transaction: ValidatedTransaction) -> Outcome:
@@ -27,7 +43,7 @@ def judge(action: Action, channel_id: ChannelId, transaction: ValidatedTransacti
     change = next((c for c in transaction.channels if c.channel_id == channel_id), None)
     paid = change.paid if change else Drops(0)
     if not transaction.succeeded:
-        return Outcome(Status.FAILED, paid, transaction.result)
+        return Outcome(Status.FAILED, paid, transaction.result, after(transaction.result, action.kind))
     if change is not None and _reached(action, change):
         return Outcome(Status.DONE, paid, transaction.result)
     return Outcome(Status.FAILED, paid, "expired_unpaid" if change and change.deleted else "no_effect")
@@ -45,3 +61,33 @@ def _reached(action: Action, change: ChannelChange) -> bool:
         return change.deleted or change.channel.expiration is not None
     assert isinstance(action, FinalizeClose)
     return change.deleted
+
+
+def subject_of(action: Action) -> str:
+    """What a failure of this action holds back: its channel, or for an open the payee in its pool."""
+    return f"{action.pool}/{action.payee}" if isinstance(action, OpenChannel) else action.channel_id
+
+
+def setback_after(before: Setback | None, action: Action, outcome: Outcome, now: RippleTime) -> Setback:
+    """What an ended intent leaves its subject with; one that `is over` is none.
+
+    A close that failed because its payout was refused goes again at once, alone; only what fails then waits. That the
+    payee refuses is remembered until a payout succeeds.
+    """
+    subject = subject_of(action)
+    old = before or Setback(subject, 0, None, refused=False)
+    if outcome.status is not Status.FAILED:
+        still = old.refused and outcome.paid == 0 and not isinstance(action, OpenChannel)
+        return Setback(subject, old.failures if still else 0, None, refused=still)
+    refused = outcome.after is After.REFUSED
+    if refused and isinstance(action, RequestClose) and not old.refused:
+        return Setback(subject, old.failures, None, refused=True)
+    return cooled(old, subject, now, refused=refused or old.refused)
+
+
+def cooled(before: Setback | None, subject: str, now: RippleTime, *, refused: bool = False) -> Setback:
+    """One more failure of a subject at close time `now`: twice the wait of the last, up to a limit."""
+    failures = before.failures if before else 0
+    longest = LONGEST_REFUSED_S if refused else LONGEST_RETRY_S
+    wait = min(longest, FIRST_RETRY_S << min(failures, _MOST_DOUBLINGS))
+    return Setback(subject, failures + 1, RippleTime(now + wait), refused=refused)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from channeld.core.units import Drops, Seconds
+
+URGENT_FEE_CAP: Final = Drops(100_000)
+"""A tenth of an XRP: far less than any payout worth defending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,10 @@ class Guards:
 
     `treasury_floor`: drops a wallet keeps beside its reserve. `max_opens_per_ledger`: 1 or more, of all pools together.
     `ledger_lag`: seconds without a validated ledger after which issuing and deciding stop. `fee_cap`: most drops paid
-    for one ordinary transaction, 10 or more. `demand_half_life`: seconds over which an observed rate loses half its
-    weight.
+    for one ordinary transaction, 10 or more; `urgent_fee_cap` (`fee_cap` or more) for a payout that a payee would lose
+    if it came too late. `ticket_stock` (0..250): tickets every wallet keeps ready for new channels; when many are
+    opened at once it makes more by itself, and each counts against its reserve until it is used. `demand_half_life`:
+    seconds over which an observed rate loses half its weight.
     """
 
     treasury_floor: Drops
@@ -97,6 +103,8 @@ class Guards:
     ledger_lag: Seconds
     fee_cap: Drops
     demand_half_life: Seconds
+    urgent_fee_cap: Drops = URGENT_FEE_CAP
+    ticket_stock: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,10 @@ class ChannelMark(NamedTuple):
 
 @dataclass(slots=True)
 class JournalEntry:
-    """An intent in the journal. `channel_id` is that of its subject; for an open, of what its transaction creates."""
+    """An intent in the journal. `channel_id` is that of its subject; for an open, of what its transaction creates.
+
+    `attempts` counts the transactions signed for it so far.
+    """
 
     number: int
     intent: Intent
@@ -82,6 +85,7 @@ class JournalEntry:
     decided_at: LedgerIndex
     channel_id: ChannelId | None
     note: str = ""
+    attempts: int = 0
 
     @property
     def action(self) -> Action:
@@ -92,7 +96,9 @@ class JournalEntry:
 class LiveTransaction:
     """A signed transaction that may still be validated. `intent` is its journal number, None for a filler.
 
-    It can be in any ledger of `first_ledger`..`last_ledger`, both inclusive.
+    It can be in any ledger of `first_ledger`..`last_ledger`, both inclusive. `number` is a sequence of the account, or
+    a ticket where `ticket` is true; either way (account, number) can be validated once only. `makes` is how many
+    tickets it creates, mostly 0.
     """
 
     intent: int | None
@@ -105,6 +111,26 @@ class LiveTransaction:
     hash: str
     blob: str
     channel_id: ChannelId | None
+    ticket: bool = False
+    makes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """What failed on a subject, a channel id or "pool/payee": how often in a row, and when it may be tried again.
+
+    `retry_at` is the close time from which; None: at once. `refused` says that the payee's account takes no payout.
+    """
+
+    subject: str
+    failures: int
+    retry_at: RippleTime | None
+    refused: bool
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not self.failures and not self.refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +167,11 @@ class Booked:
 
 @dataclass(frozen=True, slots=True)
 class LedgerUpdate:
-    """Everything that one processed span of ledgers changes in the store, applied in one transaction."""
+    """Everything that one processed span of ledgers changes in the store, applied in one transaction.
+
+    `setbacks` replace those of their subjects. `tickets_made` are free tickets of ours by account; `tickets_gone` were
+    used, or are not there.
+    """
 
     processed: LedgerIndex
     close_time: RippleTime
@@ -151,11 +181,17 @@ class LedgerUpdate:
     intents: Sequence[tuple[int, Status, str]]
     payments: Sequence[Payment]
     booked: Booked = Booked()
+    setbacks: Sequence[Setback] = ()
+    tickets_made: Sequence[tuple[Address, int]] = ()
+    tickets_gone: Sequence[tuple[Address, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
-    """All that is loaded at start. `processed` is None before the first ledger; `spent` is drops by (server, hour)."""
+    """All that is loaded at start. `processed` is None before the first ledger; `spent` is drops by (server, hour).
+
+    `tickets` are those that we made and that are still there, whether a live transaction uses them or not.
+    """
 
     store_id: str
     processed: LedgerIndex | None
@@ -165,3 +201,5 @@ class StoreSnapshot:
     spent: dict[tuple[str, int], int]
     balances: dict[Address, int] = field(default_factory=dict)
     freezes: list[Freeze] = field(default_factory=list)
+    setbacks: dict[str, Setback] = field(default_factory=dict)
+    tickets: set[tuple[Address, int]] = field(default_factory=set)

@@ -14,6 +14,7 @@ from channeld.core.channel import Channel
 from channeld.core.demand import Rate
 from channeld.core.intents import Intent, Kind
 from channeld.core.ledger import AccountState, Fees
+from channeld.core.policy import Guards
 from channeld.core.units import Payee, RippleTime
 
 
@@ -82,11 +83,24 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True)
 class WalletView:
-    """A paying wallet: its account as validated, and what open intents will take from it at worst."""
+    """A paying wallet: its account as validated, and what open intents will take from it at worst.
+
+    `free_tickets` are tickets that no open intent will use: a channel opened by one adds no owned object, for the
+    ticket goes as the channel comes.
+    """
 
     account: AccountState
     committed_drops: int
     committed_objects: int
+    free_tickets: int = 0
+
+    def spendable(self, fees: Fees, guards: Guards, *, drops: int = 0, objects: int = 0) -> int:
+        """Drops it may still part with once `drops` more are spent and `objects` more are owned; may be negative.
+
+        The reserve, the operator's floor and one worst-case fee are set aside.
+        """
+        kept = fees.reserve(self.account.owner_count + self.committed_objects + objects)
+        return self.account.balance - self.committed_drops - drops - kept - guards.treasury_floor - guards.fee_cap
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +115,11 @@ class ServerView:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything a decision may depend on. `opens_in_flight` counts open intents of all groups, shown here or not."""
+    """Everything a decision may depend on.
+
+    `opens_in_flight` counts open intents to open a channel in all groups, shown here or not; `opens_decided` those of
+    them that were decided on this very ledger.
+    """
 
     close_time: RippleTime
     lag_s: float
@@ -110,6 +128,7 @@ class World:
     wallets: Mapping[str, WalletView]
     servers: Mapping[str, ServerView]
     opens_in_flight: int
+    opens_decided: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 A transaction is on disk before it is first sent. While it is undecided the identical blob is sent again with every
 ledger, never a second one. Once it is proven dead its number is free, and the next transaction takes the lowest free
-number, so that a replacement and what it replaces can never both happen.
+number, so that a replacement and what it replaces can never both happen. Answers of nodes end nothing (`core.results`),
+so nobody waits for them: what is signed is handed over at once, however slow the node is with the ones before.
 
 There is no recovery code: after a crash the journal holds what was planned and what was signed, and this goes on.
 """
@@ -10,22 +11,41 @@ There is no recovery code: after a crash the journal holds what was planned and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import structlog
 
 from channeld.core.errors import BadValue, LedgerError, Unreachable
-from channeld.core.intents import Kind, Noop, OpenChannel, Status, Transaction, transaction_for
+from channeld.core.fees import Urgency, fee, life
+from channeld.core.intents import (
+    Claim,
+    Create,
+    Kind,
+    MakeTickets,
+    Noop,
+    Number,
+    OpenChannel,
+    Status,
+    Transaction,
+    transaction_for,
+)
 from channeld.core.ledger import LedgerHeader
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
-from channeld.service.mirror import Mirror, Wallet, tx_key
+from channeld.service.courier import Courier
+from channeld.service.mirror import ChannelState, Mirror, Wallet, tx_key
+from channeld.service.numbers import Numbers, tickets_to_make
 from channeld.service.ports import NodeSession, Store, Telemetry, TransactionSigner
+from channeld.service.reconciler import Reconciler
+from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
-_URGENT = {Kind.SETTLE: 1, Kind.REQUEST_CLOSE: 1, Kind.OPEN: 0, Kind.FUND: 0, Kind.FINALIZE_CLOSE: 2}
+_ORDER: Final = {Kind.SETTLE: 1, Kind.REQUEST_CLOSE: 1, Kind.OPEN: 0, Kind.FUND: 0, Kind.FINALIZE_CLOSE: 2}
 """Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
+_BATCH: Final = 16
+"""Transactions signed and committed together: some 8 ms, after which claims get their turn."""
 
 
 class Executor:
@@ -39,16 +59,15 @@ class Executor:
         new_channel_id: Callable[[str, OpenChannel, int], ChannelId],
         telemetry: Telemetry,
         *,
-        ledgers_to_live: int = 12,
-        most_in_flight: int = 40,
+        reconciler: Reconciler,
+        steps: Steps = UNWATCHED,
     ) -> None:
-        self._mirror, self._store, self._signer, self._telemetry = mirror, store, signer, telemetry
-        self._new_channel_id = new_channel_id
-        self._ledgers_to_live, self._most_in_flight = ledgers_to_live, most_in_flight
+        self._mirror, self._store, self._signer, self._reconciler = mirror, store, signer, reconciler
+        self._new_channel_id, self._steps = new_channel_id, steps
+        self.courier = Courier(mirror, telemetry, steps)
         self._wake = asyncio.Event()
         self._session: NodeSession | None = None
         self._resend = False
-        self._attempts: dict[int, int] = {}
 
     def wake(self) -> None:
         """Something was planned."""
@@ -69,44 +88,89 @@ class Executor:
 
         A node that fails is left to whoever follows it; a store that fails ends this with `StoreError`.
         """
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            session = self._session
-            if session is None or self._mirror.header is None or self._mirror.frozen.get("store"):
-                continue
-            try:
-                await self._round(session)
-            except (Unreachable, LedgerError) as error:
-                log.warning("submit_postponed", reason=str(error))
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                session = self._session
+                if session is None or self._mirror.header is None or self._mirror.frozen.get("store"):
+                    continue
+                try:
+                    await self.round(session)
+                except (Unreachable, LedgerError) as error:
+                    log.warning("submit_postponed", reason=str(error))
+        finally:
+            self.courier.stop()
 
-    async def _round(self, session: NodeSession) -> None:
+    async def round(self, session: NodeSession) -> None:
+        """Send again what is undecided, then sign and send what is planned, wallet by wallet.
+
+        Raises `Unreachable` or `LedgerError` where the node does not tell its fee, `StoreError` for the store.
+        """
         if self._resend:
             self._resend = False
-            for live in sorted(self._mirror.live.values(), key=lambda t: t.number):
-                await self._submit(session, live)
-        fee: Drops | None = None
+            self.courier.resend(session)
+        asked: Drops | None = None
         for wallet in self._mirror.wallets.values():
-            while (step := self._next(wallet)) is not None:
-                fee = await session.open_fee() if fee is None else fee
-                signed = self._sign(wallet, step, fee)
-                if signed is not None:
-                    await self._submit(session, signed)
+            while wallet.account is not None and self._has_work(wallet):
+                asked = await session.open_fee() if asked is None else asked
+                batch = self._batch(wallet, asked)
+                if not batch:
+                    break
+                self._persist(batch)
+                for live in batch:
+                    self.courier.send(session, live)
+                await asyncio.sleep(0)
 
     # --- what to sign next -------------------------------------------------------------------------------------------
 
-    def _next(self, wallet: Wallet) -> tuple[JournalEntry | None, Transaction] | None:
-        """The next transaction for a wallet, if it may have one more in flight; closes what became moot on the way."""
-        mine = [tx.number for tx in self._mirror.live.values() if tx.wallet == wallet.name]
-        if wallet.account is None or len(mine) >= self._most_in_flight:
-            return None
+    def _has_work(self, wallet: Wallet) -> bool:
+        """Whether something may be there to sign; moot intents are closed on the way."""
+        for entry in self._planned(wallet):
+            if self._transaction(wallet, entry) is not None:
+                return True
+            self._moot(entry)
+        return Numbers(self._mirror, wallet).take_gap() is not None or tickets_to_make(self._mirror, wallet) > 0
+
+    def _batch(self, wallet: Wallet, open_fee: Drops) -> list[LiveTransaction]:
+        """Sign the next few transactions of a wallet, as far as it has numbers for them."""
+        numbers = Numbers(self._mirror, wallet)
+        batch: list[LiveTransaction] = []
+        for entry, transaction in self._work(wallet, numbers):
+            kind = entry.action.kind.value if entry else "filler"
+            with self._steps(Step.NUMBER_RESERVED, kind):
+                number = self._number(numbers, transaction)
+            if number is None and isinstance(transaction, MakeTickets):
+                continue  # a gap below goes first
+            if number is None:
+                break
+            try:
+                with self._steps(Step.SIGNED, kind):
+                    batch.append(self._sign(wallet, entry, transaction, number, open_fee))
+            except BadValue as error:
+                numbers.give_back(number)
+                self._unsignable(entry, str(error))
+            if len(batch) == _BATCH:
+                break
+        return batch
+
+    def _work(self, wallet: Wallet, numbers: Numbers) -> Iterator[tuple[JournalEntry | None, Transaction]]:
+        """What a wallet has to sign, in order: intents, then new tickets, then fillers for gaps that hold others up."""
         for entry in self._planned(wallet):
             transaction = self._transaction(wallet, entry)
             if transaction is not None:
-                return (entry, transaction)
-            self._moot(entry)
-        blocked = mine and self._number(wallet) < max(mine)
-        return (None, Noop()) if blocked else None
+                yield (entry, transaction)
+        if count := tickets_to_make(self._mirror, wallet):
+            yield (None, MakeTickets(count))
+        while True:
+            yield (None, Noop())
+
+    def _number(self, numbers: Numbers, transaction: Transaction) -> Number | None:
+        if isinstance(transaction, Noop):
+            return numbers.take_gap()
+        if isinstance(transaction, MakeTickets):
+            return numbers.take_highest()
+        return numbers.take(by_ticket=isinstance(transaction, Create))
 
     def _planned(self, wallet: Wallet) -> list[JournalEntry]:
         planned = [
@@ -114,88 +178,73 @@ class Executor:
             for e in self._mirror.journal.values()
             if e.status is Status.PLANNED and e.action.wallet == wallet.name and not self._mirror.holds_back(e.action)
         ]
-        return sorted(planned, key=lambda e: (_URGENT[e.action.kind], e.number))
+        return sorted(planned, key=lambda e: (_ORDER[e.action.kind], e.number))
+
+    def _channel(self, entry: JournalEntry) -> ChannelState | None:
+        action = entry.action
+        return None if isinstance(action, OpenChannel) else self._mirror.channels.get(action.channel_id)
 
     def _transaction(self, wallet: Wallet, entry: JournalEntry) -> Transaction | None:
-        header = self._header()
-        state = None if isinstance(entry.action, OpenChannel) else self._mirror.channels.get(entry.action.channel_id)
+        state = self._channel(entry)
         channel, authorized = (state.record.channel, state.record.authorized) if state else (None, 0)
+        refused = state is not None and state.refused
+        now = self._header().close_time
         return transaction_for(
-            entry.action, channel, authorized, claim_key=wallet.claim_key, close_time=header.close_time
+            entry.action, channel, authorized, claim_key=wallet.claim_key, close_time=now, refused=refused
         )
 
     def _moot(self, entry: JournalEntry) -> None:
         """Nothing is left to do for it."""
-        self._store.set_intent(entry.number, Status.MOOT, "overtaken")
-        self._attempts.pop(entry.number, None)
+        with self._steps(Step.MOOTED, entry.action.kind.value):
+            self._store.set_intent(entry.number, Status.MOOT, "overtaken")
         self._mirror.close_entry(entry)
 
-    def _number(self, wallet: Wallet) -> int:
-        """The lowest sequence of the account that no live transaction holds: free numbers first, then the next."""
-        assert wallet.account is not None
-        number = wallet.account.sequence
-        while (wallet.address, number) in self._mirror.live:
-            number += 1
-        return number
+    def _unsignable(self, entry: JournalEntry | None, why: str) -> None:
+        log.error("unsignable", intent=entry.number if entry else None, reason=why)
+        if entry is not None:
+            self._reconciler.fail(entry, why[:200])
 
     def _header(self) -> LedgerHeader:
         assert self._mirror.header is not None
         return self._mirror.header
 
-    # --- sign, persist, submit ---------------------------------------------------------------------------------------
+    # --- sign and persist --------------------------------------------------------------------------------------------
 
     def _sign(
-        self, wallet: Wallet, step: tuple[JournalEntry | None, Transaction], open_fee: Drops
-    ) -> LiveTransaction | None:
-        """Sign under a reserved number and write it down.
-
-        None where it cannot be signed: its intent has failed then.
-        """
-        entry, transaction = step
-        number, index = self._number(wallet), self._header().index
-        last = LedgerIndex(index + self._ledgers_to_live)
-        fee = self._fee(entry, open_fee)
-        try:
-            signed = self._signer(wallet.name, transaction, number, fee, last)
-        except BadValue as error:
-            self._unsignable(entry, str(error))
-            return None
-        action = entry.action if entry else None
+        self, wallet: Wallet, entry: JournalEntry | None, transaction: Transaction, number: Number, open_fee: Drops
+    ) -> LiveTransaction:
+        """Sign under a reserved number. Raises `BadValue` where it cannot be signed."""
+        header, urgency = self._header(), self._urgency(entry, transaction)
+        last = LedgerIndex(header.index + life(urgency))
+        base = header.fees.base_fee
+        offered = fee(urgency, self._mirror.policy.guards, base_fee=base, open_fee=open_fee)
+        signed = self._signer(wallet.name, transaction, number, offered, last)
         channel_id = entry.channel_id if entry else None
-        if isinstance(action, OpenChannel):
-            channel_id = self._new_channel_id(wallet.address, action, number)
-        intent = entry.number if entry else None
-        head = (intent, wallet.name, wallet.address, number, fee, LedgerIndex(index + 1), last)
-        live = LiveTransaction(*head, signed.hash, signed.blob, channel_id)
-        self._store.signed(live)
-        self._mirror.live[tx_key(live)] = live
-        if entry is not None:
-            entry.status, entry.channel_id = Status.SIGNED, channel_id
-            self._attempts[entry.number] = self._attempts.get(entry.number, 0) + 1
-        return live
+        if entry is not None and isinstance(entry.action, OpenChannel):
+            channel_id = self._new_channel_id(wallet.address, entry.action, number.value)
+        head = (entry.number if entry else None, wallet.name, wallet.address, number.value, offered)
+        life_span = (LedgerIndex(header.index + 1), last)
+        makes = transaction.count if isinstance(transaction, MakeTickets) else 0
+        return LiveTransaction(*head, *life_span, signed.hash, signed.blob, channel_id, number.ticket, makes)
 
-    def _unsignable(self, entry: JournalEntry | None, why: str) -> None:
-        log.error("unsignable", intent=entry.number if entry else None, reason=why)
-        if entry is not None:
-            self._store.set_intent(entry.number, Status.FAILED, why[:200])
-            self._mirror.close_entry(entry)
+    def _urgency(self, entry: JournalEntry | None, transaction: Transaction) -> Urgency:
+        """A payout on a channel that ends is urgent; one that the payee refuses is not worth more than the usual."""
+        tried = entry.attempts if entry else 0
+        state = self._channel(entry) if entry else None
+        pays = isinstance(transaction, Claim) and transaction.balance is not None
+        if state is None or not pays or state.refused or state.record.channel.deadline is None:
+            return Urgency(tried)
+        left_s = max(0, state.record.channel.deadline - self._header().close_time)
+        return Urgency(tried, int(left_s / max(self._mirror.interval_s, 0.001)))
 
-    def _fee(self, entry: JournalEntry | None, open_fee: Drops) -> Drops:
-        """What the open ledger asks, doubled with every attempt that died, never above the cap or below the base."""
-        tried = self._attempts.get(entry.number, 0) if entry else 0
-        base = self._header().fees.base_fee
-        cap = max(base, self._mirror.policy.guards.fee_cap)
-        return Drops(min(cap, max(base, open_fee) << min(tried, 16)))
-
-    async def _submit(self, session: NodeSession, live: LiveTransaction) -> None:
-        """Hand it in.
-
-        The answer is provisional, whatever it says; only a `tem` tells that it can never succeed as it is.
-        """
-        result = await session.submit(live.blob)
-        self._telemetry.submitted(result.code)
-        if result.code.startswith("tem") and tx_key(live) in self._mirror.live:
-            self._mirror.doomed.setdefault(tx_key(live), result.code)
-            log.error("submit_impossible", code=result.code, message=result.message, hash=live.hash)
-        else:
-            log.debug("submitted", code=result.code, hash=live.hash, number=live.number)
+    def _persist(self, batch: list[LiveTransaction]) -> None:
+        """Write down what was signed, before any of it is sent."""
+        mirror = self._mirror
+        entries = [mirror.journal[live.intent] if live.intent is not None else None for live in batch]
+        with self._steps(Step.PERSISTED, next((e.action.kind.value for e in entries if e), "filler")):
+            self._store.signed(batch)
+        for live, entry in zip(batch, entries, strict=True):
+            mirror.live[tx_key(live)] = live
+            if entry is not None:
+                entry.status, entry.channel_id = Status.SIGNED, live.channel_id
+                entry.attempts += 1

@@ -57,6 +57,7 @@ class Follower:
         self.endpoints = endpoints
         self._mirror, self._reconciler, self._executor = mirror, reconciler, executor
         self._telemetry, self._check_account = telemetry, check_account
+        executor.courier.on_trouble = self._fault
         self._primary: Endpoint | None = None
         self._session: NodeSession | None = None
         self._last: Endpoint | None = None
@@ -213,12 +214,13 @@ class Follower:
             raise Unreachable(f"is behind: at ledger {header.index}, {self._mirror.processed} is processed already")
         transactions, gapless = await self._gap(session, header)
         found = [await self._whole(wallet, session, header) for wallet in self._mirror.wallets.values()]
-        for account, _ in found:
+        for account, _, tickets in found:
+            self._mirror.by_address[account.address].tickets_seen = tickets
             self._mirror.by_address[account.address].account = account
             self._check_account(account.address)
         await self._amendments(session, header)
         self._reconciler.apply(header, transactions, gapless=gapless)
-        for account, channels in found:
+        for account, channels, _ in found:
             self._reconciler.compare(header, account, channels)
         self._reconciler.touch_all()
         self._reconciler.decide_dirty()
@@ -226,21 +228,22 @@ class Follower:
 
     async def _whole(
         self, wallet: Wallet, session: NodeSession, header: LedgerHeader
-    ) -> tuple[AccountState, Sequence[Channel]]:
-        """A wallet's account and all its channels as of a ledger."""
+    ) -> tuple[AccountState, Sequence[Channel], frozenset[int]]:
+        """A wallet's account, all its channels and all its tickets as of a ledger."""
 
-        async def ask(node: NodeSession) -> tuple[AccountState | None, tuple[Channel, ...]]:
+        async def ask(node: NodeSession) -> tuple[AccountState | None, tuple[Channel, ...], frozenset[int]]:
             account = await node.account(wallet.address, header.index)
             if account is None:
-                return None, ()
+                return None, (), frozenset()
             channels = await node.channels(wallet.address, header.index)
-            return account, tuple(sorted(channels, key=lambda c: c.channel_id))
+            tickets = await node.tickets(wallet.address, header.index)
+            return account, tuple(sorted(channels, key=lambda c: c.channel_id)), frozenset(tickets)
 
         what = f"the channels of wallet {wallet.name} in ledger {header.index}"
-        account, channels = await self._jury(session, header).verdict(what, ask)
+        account, channels, tickets = await self._jury(session, header).verdict(what, ask)
         if account is None:
             raise LedgerError("actNotFound", f"wallet {wallet.name} ({wallet.address}) is not in the ledger: fund it")
-        return account, channels
+        return account, channels, tickets
 
     async def _amendments(self, session: NodeSession, header: LedgerHeader) -> None:
         """Read which rules are in force. It is for the status only: we are right under either setting of each."""

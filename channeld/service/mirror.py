@@ -6,15 +6,16 @@ leaves nothing here that is not on disk. It decides nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from channeld.core.demand import Rate
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
-from channeld.core.intents import Action, FundChannel, Kind, OpenChannel, RequestClose
+from channeld.core.intents import Action, FundChannel, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.policy import Policy
-from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, StoreSnapshot
+from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, Setback, StoreSnapshot
 from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 
@@ -30,14 +31,19 @@ class ChannelState:
     id_bytes: bytes
     group: Group | None
     pending: Kind | None = None
-    retry_at: RippleTime | None = None
-    failures: int = 0
+    setback: Setback | None = None
 
     def view(self) -> ChannelView:
         """What `decide` may see of it."""
         r = self.record
         times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
-        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, self.retry_at)
+        retry_at = self.setback.retry_at if self.setback else None
+        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, retry_at)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the payee's account did not take the last payout."""
+        return self.setback is not None and self.setback.refused
 
 
 @dataclass(slots=True, eq=False)
@@ -62,13 +68,12 @@ class Group:
     urged_at: LedgerIndex | None = None
     eta: float = 0.0
     answer: Hold | None = None
-    retry_at: RippleTime | None = None
-    failures: int = 0
+    setback: Setback | None = None
 
     def view(self) -> GroupView:
         """What `decide` may see of it."""
         channels = tuple(state.view() for state in self.channels)
-        wanted = (self.opening, self.wanted, self.rate, self.retry_at)
+        wanted = (self.opening, self.wanted, self.rate, self.setback.retry_at if self.setback else None)
         return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted)
 
 
@@ -87,6 +92,7 @@ class Wallet:
     """An account of ours. `account` is None until a validated ledger showed it.
 
     `booked` is the balance that the transactions seen account for; None while that is not known.
+    `tickets_seen` are all tickets that the account holds as of the ledger about to be applied, None where nobody asked.
     """
 
     name: str
@@ -94,6 +100,7 @@ class Wallet:
     claim_key: str
     account: AccountState | None = None
     booked: int | None = None
+    tickets_seen: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,10 @@ class Mirror:
         self.journal: dict[int, JournalEntry] = {}
         self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
         self.doomed: dict[tuple[Address, int], str] = {}
+        self.missing: set[tuple[Address, int]] = set()
+        self.setbacks = dict(snapshot.setbacks)
+        self._by_subject: dict[str, Group] = {}
+        self.tickets = set(snapshot.tickets)
         self.spent = dict(snapshot.spent)
         self.frozen: dict[str, str] = {}
         self.frozen_wallets: dict[str, dict[str, str]] = {}
@@ -181,6 +192,8 @@ class Mirror:
         found = self.groups.get(key)
         if found is None:
             found = self.groups[key] = Group(pool, payee)
+            self._by_subject[f"{pool}/{payee}"] = found
+            found.setback = self.setbacks.get(f"{pool}/{payee}")
         return found
 
     def add(self, record: ChannelRecord) -> ChannelState:
@@ -193,6 +206,7 @@ class Mirror:
         group = self.group(record.pool, record.channel.payee) if ours else None
         state = ChannelState(record, bytes.fromhex(record.channel.channel_id), group)
         self.channels[record.channel.channel_id] = self.by_row[record.row] = state
+        state.setback = self.setbacks.get(record.channel.channel_id)
         if group is not None:
             group.channels.append(state)
         self._count(record, 1)
@@ -257,22 +271,47 @@ class Mirror:
         state.pending = None
         return state.group
 
+    def set_back(self, setback: Setback) -> None:
+        """The store has it: how often a subject failed, and when it may be tried again."""
+        known = None if setback.over else setback
+        self.setbacks.pop(setback.subject, None)
+        if known is not None:
+            self.setbacks[setback.subject] = known
+        holder = self._by_subject.get(setback.subject) or self.channels.get(ChannelId(setback.subject))
+        if holder is not None:
+            holder.setback = known
+
     # --- views for decide --------------------------------------------------------------------------------------------
 
     def wallet_views(self) -> dict[str, WalletView]:
         """Every wallet that a ledger has shown, with what its open intents take at worst."""
+        by_ticket = {tx.intent for tx in self.live.values() if tx.ticket}
         drops: dict[str, int] = {}
-        objects: dict[str, int] = {}
+        objects: Counter[str] = Counter()
+        waiting: Counter[str] = Counter()
         for entry in self.journal.values():
             action = entry.action
-            drops[action.wallet] = drops.get(action.wallet, 0) + self._cost(entry) + self.policy.guards.fee_cap
-            if isinstance(action, OpenChannel):
-                objects[action.wallet] = objects.get(action.wallet, 0) + 1
-        return {
-            name: WalletView(wallet.account, drops.get(name, 0), objects.get(name, 0))
-            for name, wallet in self.wallets.items()
-            if wallet.account is not None
-        }
+            drops[action.wallet] = drops.get(action.wallet, 0) + self._cost(entry) + self._worst_fee(action.kind)
+            if isinstance(action, OpenChannel) and entry.number not in by_ticket:
+                (waiting if entry.status is Status.PLANNED else objects)[action.wallet] += 1
+        views = {}
+        for name, wallet in self.wallets.items():
+            if wallet.account is None:
+                continue
+            left = len(self.free_tickets(wallet)) - waiting[name]
+            coming = sum(tx.makes for tx in self.live.values() if tx.wallet == name)
+            committed = objects[name] + coming + max(0, -left)
+            views[name] = WalletView(wallet.account, drops.get(name, 0), committed, max(0, left))
+        return views
+
+    def free_tickets(self, wallet: Wallet) -> list[int]:
+        """Tickets of a wallet that we made and no live transaction uses, lowest first."""
+        return sorted(n for account, n in self.tickets - self.live.keys() if account == wallet.address)
+
+    def _worst_fee(self, kind: Kind) -> int:
+        """The most that a transaction for such an intent may offer."""
+        guards = self.policy.guards
+        return guards.urgent_fee_cap if kind in (Kind.SETTLE, Kind.REQUEST_CLOSE) else guards.fee_cap
 
     def _cost(self, entry: JournalEntry) -> int:
         """Drops that an open intent would lock."""
@@ -301,9 +340,10 @@ class Mirror:
         state = self.channels.get(channel_id)
         return state.record.server if state else ""
 
-    def opens_in_flight(self) -> int:
-        """Open intents to open a channel, in all groups."""
-        return sum(isinstance(e.action, OpenChannel) for e in self.journal.values())
+    def opens_in_flight(self) -> tuple[int, int]:
+        """Open intents to open a channel, in all groups; and how many of them were decided on the last ledger."""
+        opens = [e.decided_at for e in self.journal.values() if isinstance(e.action, OpenChannel)]
+        return len(opens), sum(decided_at == self.processed for decided_at in opens)
 
 
 def tx_key(tx: LiveTransaction) -> tuple[Address, int]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from channeld.core.channel import Channel
 from channeld.core.freezes import Audit, Cause, Freeze
-from channeld.core.intents import Intent, Status, Transaction
+from channeld.core.intents import Intent, Number, Status, Transaction
 from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, SubmitResult
 from channeld.core.records import (
     Accepted,
@@ -21,6 +21,7 @@ from channeld.core.records import (
     LedgerUpdate,
     LiveTransaction,
     Remembered,
+    Setback,
     Signed,
     StoreSnapshot,
 )
@@ -58,6 +59,9 @@ class NodeSession(Protocol):
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         """The account as of ledger `at`; None if there is none."""
 
+    async def tickets(self, account: Address, at: LedgerIndex) -> list[int]:
+        """Numbers of all tickets that the account holds, as of ledger `at`, whoever made them."""
+
     async def open_fee(self) -> Drops:
         """Drops that get a transaction into the open ledger now."""
 
@@ -76,7 +80,7 @@ class TransactionSigner(Protocol):
     """Signs transactions for our wallets."""
 
     def __call__(
-        self, wallet: str, transaction: Transaction, sequence: int, fee: Drops, last_ledger: LedgerIndex
+        self, wallet: str, transaction: Transaction, number: Number, fee: Drops, last_ledger: LedgerIndex
     ) -> Signed:
         """Build and sign; raises `BadValue` where it cannot be encoded."""
 
@@ -122,11 +126,11 @@ class Store(Protocol):
     def journal(self, intents: Sequence[Intent], decided_at: LedgerIndex) -> list[JournalEntry]:
         """Write intents down. One that closes a channel stops issuing on it in the same transaction."""
 
-    def signed(self, transaction: LiveTransaction) -> None:
-        """Keep a signed transaction before it is first submitted; its intent, if any, becomes SIGNED."""
+    def signed(self, transactions: Sequence[LiveTransaction]) -> None:
+        """Keep signed transactions before they are first submitted; their intents, if any, become SIGNED."""
 
-    def set_intent(self, number: int, status: Status, note: str) -> None:
-        """Move an intent that has no live transaction."""
+    def set_intent(self, number: int, status: Status, note: str, setback: Setback | None = None) -> None:
+        """Move an intent that has no live transaction, and remember the setback that its subject suffered."""
 
     def apply(self, update: LedgerUpdate) -> None:
         """Apply a processed span of ledgers. New channels get their row set."""
@@ -214,6 +218,9 @@ class Telemetry(Protocol):
 
     def lost(self, kind: str, drops: int) -> None:
         """A payout did not happen and cannot happen any more; `kind` is that of `core.conservation`."""
+
+    def refused(self, kind: str) -> None:
+        """A payee's account does not take a channel or a payout."""
 
     def foreign(self) -> None:
         """A transaction of our wallet that is not in our journal."""

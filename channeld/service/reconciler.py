@@ -18,7 +18,7 @@ from channeld.core.conservation import Moved
 from channeld.core.decide import decide
 from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
-from channeld.core.outcome import Outcome, judge
+from channeld.core.outcome import Outcome, cooled, judge, setback_after, subject_of
 from channeld.core.records import (
     Booked,
     ChannelRecord,
@@ -27,17 +27,19 @@ from channeld.core.records import (
     LedgerUpdate,
     LiveTransaction,
     Payment,
+    Setback,
 )
+from channeld.core.results import After
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
 from channeld.core.world import Hold, Planned, Reason, World
 from channeld.service.ledger_book import SpanBook, announce
 from channeld.service.mirror import ChannelState, Group, Mirror, tx_key
+from channeld.service.numbers import kind_of, tickets_subject
 from channeld.service.ports import Store, Telemetry
+from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
-_FIRST_RETRY_S = 10
-_LONGEST_RETRY_S = 3600
 _WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.FROZEN, Reason.GUARD_RATE})
 """Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
 _SMOOTHING = 4
@@ -57,13 +59,27 @@ class _Span:
     payments: list[Payment] = field(default_factory=list)
     ended: dict[tuple[Address, int], LiveTransaction] = field(default_factory=dict)
     accounts: dict[Address, AccountState] = field(default_factory=dict)
+    setbacks: dict[str, Setback] = field(default_factory=dict)
+    tickets_made: set[tuple[Address, int]] = field(default_factory=set)
+    tickets_gone: set[tuple[Address, int]] = field(default_factory=set)
+    failed_tickets: dict[str, str] = field(default_factory=dict)
+    refusals: list[tuple[JournalEntry, str]] = field(default_factory=list)
 
 
 class Reconciler:
     """Keeps the mirror true and the journal filled. `monotonic` is the one clock beside the ledger's."""
 
-    def __init__(self, mirror: Mirror, store: Store, telemetry: Telemetry, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        store: Store,
+        telemetry: Telemetry,
+        monotonic: Callable[[], float],
+        *,
+        steps: Steps = UNWATCHED,
+    ) -> None:
         self._mirror, self._store, self._telemetry, self._monotonic = mirror, store, telemetry, monotonic
+        self._steps = steps
         self._dirty: set[Group] = set(mirror.groups.values())
         self._touched: set[Group] = set()
         self._due: list[tuple[RippleTime, int, Group]] = []
@@ -71,6 +87,7 @@ class Reconciler:
         self._pushed = 0
         self._spacings = 0
         self.on_planned: Callable[[], None] = lambda: None
+        self.on_refused: Callable[[JournalEntry, str], None] = lambda _entry, _code: None
 
     # --- a ledger ----------------------------------------------------------------------------------------------------
 
@@ -86,10 +103,14 @@ class Reconciler:
         for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
             self._transaction(transaction, header, span)
         for key, live in self._mirror.live.items():
-            if key not in span.ended and (live.last_ledger < header.index or not (gapless or self._unused(live, span))):
+            overdue = live.last_ledger < header.index or (not gapless and self._used_up(live, span))
+            if key not in span.ended and overdue:
                 self._overdue(live, span, gapless=gapless)
-        self._write(header, span)
-        self._adopt(header, span)
+        self._missing_tickets(span)
+        with self._steps(Step.OUTCOME_WRITTEN):
+            self._write(header, span)
+        with self._steps(Step.OUTCOME_ADOPTED):
+            self._adopt(header, span)
         ledgers = 1 if self._mirror.processed is None else max(1, header.index - self._mirror.processed)
         self._advance(header)
         self._telemetry.processed(ledgers, self._monotonic() - started)
@@ -100,7 +121,9 @@ class Reconciler:
         for account in tx.accounts:
             if account.address in mirror.by_address:
                 span.accounts[account.address] = account
-        live = None if tx.ticket else mirror.live.get((tx.account, tx.number))
+        live = mirror.live.get((tx.account, tx.number))
+        if (tx.account, tx.number) in mirror.tickets:
+            span.tickets_gone.add((tx.account, tx.number))
         entry = mirror.journal.get(live.intent) if live is not None and live.intent is not None else None
         if live is not None and live.hash == tx.hash:
             self._ours(live, entry, tx, span)
@@ -131,12 +154,37 @@ class Reconciler:
     def _ours(self, live: LiveTransaction, entry: JournalEntry | None, tx: ValidatedTransaction, span: _Span) -> None:
         span.ended[tx_key(live)] = live
         span.endings.append(Ending(live.hash, tx.ledger_index, tx.result))
-        kind = entry.action.kind.value if entry else "filler"
+        kind = kind_of(live, entry)
         self._telemetry.transaction(kind, tx.result)
+        if live.makes:
+            self._tickets(live, tx, span)
         if entry is not None and live.channel_id is not None:
-            outcome = judge(entry.action, live.channel_id, tx)
+            with self._steps(Step.VALIDATED, kind):
+                outcome = judge(entry.action, live.channel_id, tx)
             span.outcomes.append((entry, outcome))
+            self._after(entry, outcome, tx, span)
             log.info("intent_ended", intent=entry.number, kind=kind, status=outcome.status.value, note=outcome.note)
+
+    def _after(self, entry: JournalEntry, outcome: Outcome, tx: ValidatedTransaction, span: _Span) -> None:
+        """What a claimed failure says beyond having failed: see `core.results.After`."""
+        action = entry.action
+        if outcome.after is After.REFUSED:
+            span.refusals.append((entry, tx.result))
+        elif outcome.after is After.UNFUNDED:
+            log.error("wallet_short", wallet=action.wallet, intent=entry.number, result=tx.result)
+        elif outcome.after is After.CHANNEL_GONE and not isinstance(action, OpenChannel):
+            state = self._mirror.channels.get(action.channel_id)
+            if state is not None and action.channel_id not in span.after:
+                log.error("channel_gone_unseen", channel_id=action.channel_id, result=tx.result)
+                span.after[action.channel_id] = replace(state.record, closed_at=tx.ledger_index, issuing=False)
+
+    def _tickets(self, live: LiveTransaction, tx: ValidatedTransaction, span: _Span) -> None:
+        """Our TicketCreate ended: the numbers after its own are ours to use, or it cools down like any failure."""
+        if tx.succeeded:
+            span.tickets_made.update((live.account, live.number + n) for n in range(1, live.makes + 1))
+        else:
+            log.error("tickets_not_made", wallet=live.wallet, count=live.makes, result=tx.result)
+            span.failed_tickets[live.wallet] = tx.result
 
     def _change(
         self,
@@ -184,12 +232,34 @@ class Reconciler:
         """
         self._lost(live, "dead" if gapless or self._unused(live, span) else "unknown", span)
 
-    def _unused(self, live: LiveTransaction, span: _Span) -> bool:
-        """Whether the account, as of the ledger being applied, has not used this number yet."""
+    def _unused(self, live: LiveTransaction, span: _Span) -> bool | None:
+        """Whether the account, as of the ledger being applied, has not used this number yet; None: nobody knows."""
         wallet = self._mirror.by_address.get(live.account)
+        if live.ticket:
+            seen = wallet.tickets_seen if wallet else None
+            return None if seen is None else live.number in seen
         states = (span.accounts.get(live.account), wallet.account if wallet else None)
         shown = [state.sequence for state in states if state is not None]
-        return bool(shown) and max(shown) <= live.number
+        return max(shown) <= live.number if shown else None
+
+    def _used_up(self, live: LiveTransaction, span: _Span) -> bool:
+        """Whether it is known that something used this number up."""
+        return self._unused(live, span) is False
+
+    def _missing_tickets(self, span: _Span) -> None:
+        """Tickets of ours that the ledger does not have are forgotten; those made unseen are ours all the same.
+
+        Only where the ledger's tickets were just read. Tickets of the account that we did not make are left alone.
+        """
+        for wallet in self._mirror.wallets.values():
+            if (seen := wallet.tickets_seen) is None:
+                continue
+            wallet.tickets_seen = None
+            ours = {n for account, n in self._mirror.tickets | span.tickets_made if account == wallet.address}
+            span.tickets_gone.update((wallet.address, n) for n in ours - seen)
+            for live in span.ended.values():
+                made = range(live.number + 1, live.number + live.makes + 1) if live.account == wallet.address else ()
+                span.tickets_made.update((wallet.address, n) for n in made if n in seen)
 
     def _lost(self, live: LiveTransaction, result: str, span: _Span) -> None:
         """A transaction is out of time (`unknown`: or was validated unseen). Its intent is signed again or fails.
@@ -200,7 +270,9 @@ class Reconciler:
         span.ended[tx_key(live)] = live
         span.endings.append(Ending(live.hash, None, result))
         entry = None if live.intent is None else self._mirror.journal.get(live.intent)
-        self._telemetry.transaction(entry.action.kind.value if entry else "filler", result)
+        if live.ticket and tx_key(live) in self._mirror.missing:
+            span.tickets_gone.add(tx_key(live))  # no node ever took it: the ticket is not there
+        self._telemetry.transaction(kind_of(live, entry), result)
         log.warning("transaction_lost", result=result, hash=live.hash, account=live.account, number=live.number)
         if entry is not None:
             doomed = self._mirror.doomed.pop(tx_key(live), None)
@@ -212,10 +284,29 @@ class Reconciler:
         found = list(span.found.values())
         steps = [(entry.number, outcome.status, outcome.note) for entry, outcome in span.outcomes]
         changed = list(span.after.values())
-        update = LedgerUpdate(
-            header.index, header.close_time, changed, found, span.endings, steps, span.payments, span.book.booked
-        )
-        self._store.apply(update)
+        self._set_back(header, span)
+        made = sorted(span.tickets_made - span.tickets_gone)
+        tickets = (list(span.setbacks.values()), made, sorted(span.tickets_gone))
+        money = (span.endings, steps, span.payments, span.book.booked)
+        self._store.apply(LedgerUpdate(header.index, header.close_time, changed, found, *money, *tickets))
+
+    def _set_back(self, header: LedgerHeader, span: _Span) -> None:
+        """What the ended intents leave their subjects with; a channel that closed leaves nothing."""
+        known = self._mirror.setbacks
+        for entry, outcome in span.outcomes:
+            if outcome.status is not Status.PLANNED:
+                subject = subject_of(entry.action)
+                before = span.setbacks.get(subject) or known.get(subject)
+                span.setbacks[subject] = setback_after(before, entry.action, outcome, header.close_time)
+        for wallet, result in span.failed_tickets.items():
+            subject = tickets_subject(wallet)
+            span.setbacks[subject] = cooled(known.get(subject), subject, header.close_time)
+            log.warning("tickets_cool_down", wallet=wallet, result=result)
+        for record in span.after.values():
+            if record.closed_at is not None:
+                subject = record.channel.channel_id
+                span.setbacks[subject] = Setback(subject, 0, None, refused=False)
+        span.setbacks = {s: v for s, v in span.setbacks.items() if s in known or not v.over}
 
     def _adopt(self, header: LedgerHeader, span: _Span) -> None:
         """The store has it: now the mirror."""
@@ -223,13 +314,20 @@ class Reconciler:
         self._adopt_book(span)
         for key in span.ended:
             del mirror.live[key]
+            mirror.missing.discard(key)
+        mirror.tickets |= span.tickets_made
+        mirror.tickets -= span.tickets_gone
+        for setback in span.setbacks.values():
+            mirror.set_back(setback)
         for record in span.after.values():
             self._replace(mirror.channels[record.channel.channel_id], record)
         for record in span.found.values():
             if record.closed_at is None:
                 self._touch(mirror.add(record).group)
         for entry, outcome in span.outcomes:
-            self._end(entry, outcome, header.close_time)
+            self._end(entry, outcome)
+        for entry, code in span.refusals:
+            self._refused(entry, code)
         for payment in span.payments:
             self._telemetry.paid(payment.paid)
         for address, account in span.accounts.items():
@@ -251,25 +349,35 @@ class Reconciler:
         if record.closed_at is not None and (lost := record.channel.unredeemed(record.authorized)):
             self._telemetry.forgone(lost)
 
-    def _end(self, entry: JournalEntry, outcome: Outcome, now: RippleTime) -> None:
-        """An intent ended, or goes back to be signed again. A failure cools its subject down, longer each time."""
+    def _end(self, entry: JournalEntry, outcome: Outcome) -> None:
+        """An intent ended, or goes back to be signed again. What failed is decided again when it has cooled down."""
         entry.status, entry.note = outcome.status, outcome.note
         if outcome.status is Status.PLANNED:
             return
         group = self._mirror.close_entry(entry)
         self._touch(group)
-        subject: ChannelState | Group | None = group
-        if not isinstance(entry.action, OpenChannel):
-            subject = self._mirror.channels.get(entry.action.channel_id)
-        if subject is None:
-            return
-        if outcome.status is Status.FAILED:
-            wait = min(_LONGEST_RETRY_S, _FIRST_RETRY_S << min(subject.failures, 16))
-            subject.failures, subject.retry_at = subject.failures + 1, RippleTime(now + wait)
-            if group is not None:
-                self._schedule(subject.retry_at, group)
-        else:
-            subject.failures, subject.retry_at = 0, None
+        setback = self._mirror.setbacks.get(subject_of(entry.action))
+        if group is not None and setback is not None and setback.retry_at is not None:
+            self._schedule(setback.retry_at, group)
+
+    def _refused(self, entry: JournalEntry, code: str) -> None:
+        """The payee's account did not take a channel or a payout: whoever should know is told."""
+        kind = entry.action.kind.value
+        self._telemetry.refused(kind)
+        log.error("payee_refuses", kind=kind, subject=subject_of(entry.action), intent=entry.number, result=code)
+        self.on_refused(entry, code)
+
+    def fail(self, entry: JournalEntry, why: str) -> None:
+        """An intent cannot be signed at all: it has failed, and cools down like one that a ledger refused."""
+        header = self._mirror.header
+        assert header is not None
+        outcome = Outcome(Status.FAILED, Drops(0), why)
+        setback = setback_after(
+            self._mirror.setbacks.get(subject_of(entry.action)), entry.action, outcome, header.close_time
+        )
+        self._store.set_intent(entry.number, Status.FAILED, why, setback)
+        self._mirror.set_back(setback)
+        self._end(entry, outcome)
 
     def _advance(self, header: LedgerHeader) -> None:
         """The ledger is processed whole: it is the one to decide on."""
@@ -380,7 +488,7 @@ class Reconciler:
             tuple(group.view() for group in groups.values()),
             mirror.wallet_views(),
             mirror.server_views(),
-            mirror.opens_in_flight(),
+            *mirror.opens_in_flight(),
         )
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
@@ -410,8 +518,8 @@ class Reconciler:
             self._schedule(hold.until, group)
         if hold.subject == str(group.payee):
             group.answer = hold
-            if hold.reason is Reason.GUARD_RATE and self._mirror.header is not None:
-                self._schedule(RippleTime(self._mirror.header.close_time + 1), group)
+            if hold.reason is Reason.GUARD_RATE:
+                self._touched.add(group)  # with the next ledger
             elif hold.reason not in _WAITING:
                 group.wanted = 0
 
@@ -420,7 +528,8 @@ class Reconciler:
         if not intents:
             return
         mirror = self._mirror
-        entries = self._store.journal(intents, index)
+        with self._steps(Step.JOURNALED):
+            entries = self._store.journal(intents, index)
         eta = self._monotonic() + 2.2 * mirror.interval_s + 0.5
         for entry in entries:
             mirror.open_entry(entry)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from channeld.core.errors import BadValue
-from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, SettleTerms
+from channeld.core.policy import URGENT_FEE_CAP, ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, SettleTerms
 from channeld.core.units import Drops, Seconds, parse_duration, parse_money
 from channeld.settings.fields import Name, name
 from channeld.settings.lines import Path as Key
@@ -53,10 +53,10 @@ def _time(least: int, most: int = _TEN_YEARS_S) -> BeforeValidator:
     return BeforeValidator(read)
 
 
-def _count(most: int) -> AfterValidator:
+def _count(most: int, least: int = 1) -> AfterValidator:
     def read(value: int) -> int:
-        if not 1 <= value <= most:
-            raise BadValue("number", "out of bounds", f"1 to {most}")
+        if not least <= value <= most:
+            raise BadValue("number", "out of bounds", f"{least} to {most}")
         return value
 
     return AfterValidator(read)
@@ -76,6 +76,8 @@ class GuardsTable(Table):
     ledger_lag: Annotated[Seconds, _time(1, _HOUR_S)] = Seconds(20)
     fee_cap: Annotated[Drops, _money(10)] = Drops(5_000)
     demand_half_life: Annotated[Seconds, _time(1)] = Seconds(_HOUR_S)
+    urgent_fee_cap: Annotated[Drops, _money(10)] = URGENT_FEE_CAP
+    ticket_stock: Annotated[int, _count(250, least=0)] = 0
 
 
 class ChannelTable(Table):
@@ -145,6 +147,10 @@ def read_policy(data: Mapping[str, Any], problems: Problems) -> Policy:
             problems.add((key,), "unknown key", did_you_mean(key, _TOP_LEVEL))
     _table(("policy",), _without_schema(data.get("policy", {}), problems), PolicyTable, problems)
     guards = _table(("guards",), data.get("guards", {}), GuardsTable, problems) or GuardsTable()
+    if "urgent_fee_cap" not in guards.model_fields_set:
+        guards.urgent_fee_cap = Drops(max(guards.urgent_fee_cap, guards.fee_cap))
+    elif guards.urgent_fee_cap < guards.fee_cap:
+        problems.add(("guards", "urgent_fee_cap"), "below fee_cap", "fee_cap or more: what is urgent may cost more")
     pools = _pools(data.get("pools", {}), problems)
     values = Guards(**guards.model_dump())
     return Policy(schema=1, pools=MappingProxyType(pools), guards=values, hash=policy_hash(1, pools, values))

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, Malformed
-from channeld.core.intents import Claim, Create, Fund, Noop, Transaction
+from channeld.core.intents import Claim, Create, Fund, MakeTickets, Noop, Number, Transaction
 from channeld.core.ledger import (
     AMENDMENTS,
     AccountState,
@@ -270,6 +270,12 @@ def submit_result(result: Json) -> SubmitResult:
     return SubmitResult(_text(result, "engine_result"), bool(result.get("queued")), str(message)[:200])
 
 
+def tickets(items: Iterable[Any]) -> list[int]:
+    """Read the numbers of Ticket objects in a page of `account_objects`; other objects are passed over."""
+    found = (item for item in items if isinstance(item, dict) and item.get("LedgerEntryType") == "Ticket")
+    return [_uint32(item, "TicketSequence") for item in found]
+
+
 def open_ledger_fee(result: Json) -> Drops:
     """Read from the answer to `fee` what gets a reference transaction into the open ledger now, in drops."""
     return _drops(_object(result, "drops"), "open_ledger_fee")
@@ -279,16 +285,21 @@ def open_ledger_fee(result: Json) -> Drops:
 
 
 def transaction_json(
-    transaction: Transaction, *, account: Address, sequence: int, fee: Drops, last_ledger: LedgerIndex, network_id: int
+    transaction: Transaction, *, account: Address, number: Number, fee: Drops, last_ledger: LedgerIndex, network_id: int
 ) -> dict[str, Any]:
-    """A transaction in the ledger's JSON form, ready to sign; `last_ledger` is the last that may contain it."""
+    """A transaction in the ledger's JSON form, ready to sign; `last_ledger` is the last that may contain it.
+
+    Sources: rippled Transactor.cpp checkSeqProxy (a ticket goes with Sequence 0).
+    """
     common: dict[str, Any] = {
         "Account": account,
-        "Sequence": sequence,
+        "Sequence": 0 if number.ticket else number.value,
         "Fee": str(fee),
         "LastLedgerSequence": last_ledger,
         "Flags": 0,
     }
+    if number.ticket:
+        common["TicketSequence"] = number.value
     if network_id > LARGEST_IMPLIED_NETWORK:
         common["NetworkID"] = network_id
     return common | _own_fields(transaction)
@@ -316,5 +327,7 @@ def _own_fields(transaction: Transaction) -> dict[str, Any]:
         if transaction.balance is not None:
             fields["Balance"] = str(transaction.balance)
         return fields | ({"Flags": TF_CLOSE} if transaction.close else {})
+    if isinstance(transaction, MakeTickets):
+        return {"TransactionType": "TicketCreate", "TicketCount": transaction.count}
     assert isinstance(transaction, Noop)
     return {"TransactionType": "AccountSet"}

@@ -207,15 +207,16 @@ class Model(RuleBasedStateMachine):
     def sign(self, entry: JournalEntry) -> None:
         if entry.status is Status.SIGNED:
             with nothing_changes(self.store), pytest.raises(Refused):
-                self.store.signed(live(99_999, entry.number))
+                self.store.signed([live(99_999, entry.number)])
             return
         self.sent += 1
         tx = live(self.sent, entry.number)
         if not isinstance(entry.action, OpenChannel):
             tx = replace(tx, channel_id=entry.channel_id)
-        self.store.signed(tx)
+        self.store.signed([tx])
         self.live[entry.number] = tx
         entry.status, entry.channel_id, entry.note = Status.SIGNED, tx.channel_id, ""
+        entry.attempts += 1
 
     @precondition(lambda self: self.live)
     @rule(pick=st.integers(0, 99), status=st.sampled_from([Status.PLANNED, Status.DONE, Status.FAILED]))
@@ -315,11 +316,11 @@ def test_an_id_is_accepted_once(store: SqliteStore) -> None:
 
 
 def test_one_number_carries_one_live_transaction(store: SqliteStore) -> None:
-    store.signed(live(7))
+    store.signed([live(7)])
     with nothing_changes(store), pytest.raises(StoreError):
-        store.signed(live(7, tx="A" * 64))
+        store.signed([live(7, tx="A" * 64)])
     store.apply(update(endings=[Ending(live(7).hash, None, "dead")]))
-    store.signed(live(7, tx="A" * 64))
+    store.signed([live(7, tx="A" * 64)])
 
 
 def test_a_second_writer_waits_and_cannot_sign_what_the_first_has_signed(store: SqliteStore) -> None:
@@ -392,7 +393,7 @@ def test_more_ids_than_one_statement_takes_are_looked_up(store: SqliteStore) -> 
 def test_the_intent_that_was_to_open_a_channel_is_found_whatever_became_of_it(store: SqliteStore) -> None:
     action = OpenChannel("hot", "p", "a", PAYEES[1], Drops(5), Seconds(6), None)
     (entry,) = store.journal([intent(action)], LedgerIndex(7))
-    store.signed(live(7, entry.number))
+    store.signed([live(7, entry.number)])
     store.apply(
         update(endings=[Ending(live(7).hash, None, "unknown")], intents=[(entry.number, Status.FAILED, "unknown")])
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from worlds import NOW, Case, cases
 
 from channeld.core.channel import Phase
-from channeld.core.decide import decide
+from channeld.core.decide import OPENS_BACKLOG, decide
 from channeld.core.intents import (
     FinalizeClose,
     FundChannel,
@@ -120,13 +120,17 @@ def shown_back(case: Case, decision: Decision) -> World:
     servers = dict(world.servers)
     for wallet, server, drops, opens in locks:
         w = wallets[wallet]
+        by_ticket = min(opens, w.free_tickets)
         wallets[wallet] = replace(
-            w, committed_drops=w.committed_drops + drops, committed_objects=w.committed_objects + opens
+            w,
+            committed_drops=w.committed_drops + drops,
+            committed_objects=w.committed_objects + opens - by_ticket,
+            free_tickets=w.free_tickets - by_ticket,
         )
         s = servers[server]
         servers[server] = replace(s, locked=s.locked + drops, channels=s.channels + opens)
-    flying = world.opens_in_flight + len(opened)
-    return replace(world, groups=tuple(groups), wallets=wallets, servers=servers, opens_in_flight=flying)
+    opens = (world.opens_in_flight + len(opened), world.opens_decided + len(opened))
+    return World(world.close_time, world.lag_s, world.fees, tuple(groups), wallets, servers, *opens)
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
@@ -140,7 +144,8 @@ def test_what_is_newly_locked_leaves_every_wallet_its_reserve_and_its_floor(case
         mine = [(drops, opens) for wallet, _, drops, opens in locks if wallet == name]
         if not mine:
             continue
-        objects = view.account.owner_count + view.committed_objects + sum(opens for _, opens in mine)
+        owned = max(0, sum(opens for _, opens in mine) - view.free_tickets)
+        objects = view.account.owner_count + view.committed_objects + owned
         spent = sum(drops for drops, _ in mine) + guards.fee_cap * len(mine)
         left = view.account.balance - view.committed_drops - spent
         event("left a drop or none" if left - case.world.fees.reserve(objects) - guards.treasury_floor < 2 else "more")
@@ -168,7 +173,9 @@ def test_no_more_channels_are_opened_than_a_ledger_and_a_payee_may_have(case: Ca
     decision = decide(case.world, case.policy)
     opens = [p for p in decision.planned if isinstance(p.intent.action, OpenChannel)]
     if opens:
-        assert case.world.opens_in_flight + len(opens) <= case.policy.guards.max_opens_per_ledger
+        most = case.policy.guards.max_opens_per_ledger
+        assert case.world.opens_decided + len(opens) <= most
+        assert case.world.opens_in_flight + len(opens) <= most * OPENS_BACKLOG
     groups = {g.key: g for g in case.world.groups}
     for planned in opens:
         group, pool = groups[planned.group], case.policy.pools[planned.group[0]]

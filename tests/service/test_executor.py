@@ -15,7 +15,7 @@ from worlds import PAYEES
 
 from channeld.core.errors import Unreachable
 from channeld.core.freezes import Cause
-from channeld.core.intents import Create, Noop
+from channeld.core.intents import Create, Noop, Number
 from channeld.core.units import Drops
 
 
@@ -161,7 +161,9 @@ def test_a_foreign_transaction_under_our_number_displaces_ours_without_doing_it_
     engine.session.code = "telINSUF_FEE_P"
     want(engine)
     engine.work()
-    foreign = engine.ledger.sign("hot", Create(PAYEES[3].account, 0, 9, 1, "ED" * 33, None), 7, 10, 10**6)  # type: ignore[arg-type]
+    foreign = engine.ledger.sign(
+        "hot", Create(PAYEES[3].account, 0, 9, 1, "ED" * 33, None), Number(7), Drops(10), 10**6
+    )  # type: ignore[arg-type]
     engine.ledger.submit(foreign.blob)
     engine.session.code = None
     settled(engine)

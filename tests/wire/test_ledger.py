@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channeld.core.errors import Malformed
-from channeld.core.intents import Claim, Create, Fund, Noop, Transaction
+from channeld.core.intents import Claim, Create, Fund, Noop, Number, Transaction
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime, Seconds
 from channeld.wire import ledger
 
@@ -194,11 +194,11 @@ def test_a_node_without_a_range_of_ledgers_is_malformed(text: str) -> None:
 CHANNEL = ChannelId("E35708503B3C3143FB522D749AAFCC296E8060F0FB371A9A56FAE0B1ED127366")
 
 
-def said(transaction: Transaction, network_id: int = 0) -> dict[str, Any]:
+def said(transaction: Transaction, network_id: int = 0, number: Number = Number(82)) -> dict[str, Any]:
     return ledger.transaction_json(
         transaction,
         account=Address(ALICE),
-        sequence=82,
+        number=number,
         fee=Drops(10),
         last_ledger=LedgerIndex(5000),
         network_id=network_id,

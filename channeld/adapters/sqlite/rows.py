@@ -16,7 +16,7 @@ from channeld.core.intents import (
     SettleChannel,
     Status,
 )
-from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction
+from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction, Setback
 from channeld.core.units import Payee
 
 Row = tuple[Any, ...]
@@ -30,7 +30,10 @@ INTENT_COLUMNS: Final = (
     "number, kind, wallet, channel_id, payee, payee_tag, pool, server, target, settle_delay, life, reason, policy_hash,"
     " decided_at, status, note"
 )
-TX_COLUMNS: Final = "hash, intent, wallet, account, number, fee, first_ledger, last_ledger, blob, channel_id"
+TX_COLUMNS: Final = (
+    "hash, intent, wallet, account, number, fee, first_ledger, last_ledger, blob, channel_id, ticket, makes"
+)
+SETBACK_COLUMNS: Final = "subject, failures, retry_at, refused"
 
 
 def marks(columns: str) -> str:
@@ -112,10 +115,21 @@ def _action(kind: Kind, row: Row) -> Action:
 def tx_row(tx: LiveTransaction) -> Row:
     """A transaction in the order of `TX_COLUMNS`."""
     head = (tx.hash, tx.intent, tx.wallet, tx.account, tx.number, tx.fee)
-    return (*head, tx.first_ledger, tx.last_ledger, tx.blob, tx.channel_id)
+    return (*head, tx.first_ledger, tx.last_ledger, tx.blob, tx.channel_id, tx.ticket, tx.makes)
 
 
 def live_transaction(row: Row) -> LiveTransaction:
     """The value of a row in the order of `TX_COLUMNS`."""
-    tx_hash, intent, wallet, account, number, fee, first, last, blob, channel_id = row
-    return LiveTransaction(intent, wallet, account, number, fee, first, last, tx_hash, blob, channel_id)
+    tx_hash, intent, wallet, account, number, fee, first, last, blob, channel_id, ticket, makes = row
+    head = (intent, wallet, account, number, fee, first, last, tx_hash, blob, channel_id)
+    return LiveTransaction(*head, bool(ticket), makes)
+
+
+def setback_row(setback: Setback) -> Row:
+    """A setback in the order of `SETBACK_COLUMNS`."""
+    return (setback.subject, setback.failures, setback.retry_at, setback.refused)
+
+
+def setback(row: Row) -> Setback:
+    """The value of a row in the order of `SETBACK_COLUMNS`."""
+    return Setback(row[0], row[1], row[2], refused=bool(row[3]))

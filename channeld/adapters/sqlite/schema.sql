@@ -94,10 +94,28 @@ CREATE TABLE tx (
     last_ledger  INTEGER NOT NULL,
     blob         TEXT NOT NULL,
     channel_id   TEXT,
+    ticket       INTEGER NOT NULL DEFAULT 0,
+    makes        INTEGER NOT NULL DEFAULT 0,
     ended        TEXT,
     ledger       INTEGER
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tx_live ON tx (account, number) WHERE ended IS NULL;
+CREATE INDEX tx_intent ON tx (intent);
+
+-- Tickets that we made and that are still there: numbers set aside, each for one transaction at any time.
+CREATE TABLE ticket (
+    account TEXT NOT NULL,
+    number  INTEGER NOT NULL,
+    PRIMARY KEY (account, number)
+) WITHOUT ROWID;
+
+-- What failed lately: a channel id, or pool/payee, how often in a row, and the close time before which it is left alone.
+CREATE TABLE setback (
+    subject  TEXT PRIMARY KEY,
+    failures INTEGER NOT NULL,
+    retry_at INTEGER,
+    refused  INTEGER NOT NULL
+) WITHOUT ROWID;
 
 -- Money that reached a payee, from validated metadata only.
 CREATE TABLE payment (

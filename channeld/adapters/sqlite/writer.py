@@ -28,9 +28,10 @@ from channeld.core.records import (
     LedgerUpdate,
     LiveTransaction,
     Remembered,
+    Setback,
     StoreSnapshot,
 )
-from channeld.core.units import ChannelId, LedgerIndex
+from channeld.core.units import Address, ChannelId, LedgerIndex
 
 log = structlog.get_logger()
 
@@ -163,16 +164,22 @@ class SqliteStore:
                 f"SELECT {rows.INTENT_COLUMNS} FROM intent WHERE status IN ({statuses}) ORDER BY number"
             )
             journal = [rows.journal_entry(r) for r in intents]
+            for entry in journal:
+                (entry.attempts,) = db.execute("SELECT count(*) FROM tx WHERE intent = ?", (entry.number,)).fetchone()
             live = [
                 rows.live_transaction(r)
                 for r in db.execute(f"SELECT {rows.TX_COLUMNS} FROM tx WHERE ended IS NULL ORDER BY number")
             ]
+            found = db.execute(f"SELECT {rows.SETBACK_COLUMNS} FROM setback")
+            setbacks = {s.subject: s for s in map(rows.setback, found)}
+            tickets = {(Address(account), number) for account, number in db.execute("SELECT * FROM ticket")}
             processed = self._meta("processed")
             store_id = self._meta("store_id") or ""
             balances, freezes = books.load_balances(db), books.load_freezes(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
-        return StoreSnapshot(store_id, index, records, journal, live, spent, balances, freezes)
+        found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets)
+        return StoreSnapshot(store_id, index, *found_all)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
@@ -274,20 +281,30 @@ class SqliteStore:
                 self._open.pop(row[0], None)
         return entries
 
-    def signed(self, transaction: LiveTransaction) -> None:
-        """Keep a signed transaction before it is first submitted; its intent, if it has one, becomes SIGNED."""
+    def signed(self, transactions: Sequence[LiveTransaction]) -> None:
+        """Keep signed transactions before they are first submitted; their intents, if any, become SIGNED."""
+        insert = f"INSERT INTO tx ({rows.TX_COLUMNS}) VALUES ({rows.marks(rows.TX_COLUMNS)})"
         with self._transaction() as db:
-            db.execute(
-                f"INSERT INTO tx ({rows.TX_COLUMNS}) VALUES ({rows.marks(rows.TX_COLUMNS)})",
-                rows.tx_row(transaction),
-            )
-            if transaction.intent is not None:
-                self._move(transaction.intent, Status.SIGNED, "", channel_id=transaction.channel_id)
+            for transaction in transactions:
+                db.execute(insert, rows.tx_row(transaction))
+                if transaction.intent is not None:
+                    self._move(transaction.intent, Status.SIGNED, "", channel_id=transaction.channel_id)
 
-    def set_intent(self, number: int, status: Status, note: str) -> None:
-        """Move an intent that has no live transaction."""
+    def set_intent(self, number: int, status: Status, note: str, setback: Setback | None = None) -> None:
+        """Move an intent that has no live transaction, and remember the setback that its subject suffered."""
         with self._transaction():
             self._move(number, status, note)
+            if setback is not None:
+                self._keep_setbacks([setback])
+
+    def _keep_setbacks(self, setbacks: Sequence[Setback]) -> None:
+        """Inside a transaction: each replaces what was known of its subject; one that is over leaves nothing."""
+        self._db.executemany("DELETE FROM setback WHERE subject = ?", [(s.subject,) for s in setbacks])
+        columns = rows.SETBACK_COLUMNS
+        self._db.executemany(
+            f"INSERT INTO setback ({columns}) VALUES ({rows.marks(columns)})",
+            [rows.setback_row(s) for s in setbacks if not s.over],
+        )
 
     def _move(self, number: int, status: Status, note: str, *, channel_id: str | None = None) -> None:
         """Inside a transaction: one step along the status table, and nothing but such a step."""
@@ -322,6 +339,9 @@ class SqliteStore:
                 [(p.hash, p.channel_id, p.ledger, p.paid, p.by) for p in update.payments],
             )
             books.book(db, update.booked)
+            self._keep_setbacks(update.setbacks)
+            db.executemany("INSERT OR IGNORE INTO ticket VALUES (?, ?)", update.tickets_made)
+            db.executemany("DELETE FROM ticket WHERE account = ? AND number = ?", update.tickets_gone)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('processed', ?)", (str(update.processed),))
         for record in update.new_channels:
             if record.issuing:

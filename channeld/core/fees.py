@@ -1,0 +1,57 @@
+"""What a transaction offers, and how long it may live: more with every attempt that died, most as a deadline nears.
+
+Prices are drops. An ordinary transaction never offers more than `fee_cap`: when the network asks more, work waits. What
+the payee loses if it comes too late (a payout on a channel that ends) may go to `urgent_fee_cap`, at once where only a
+few attempts are left, for what is at stake is worth far more than the fee.
+
+Sources: rippled TxQ.h (the fee level of the open ledger; a queued transaction needs its last ledger two ahead).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from channeld.core.policy import Guards
+from channeld.core.units import Drops
+
+LEDGERS_TO_LIVE: Final = 12
+"""Ledgers a transaction may take to be validated."""
+URGENT_LEDGERS_TO_LIVE: Final = 4
+"""And where time is short: so that its successor, with a higher fee, still comes in time."""
+LAST_ATTEMPTS: Final = 5
+"""With time for no more attempts than this before the deadline, the cap is offered at once."""
+_MOST_DOUBLINGS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """How pressing a transaction is: `ledgers_left` until its deadline, None where there is none.
+
+    `tried` counts the transactions that were signed for the same intent before and died.
+    """
+
+    tried: int
+    ledgers_left: int | None = None
+
+    @property
+    def last_attempts(self) -> bool:
+        """Whether there is time for few more attempts only."""
+        return self.ledgers_left is not None and self.ledgers_left <= LAST_ATTEMPTS * URGENT_LEDGERS_TO_LIVE
+
+
+def life(urgency: Urgency) -> int:
+    """Ledgers it may take, from the one that is open now: 1 or more."""
+    return URGENT_LEDGERS_TO_LIVE if urgency.last_attempts else LEDGERS_TO_LIVE
+
+
+def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, open_fee: Drops) -> Drops:
+    """Drops to offer: what the open ledger asks, doubled with each attempt that died; never below `base_fee`.
+
+    `open_fee` is what the node says gets a transaction into its open ledger now. The cap yields only to the base fee,
+    below which nothing is ever taken.
+    """
+    cap = max(base_fee, guards.fee_cap if urgency.ledgers_left is None else guards.urgent_fee_cap)
+    if urgency.last_attempts:
+        return Drops(cap)
+    return Drops(min(cap, max(base_fee, open_fee) << min(urgency.tried, _MOST_DOUBLINGS)))
