@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine import Engine, Killed, policy
@@ -16,7 +17,7 @@ from worlds import PAYEES
 from channeld.core.errors import Unreachable
 from channeld.core.freezes import Cause
 from channeld.core.intents import Create, Noop, Number
-from channeld.core.units import Drops
+from channeld.core.units import Drops, LedgerIndex, Seconds
 
 
 @pytest.fixture
@@ -161,9 +162,8 @@ def test_a_foreign_transaction_under_our_number_displaces_ours_without_doing_it_
     engine.session.code = "telINSUF_FEE_P"
     want(engine)
     engine.work()
-    foreign = engine.ledger.sign(
-        "hot", Create(PAYEES[3].account, 0, 9, 1, "ED" * 33, None), Number(7), Drops(10), 10**6
-    )  # type: ignore[arg-type]
+    theirs: Any = Create(PAYEES[3].account, 0, Drops(9), Seconds(1), "ED" * 33, None)
+    foreign = engine.ledger.sign("hot", theirs, Number(7), Drops(10), LedgerIndex(10**6))
     engine.ledger.submit(foreign.blob)
     engine.session.code = None
     settled(engine)

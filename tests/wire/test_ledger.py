@@ -194,7 +194,10 @@ def test_a_node_without_a_range_of_ledgers_is_malformed(text: str) -> None:
 CHANNEL = ChannelId("E35708503B3C3143FB522D749AAFCC296E8060F0FB371A9A56FAE0B1ED127366")
 
 
-def said(transaction: Transaction, network_id: int = 0, number: Number = Number(82)) -> dict[str, Any]:
+NUMBER = Number(82)
+
+
+def said(transaction: Transaction, network_id: int = 0, number: Number = NUMBER) -> dict[str, Any]:
     return ledger.transaction_json(
         transaction,
         account=Address(ALICE),
