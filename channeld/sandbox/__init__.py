@@ -1,1 +1,1 @@
-"""What the demo and the tests stand on: a ledger that behaves as rippled does, an MQTT broker, paying content servers."""
+"""What the demo and the tests stand on: a ledger that behaves as rippled does, a broker, paying content servers."""

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -355,6 +355,13 @@ def test_a_store_belongs_to_one_network_from_its_first_channel_on(store: SqliteS
     with pytest.raises(ConfigError, match="network"):
         SqliteStore(store.path, network_id=0)
     assert SqliteStore(store.path, network_id=1).load() == store.load()
+
+
+def test_a_store_that_holds_nothing_yet_follows_a_corrected_network(tmp_path: Path) -> None:
+    SqliteStore(tmp_path / "s.db", network_id=1).close()
+    SqliteStore(tmp_path / "s.db", network_id=0).close()
+    with closing(read_whole(tmp_path / "s.db")) as db:
+        assert db.execute("SELECT value FROM meta WHERE key = 'network_id'").fetchone() == ("0",)
 
 
 def test_what_is_no_store_is_an_error_of_the_store(tmp_path: Path) -> None:

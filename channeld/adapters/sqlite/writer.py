@@ -60,10 +60,10 @@ class SqliteStore:
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)
             self._configure()
+            self._version = self._data_version()
             self._create_or_check(network_id)
             self._requests = RequestLog(self._db)
             self._open: dict[int, tuple[int, int]] = {}
-            self._version = self._data_version()
             self.load()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open the store {path}: {error}") from error
