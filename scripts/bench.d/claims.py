@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from rig import report
+from rig import plot, report
 from rig.contenders import CONTENDERS, Contender, Site
 from rig.native import Cell, LoadFailed, LoadGenerator, NoCompiler, Shape, Timing, build
 from rig.runs import Bench
@@ -44,8 +44,9 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--payees", type=int, default=16, help="payees of each server, a channel each")
     parser.add_argument("--match", choices=("correlation", "id"), default="correlation", help="how replies are matched")
     parser.add_argument("--close-interval", type=float, default=3.0, metavar="S", help="seconds between ledgers")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="of: " + ", ".join(CONTENDERS))
+    parser.add_argument("--contenders", default="ceiling,channeld", help="of: " + ", ".join(CONTENDERS))
     parser.add_argument("--directory", type=Path, help="where the store is put, and removed again; default: $TMPDIR")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="plot latency against offered load (see --rates)")
     parser.add_argument("--json", action="store_true", help="only the JSON")
     return parser.parse_args(arguments)
 
@@ -115,6 +116,8 @@ def main(arguments: Sequence[str]) -> int:
         "seconds": bench.timing.measured,
     }
     figures = report.as_json(bench.series, about)
+    if options.svg is not None:
+        options.svg.write_text(plot.latency_against_load(figures))
     if not options.json:
         print(report.table(bench.series))
         print(report.footnote(figures))

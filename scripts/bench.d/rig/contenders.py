@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -70,14 +72,18 @@ class Contender(Protocol):
         """Totals that tell how it worked; the report shows by how much they grew for each claim."""
 
 
-class Ceiling:
-    """Answers at once with a fixed text: what the broker and the load generator can do at most."""
+class Responder(ABC):
+    """A program on the broker that says `ready` on its standard output once it answers."""
 
-    prefix = "ceiling/v1"
+    prefix = ""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._process: asyncio.subprocess.Process | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """What is run."""
 
     @property
     def pid(self) -> int:
@@ -85,13 +91,10 @@ class Ceiling:
         return self._process.pid
 
     async def start(self) -> None:
-        program = str(self._site.load.folder / "echo")
-        self._process = await asyncio.create_subprocess_exec(
-            program, str(self._site.port), self.prefix, stdout=subprocess.PIPE
-        )
+        self._process = await asyncio.create_subprocess_exec(*self.command(), stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if await self._process.stdout.readline() != b"ready\n":
-            raise Unreachable("the echo does not come up")
+            raise Unreachable(f"{self.command()[0]} does not come up")
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -100,6 +103,26 @@ class Ceiling:
 
     async def counters(self) -> Mapping[str, float]:
         return {}
+
+
+class Ceiling(Responder):
+    """Answers at once with a fixed text: what the broker and the load generator can do at most."""
+
+    prefix = "ceiling/v1"
+
+    def command(self) -> list[str]:
+        return [str(self._site.load.folder / "echo"), str(self._site.port), self.prefix]
+
+
+class Straightforward(Responder):
+    """The stack one writes first: see `rig.straightforward`."""
+
+    prefix = "straightforward/v1"
+
+    def command(self) -> list[str]:
+        program = Path(__file__).with_name("straightforward.py")
+        store = self._site.directory / "straightforward.db"
+        return [sys.executable, str(program), str(self._site.port), self.prefix, str(store)]
 
 
 class Channeld:
@@ -168,5 +191,9 @@ def _servers(shape: Shape) -> list[Server]:
     ]
 
 
-CONTENDERS: Final[Mapping[str, Callable[[Site], Contender]]] = {"ceiling": Ceiling, "channeld": Channeld}
+CONTENDERS: Final[Mapping[str, Callable[[Site], Contender]]] = {
+    "ceiling": Ceiling,
+    "channeld": Channeld,
+    "straightforward": Straightforward,
+}
 """What `--contenders` may name. A comparison is with `ceiling`, where it is among them."""
