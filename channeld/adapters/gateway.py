@@ -80,7 +80,8 @@ class Gateway:
         self._resume: asyncio.Task[None] | None = None
         self._status_said = 0.0
         self.outbox: Outbox | None = None
-        self.online = False
+        self.online = self.held = False
+        self.on_witness: Callable[[bytes], None] = lambda payload: None
 
     @property
     def waiting(self) -> int:
@@ -112,12 +113,32 @@ class Gateway:
 
     def on_messages(self, messages: Sequence[Message]) -> None:
         """Take what one read of the socket brought."""
-        self._waiting.extend(messages)
+        self._waiting.extend(self._sift(messages) if self.held else messages)
         self._work()
+
+    def hold(self) -> None:
+        """Decide no request until `release`; what is no request is seen to all the same."""
+        self.held = True
+
+    def release(self) -> None:
+        """Decide again, what waited first."""
+        self.held = False
+        self._work()
+
+    def _sift(self, messages: Sequence[Message]) -> list[Message]:
+        """The requests among messages; the others are seen to at once."""
+        requests = []
+        for message in messages:
+            if self._topics.request(message.topic) is None:
+                self._not_a_request(message)
+                self._out.ack(message)
+            else:
+                requests.append(message)
+        return requests
 
     def _work(self) -> None:
         """Decide what waits, group by group, as long as replies can be queued."""
-        while self._waiting:
+        while self._waiting and not self.held:
             if self._out.queued_out >= self._most_queued:
                 self._pause()
                 return
@@ -179,7 +200,10 @@ class Gateway:
         return None
 
     def _not_a_request(self, message: Message) -> None:
-        """Our own status came back: put it right if a late will of an older connection overwrote it."""
+        """A witness; or our own status, to put right if a late will of an older connection overwrote it."""
+        if message.topic == self._topics.witness:
+            self.on_witness(message.payload)
+            return
         if message.topic != self._topics.status:
             self._dropped("topic")
             return

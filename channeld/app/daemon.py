@@ -24,9 +24,13 @@ from channeld.adapters.gateway import Gateway
 from channeld.adapters.http import HttpServer
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
+from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
+from channeld.app.operations import Operations
+from channeld.app.witness_topic import BrokerWitness
 from channeld.core.errors import ConfigError, StoreError, Unreachable
+from channeld.core.freezes import Cause
 from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask
 from channeld.core.units import Address
@@ -34,8 +38,10 @@ from channeld.service.claim_desk import ClaimDesk
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
+from channeld.service.guard import Guard
 from channeld.service.mirror import Grant, Mirror
 from channeld.service.reconciler import Reconciler
+from channeld.service.witness_watch import WitnessWatch
 from channeld.settings import MqttSettings, Settings
 from channeld.wire.mqtt import ClaimReader, Topics, status_payload
 
@@ -46,6 +52,7 @@ _SLICE_PAUSE_S = 0.01
 _IDLE_PAUSE_S = 0.25
 _CHECKPOINT_EVERY_S = 2.0
 _FLUSH_S = 5.0
+_WITNESS_PAUSE_S = 1.0
 _SEND_LIMIT = 10_000
 _COLLECT_EVERY = 20_000
 """New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
@@ -76,15 +83,25 @@ class Daemon:
         self.store_id = snapshot.store_id
         self.telemetry = Telemetry(version=__version__, policy_hash=policy.hash)
         self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, grants(settings))
+        self.mirror.claim_keys = frozenset(keys.claim_signers)
         self.reconciler = Reconciler(self.mirror, self.store, self.telemetry, self.monotonic)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wire_engine(settings)
         self._wire_desk()
         self._wire_broker(settings)
+        self._wire_truth(settings)
+        operations = Operations(self)
         self.http = HttpServer(
             scrape=self.telemetry.scrape,
             problems=lambda: reports.problems(self),
-            reads={"status": lambda: reports.status(self), "channels": lambda: reports.channels(self)},
+            reads={
+                "status": lambda: reports.status(self),
+                "channels": lambda: reports.channels(self),
+                "audit": lambda: reports.audit(self),
+            },
+            actions=operations.actions,
+            looks={"reconcile": operations.reconcile},
+            token=settings.http.admin_token.get_secret_value() if settings.http.admin_token else None,
         )
         self.telemetry.gauges(lambda: reports.gauges(self))
         self.telemetry.started(time.time())
@@ -152,13 +169,50 @@ class Daemon:
         )
         self.broker = Broker(
             broker_settings(settings),
-            subscriptions=(*topics.requests, topics.status),
+            subscriptions=(*topics.requests, topics.status, topics.witness),
+            retained=(topics.witness,),
             will=Will(topics.status, status(False)),
             on_messages=self.gateway.on_messages,
-            on_connected=lambda _: self.gateway.connected(),
+            on_connected=lambda _: self._connected(),
             on_lost=lambda reason: None,
         )
         self.gateway.outbox = self.broker
+
+    def _wire_truth(self, settings: Settings) -> None:
+        """Freezes, and the witnesses of the store: nothing is issued before the broker has shown what it holds."""
+        self.guard = Guard(self.mirror, self.store.books, time.time)
+        mqtt = settings.mqtt
+        topic = BrokerWitness(self.gateway, self.broker, Topics(mqtt.topic_prefix, settings.daemon.name).witness)
+        self.watch = WitnessWatch(
+            self.mirror,
+            self.store.books,
+            self.guard,
+            topic,
+            WitnessFile(path_beside(settings.store.path)),
+            home=f"{settings.daemon.name} on {mqtt.host}:{mqtt.port} {mqtt.topic_prefix}",
+            monotonic=self.monotonic,
+        )
+        self.watch.on_cleared, self.watch.failed = self.go_on, self._store_failed
+        topic.attach(self.watch)
+        self.guard.on_thawed = self._thawed
+        self.desk.on_old_store = lambda found: self.guard.doubt(Cause.OLD_STORE, found)
+
+    def _connected(self) -> None:
+        self.gateway.connected()
+        self.watch.connected()
+
+    def _thawed(self, cause: Cause) -> None:
+        self.watch.thawed(cause)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Something that held issuing back is over: decide everything again."""
+        self.reconciler.touch_all()
+        try:
+            self.reconciler.decide_dirty()
+        except StoreError:
+            self._store_failed()
+        self.executor.wake()
 
     def _answer(self, asks: Sequence[Ask]) -> list[Answer]:
         started = self.monotonic()
@@ -184,6 +238,7 @@ class Daemon:
                 ("executor", self.executor.run()),
                 ("broker", self.broker.run()),
                 ("housekeeping", self._housekeeping()),
+                ("witness", self._bear_witness()),
                 ("checkpoints", self._checkpoints()),
             )
         ]
@@ -219,6 +274,12 @@ class Daemon:
         while True:
             await asyncio.sleep(_SLICE_PAUSE_S if self.store.fold(_SLICE) >= _SLICE else _IDLE_PAUSE_S)
             self.store.forget(int(time.time()) - keep, _SLICE)
+
+    async def _bear_witness(self) -> None:
+        """Raise the data version when it is time."""
+        while True:
+            await asyncio.sleep(_WITNESS_PAUSE_S)
+            self.watch.tick()
 
     async def _checkpoints(self) -> None:
         """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""

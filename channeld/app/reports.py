@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from channeld.adapters.sqlite.reader import read_channels, read_facts
 from channeld.adapters.telemetry import Gauged
@@ -17,6 +17,8 @@ from channeld.settings import Settings
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
+
+_MOST_AUDITS: Final = 200
 
 
 def channel_object(record: ChannelRecord) -> dict[str, Any]:
@@ -39,8 +41,23 @@ def channel_object(record: ChannelRecord) -> dict[str, Any]:
         "authorized": str(record.authorized),
         "headroom": str(channel.headroom(record.authorized)),
         "pool": record.pool,
+        "adopted": record.adopted,
+        "reason": _quarantine(record),
         "server": record.server,
     }
+
+
+def _quarantine(record: ChannelRecord) -> str | None:
+    """Why nothing is issued on a channel for good, or None."""
+    if not record.pool:
+        return "not opened by this store: what was signed on it is not known; `channeld channels adopt` takes it over"
+    return "adopted: what was signed on it is not known; it settles and closes only" if record.adopted else None
+
+
+def audit(daemon: Daemon) -> dict[str, Any]:
+    """Who did what, and why, newest first; freezes that the daemon found itself as well."""
+    entries = daemon.store.books.audits(_MOST_AUDITS)
+    return {"audit": [{"at": a.at, "who": a.who, "what": a.what, "why": a.why} for a in entries]}
 
 
 def problems(daemon: Daemon) -> list[str]:
@@ -53,6 +70,7 @@ def problems(daemon: Daemon) -> list[str]:
     stopped = daemon.desk.stopped()
     if stopped and not (stopped.startswith("no validated ledger") and daemon.follower.problem):
         found.append(f"issuing: {stopped}")
+    found += [f"issuing: {why}" for frozen in daemon.mirror.frozen_wallets.values() for why in frozen.values()]
     return found
 
 
@@ -71,6 +89,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "ready": not reasons,
         "reasons": reasons,
         "frozen": dict(mirror.frozen),
+        "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
         "policy_hash": mirror.policy.hash,
         "ledger": {"endpoint": daemon.follower.endpoint, "validated": ledger, **_nodes(daemon)},
         "mqtt": {"connected": daemon.broker.connected, "reconnects": daemon.broker.reconnects},
@@ -149,6 +168,11 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("wallet_balance_drops", "Balance of a paying account, reserve included.", ("wallet",), balances)
     lag = daemon.monotonic() - mirror.seen_at if mirror.header else float("nan")
     yield Gauged("ledger_lag_seconds", "Since the last validated ledger was processed.", (), {(): lag})
+    differences: dict[tuple[str, ...], float] = {(n,): w.difference for n, w in mirror.wallets.items()}
+    text = "By how much the ledger, read whole, was off from what was believed."
+    yield Gauged("reconcile_difference_drops", text, ("wallet",), differences)
+    frozen: dict[tuple[str, ...], float] = {(n,): mirror.halted(n) is not None for n in mirror.wallets}
+    yield Gauged("wallet_frozen", "Whether nothing may be issued for a wallet.", ("wallet",), frozen)
     yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
     yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
     yield from _node_gauges(daemon.follower.endpoints)

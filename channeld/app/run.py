@@ -37,7 +37,7 @@ def run(settings: Settings, policy: Policy) -> int:
             settings.daemon.data_dir / "lock",
             settings.store.path.with_name(settings.store.path.name + ".lock"),
         ):
-            stack.enter_context(_locked(path))
+            stack.enter_context(locked(path))
         uvloop.run(_live(settings, policy, keys))
     return 0
 
@@ -122,7 +122,7 @@ async def _show(daemon: Daemon) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock file: one daemon per data directory and per store. Raises `ConfigError` if another holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

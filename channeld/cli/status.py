@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -37,7 +37,10 @@ _CHANNEL_COLUMNS: Final = (
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("status")(status)
-    app.command("channels")(channels)
+    family = typer.Typer(help="List the daemon's channels, or take over one.", rich_markup_mode=None)
+    family.callback(invoke_without_command=True)(channels)
+    family.command("adopt")(adopt)
+    app.add_typer(family, name="channels")
 
 
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -49,14 +52,43 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
         print_facts("channeld", answer)
 
 
-def channels(config: ConfigOption = None, json: JsonOption = False) -> None:
+def channels(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the daemon's channels; exit 3 if neither it nor its store can be read."""
+    if context.invoked_subcommand is not None:
+        return
     answer = _ask(config, "channels")
     if wants_json(json):
         print_json(answer)
         return
     rows = [[channel.get(column) for column in _CHANNEL_COLUMNS] for channel in answer.get("channels", [])]
     print_table(f"{len(rows)} channels", _CHANNEL_COLUMNS, rows)
+
+
+def adopt(
+    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL_ID...", help="Channels in quarantine.")],
+    why: Annotated[str, typer.Option("--why", help="The reason, for the audit.")],
+    pool: Annotated[str, typer.Option(help="The pool to take them into; else the first of their wallet.")] = "",
+    claims: Annotated[
+        Path | None, typer.Option(help="A JSON file: a list of claims that were handed out on them, to be paid.")
+    ] = None,
+    who: Annotated[str | None, typer.Option("--who", help="Your name, for the audit; else the login's.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Take over quarantined channels, to settle and close only: no claim is ever issued on them.
+
+    What is paid is what the ledger or a valid claim proves; payees have the settle delay to hand in what they hold.
+    """
+    import getpass
+    import json
+
+    from channeld.cli.truth import act
+
+    try:
+        listed = json.loads(claims.read_text()) if claims else []
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint="--claims") from None
+    body = {"who": who or getpass.getuser(), "why": why, "channels": channels, "pool": pool, "claims": listed}
+    print_json(act(config, "adopt", body))
 
 
 def _ask(config: Path | None, what: str) -> dict[str, Any]:

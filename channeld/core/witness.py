@@ -12,8 +12,12 @@ witnessed (its *home*), so that a copy that runs under another name does not pas
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from channeld.core.freezes import Cause
+
+REBUILT: Final = "rebuilt"
+"""The home of a store that was made from the ledger and not used yet: an operator said that no other one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ def doubt_broker(store: Identity, file: Witness | None, broker: Witness | None, 
 
     A broker that lost its retained messages is ordinary: the file alone vouches for the store then.
     """
+    if store.home == REBUILT:
+        return None
     if (doubt := _doubt(store, broker, "the broker")) is not None:
         return doubt
     if store.home and store.home != home:

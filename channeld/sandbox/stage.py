@@ -177,6 +177,9 @@ class Stage:
     def write(self) -> None:
         """Write the config files as the fields say now."""
         (self.directory / "policy.toml").write_text(self.policy)
+        token = self.directory / "secrets" / "admin"
+        token.write_text("the token of a stage\n")
+        token.chmod(0o600)
         login = ""
         if self.credentials is not None:
             password = self.directory / "secrets" / "mqtt"
@@ -190,7 +193,7 @@ class Stage:
             f'policy = "policy.toml"\n[daemon]\nname = "{self.name}"\n'
             f"[ledger]\nendpoints = {json.dumps(self.ledgers)}\nnetwork_id = {self.network_id}\n"
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.mqtt_port}"\n{login}'
-            f'[http]\nlisten = "127.0.0.1:{self.http_port}"\n'
+            f'[http]\nlisten = "127.0.0.1:{self.http_port}"\nadmin_token_file = "secrets/admin"\n'
             f'[wallets.hot]\nrole = "pay"\naddress = "{self.wallet.address}"\nkey_type = "{self.key_type}"\n'
             f'seed_file = "secrets/hot.seed"\nclaim_key_type = "{self.key_type}"\n'
             f'claim_seed_file = "secrets/claims.seed"\n{servers}'

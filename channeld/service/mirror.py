@@ -91,7 +91,8 @@ class PoolTotals:
 class Wallet:
     """An account of ours. `account` is None until a validated ledger showed it.
 
-    `booked` is the balance that the transactions seen account for; None while that is not known.
+    `booked` is the balance that the transactions seen account for; None while that is not known. `difference` is by how
+    many drops the last whole reading of the ledger was off.
     `tickets_seen` are all tickets that the account holds as of the ledger about to be applied, None where nobody asked.
     """
 
@@ -101,6 +102,7 @@ class Wallet:
     account: AccountState | None = None
     booked: int | None = None
     tickets_seen: frozenset[int] | None = None
+    difference: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,16 @@ class Mirror:
         self._count(state.record, -1)
         state.record.issuing = False
         self._count(state.record, 1)
+
+    def adopt(self, state: ChannelState, pool: str, authorized: int) -> None:
+        """The store has it: a quarantined channel was taken over, to settle and close only."""
+        record = state.record
+        self._count(record, -1)
+        record.pool, record.server, record.issuing, record.adopted = pool, "", False, True
+        record.authorized = max(record.authorized, authorized)
+        self._count(record, 1)
+        state.group = self.group(pool, record.channel.payee)
+        state.group.channels.append(state)
 
     # --- intents in flight -------------------------------------------------------------------------------------------
 

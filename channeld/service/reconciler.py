@@ -127,9 +127,10 @@ class Reconciler:
         entry = mirror.journal.get(live.intent) if live is not None and live.intent is not None else None
         if live is not None and live.hash == tx.hash:
             self._ours(live, entry, tx, span)
-        elif tx.account in mirror.by_address and not self._store.knows(tx.hash):
-            self._telemetry.foreign()
-            log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
+        elif tx.account in mirror.by_address:
+            if not self._store.knows(tx.hash):
+                self._telemetry.foreign()
+                log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
             if live is not None:
                 self._lost(live, "displaced", span)
         self._book(tx, span)
@@ -413,6 +414,7 @@ class Reconciler:
         mirror, span = self._mirror, _Span(SpanBook(self._mirror, header))
         mirror.by_address[account.address].account = account
         surplus = span.book.compare(account)
+        mirror.by_address[account.address].difference = abs(surplus)
         seen = {c.channel_id: c for c in channels}
         for channel_id, channel in seen.items():
             state = mirror.channels.get(channel_id)

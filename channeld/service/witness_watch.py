@@ -140,9 +140,9 @@ class WitnessWatch:
 
     def _done(self) -> None:
         """The question is answered, one way or the other."""
-        self._topic.release()
         if self._mirror.frozen.pop(_WAITING, None) is not None:
             self.on_cleared()
+        self._topic.release()
 
     def thawed(self, cause: Cause) -> None:
         """An operator lifted a freeze. Where it was about the store, this one is the witnessed one from now on."""

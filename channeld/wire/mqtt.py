@@ -19,9 +19,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from channeld.core.errors import BadValue
+from channeld.core.errors import BadValue, Malformed
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops, Payee
+from channeld.core.witness import Witness
 from channeld.wire.payee import parse_payee
 
 LARGEST_OBJECT: Final = 64 * 1024
@@ -125,6 +126,30 @@ def status_payload(instance: str, version: str, wallets: Sequence[str], *, onlin
     """The retained presence of a daemon."""
     status = "online" if online else "offline"
     return _encode({"status": status, "instance": instance, "version": version, "wallets": list(wallets)})
+
+
+def witness_payload(witness: Witness) -> bytes:
+    """The retained message that bears witness to a store."""
+    return _encode({"store_id": witness.store_id, "data_version": witness.data_version})
+
+
+def marker_payload(marker: str) -> bytes:
+    """What is published to the witness topic, not retained, to know when all that was retained there has come."""
+    return _encode({"marker": marker})
+
+
+def read_witness(payload: bytes) -> Witness | str:
+    """What came on the witness topic: a witness, or the text of a marker. Raises `Malformed` for anything else."""
+    try:
+        said = json.loads(payload)
+        if isinstance(said, dict) and isinstance(marker := said.get("marker"), str):
+            return marker
+        store_id, version = said["store_id"], said["data_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Malformed("not a witness") from None
+    if isinstance(store_id, str) and type(version) is int and version >= 0:
+        return Witness(store_id, version)
+    raise Malformed("not a witness")
 
 
 # --- requests --------------------------------------------------------------------------------------------------------

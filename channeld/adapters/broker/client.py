@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import mqtt5
@@ -35,6 +35,7 @@ class Broker:
 
     `on_messages` gets all that one read of the socket brought, in order; `on_connected(session_present)` comes before
     the first messages of a connection; `on_lost(reason)` after it, `TAKEN_OVER` if another client has our client id.
+    Of subscriptions that are in `retained` the broker sends what it holds, with every connection.
     A callback that raises is logged and counted; its messages stay unacknowledged.
     """
 
@@ -47,6 +48,7 @@ class Broker:
         on_messages: Callable[[list[Inbound]], None],
         on_connected: Callable[[bool], None],
         on_lost: Callable[[str], None],
+        retained: Collection[str] = (),
     ) -> None:
         self.settings = settings
         self.generation = 0
@@ -54,7 +56,7 @@ class Broker:
         self.last_error: str | None = None
         self.received = self.published = self.acked = self.reconnects = 0
         self.dropped_malformed = self.publish_refused = self.callback_errors = 0
-        self._subscriptions = tuple(subscriptions)
+        self._subscriptions, self._retained = tuple(subscriptions), frozenset(retained)
         self._will = will
         self._on_messages, self._on_connected, self._on_lost = on_messages, on_connected, on_lost
         self._outbox = Outbox(settings.send_limit)
@@ -240,7 +242,7 @@ class Broker:
         connection = Connection(self, self.settings.receive_maximum, self.settings.maximum_packet_size)
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s):
-                connack = await enter(connection, self.settings, self._will, self._subscriptions)
+                connack = await enter(connection, self.settings, self._will, self._subscriptions, self._retained)
         except (OSError, TimeoutError, Unreachable) as error:
             connection.abort()
             return self._cannot(error)

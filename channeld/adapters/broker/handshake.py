@@ -7,7 +7,7 @@ Sources: OASIS MQTT 5.0 sections 3.1.2.4 (Clean Start), 3.1.2.11 (CONNECT proper
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 import mqtt5
@@ -21,9 +21,16 @@ _T = TypeVar("_T")
 
 
 async def enter(
-    connection: Connection, settings: BrokerSettings, will: Will | None, subscriptions: Sequence[str]
+    connection: Connection,
+    settings: BrokerSettings,
+    will: Will | None,
+    subscriptions: Sequence[str],
+    retained: Collection[str] = (),
 ) -> mqtt5.ConnAckPacket:
-    """Connect and subscribe; returns the broker's terms. Raises `OSError` or `Unreachable`: come again later."""
+    """Connect and subscribe; returns the broker's terms. Raises `OSError` or `Unreachable`: come again later.
+
+    Of the `retained` among the subscriptions the broker sends what it holds, each time.
+    """
     server_name = settings.host if settings.tls else None
     await asyncio.get_running_loop().create_connection(
         lambda: connection, settings.host, settings.port, ssl=settings.tls, server_hostname=server_name
@@ -33,7 +40,7 @@ async def enter(
     _check(connack)
     connection.keep_alive(settings.keep_alive_s if connack.server_keep_alive is None else connack.server_keep_alive)
     if subscriptions:
-        await _subscribe(connection, subscriptions)
+        await _subscribe(connection, subscriptions, retained)
     return connack
 
 
@@ -69,8 +76,10 @@ def _check(connack: mqtt5.ConnAckPacket) -> None:
         raise Unreachable("the broker grants no QoS 1, which channeld cannot do without")
 
 
-async def _subscribe(connection: Connection, subscriptions: Sequence[str]) -> None:
-    connection.write(mqtt5.SubscribePacket(SUBSCRIBE_ID, [_filter(topic) for topic in subscriptions]).write())
+async def _subscribe(connection: Connection, subscriptions: Sequence[str], retained: Collection[str]) -> None:
+    connection.write(
+        mqtt5.SubscribePacket(SUBSCRIBE_ID, [_filter(topic, topic in retained) for topic in subscriptions]).write()
+    )
     suback = await _answer(connection, connection.suback)
     refused = [topic for topic, code in zip(subscriptions, suback.reason_codes, strict=False) if int(code) != 1]
     if refused:
@@ -78,13 +87,16 @@ async def _subscribe(connection: Connection, subscriptions: Sequence[str]) -> No
         raise Unreachable(f"the broker does not let us subscribe at QoS 1 to {', '.join(refused)}")
 
 
-def _filter(topic: str) -> mqtt5.TopicFilter:
-    """QoS 1, nothing retained, and the retain flag as it was published: a retained request is to be seen as such."""
+def _filter(topic: str, retained: bool) -> mqtt5.TopicFilter:
+    """QoS 1, and the retain flag as it was published: a retained request is to be seen as such.
+
+    What is retained there already is sent only if asked for.
+    """
     return mqtt5.TopicFilter(
         topic,
         max_qos=mqtt5.QoS.AT_LEAST_ONCE,
         retain_as_published=True,
-        retain_handling=mqtt5.RetainHandling.SEND_NEVER,
+        retain_handling=mqtt5.RetainHandling.SEND_ALWAYS if retained else mqtt5.RetainHandling.SEND_NEVER,
     )
 
 

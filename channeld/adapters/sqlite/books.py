@@ -83,17 +83,22 @@ class Books:
     def identity(self) -> Identity:
         """The store's id, its data version, and where it was last used."""
         with self._begin() as db:
-            return _identity(db)
+            return read_identity(db)
 
     def raise_version(self, at_least: int = 0, home: str | None = None) -> Identity:
         """Raise the data version by one, and above `at_least`; `home` is where the store is used from now on."""
         with self._begin() as db:
-            now = _identity(db)
+            now = read_identity(db)
             version = max(now.data_version, at_least) + 1
             _set(db, "data_version", str(version))
             if home is not None:
                 _set(db, "home", home)
-            return _identity(db)
+            return read_identity(db)
+
+    def move(self, home: str) -> None:
+        """Say where the store is used from now on, without raising its version."""
+        with self._begin() as db:
+            _set(db, "home", home)
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
@@ -162,7 +167,8 @@ def _audit(db: sqlite3.Connection, audit: Audit) -> None:
     db.execute(_AUDIT, (audit.at, audit.who, audit.what, audit.why))
 
 
-def _identity(db: sqlite3.Connection) -> Identity:
+def read_identity(db: sqlite3.Connection) -> Identity:
+    """What a store says of itself."""
     meta: dict[str, str] = dict(db.execute("SELECT key, value FROM meta").fetchall())
     return Identity(meta.get("store_id", ""), int(meta.get("data_version", 0)), meta.get("home", ""))
 

@@ -12,6 +12,7 @@ from channeld.adapters.sqlite import rows
 from channeld.adapters.sqlite.request_log import RequestLog, signed_in
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord
+from channeld.core.units import Address
 
 
 async def read_channels(path: Path) -> list[ChannelRecord]:
@@ -23,6 +24,12 @@ async def read_channels(path: Path) -> list[ChannelRecord]:
     for record in records:
         record.authorized = max(record.authorized, highest.get(record.row, 0))
     return records
+
+
+async def read_balances(path: Path) -> dict[Address, int]:
+    """What the balances of our accounts must be as of the last processed ledger."""
+    (found,) = await _fetch(path, "SELECT account, balance FROM book")
+    return {Address(row[0]): int(row[1]) for row in found}
 
 
 async def read_facts(path: Path) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""Copies of a store: made while it is written, and looked at before one is put back."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from channeld.adapters.sqlite.books import read_identity
+from channeld.adapters.sqlite.writer import SCHEMA_VERSION
+from channeld.core.errors import Refused, StoreError
+from channeld.core.witness import Identity
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """A consistent copy, on disk when this returns. Call it in a thread: it waits for the disk, not for the writer.
+
+    Raises `Refused` where `target` exists, `StoreError` where the copy cannot be made; then nothing is left of it.
+    """
+    draft = target.with_name(target.name + ".part")
+    if target.exists():
+        raise Refused(f"{target} exists: a backup never overwrites anything")
+    try:
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with (
+            closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as db,
+            closing(sqlite3.connect(draft)) as copy,
+        ):
+            db.backup(copy)  # all pages in one read transaction, whatever is committed meanwhile
+            copy.execute("PRAGMA journal_mode = DELETE")
+        _to_disk(draft)
+        draft.rename(target)
+        _to_disk(target.parent)
+    except (sqlite3.Error, OSError) as error:
+        draft.unlink(missing_ok=True)
+        raise StoreError(f"cannot copy {source} to {target}: {error}") from error
+
+
+def check_copy(path: Path, network_id: int) -> Identity:
+    """Whether a file is a whole store of this network; which one. Raises `Refused` where it is not."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != SCHEMA_VERSION:
+                raise Refused(f"{path}: not a store of this channeld (schema {version}, not {SCHEMA_VERSION})")
+            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise Refused(f"{path}: damaged: {verdict}")
+            network = db.execute("SELECT value FROM meta WHERE key = 'network_id'").fetchone()
+            if network is None or network[0] != str(network_id):
+                raise Refused(f"{path}: belongs to network {network and network[0]}, not {network_id}")
+            return read_identity(db)
+    except sqlite3.Error as error:
+        raise Refused(f"{path}: not a store: {error}") from error
+
+
+def put_back(copy: Path, store: Path, suffix: str) -> Path | None:
+    """Put a copy in the store's place; the store that was there is set aside, and where is returned.
+
+    Nobody may have the store open. Raises `StoreError`.
+    """
+    aside = None
+    try:
+        draft = store.with_name(store.name + ".restoring")
+        draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        draft.write_bytes(copy.read_bytes())
+        _to_disk(draft)
+        for end in ("-wal", "-shm", ""):  # the log first: without it what is left is old, with it alone nothing
+            present = store.with_name(store.name + end)
+            if present.exists():
+                aside = store.with_name(f"{store.name}.{suffix}{end}")
+                present.rename(aside)
+        draft.rename(store)
+        _to_disk(store.parent)
+    except OSError as error:
+        raise StoreError(f"cannot put {copy} in the place of {store}: {error}") from error
+    return aside
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,128 @@
+"""`reconcile`: read the ledger whole and compare it with what is believed, to the drop; change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from channeld.adapters.sqlite.reader import read_balances, read_channels, read_facts
+from channeld.adapters.xrpl_node import XrplNode
+from channeld.core.channel import Channel
+from channeld.core.errors import LedgerError, Malformed, Unreachable
+from channeld.core.ledger import AccountState
+from channeld.core.records import ChannelRecord
+from channeld.core.units import Address, LedgerIndex
+from channeld.settings import Settings
+
+if TYPE_CHECKING:
+    from channeld.app.daemon import Daemon
+
+_TRIES: Final = 5
+_FIELDS: Final = ("amount", "balance", "expiration", "cancel_after", "settle_delay", "public_key", "destination_tag")
+Read = Mapping[Address, tuple[AccountState | None, Sequence[Channel]]]
+
+
+async def of_daemon(daemon: Daemon) -> dict[str, Any]:
+    """Compare a running daemon with the ledger it has processed last. Raises `Unreachable`."""
+    for _ in range(_TRIES):
+        at = daemon.mirror.processed
+        if at is None:
+            raise Unreachable("no validated ledger was seen yet")
+        read = await _read(daemon.settings, daemon.mirror.by_address, at)
+        if daemon.mirror.processed == at:
+            break
+    else:
+        raise Unreachable("ledgers close faster than the node answers: try again")
+    records = [state.record for state in daemon.mirror.channels.values()]
+    booked = {address: wallet.booked for address, wallet in daemon.mirror.by_address.items()}
+    answer = _answer(at, read, records, booked)
+    for address, wallet in daemon.mirror.by_address.items():
+        wallet.difference = int(answer["difference_drops"][address])
+    return answer
+
+
+async def of_store(settings: Settings) -> dict[str, Any]:
+    """Compare the store of a daemon that does not run with the ledger it processed last. Raises `Unreachable`."""
+    path = settings.store.path
+    facts = await read_facts(path)
+    if facts.get("processed") is None:
+        raise Unreachable("the store has not processed any ledger yet")
+    at = LedgerIndex(int(facts["processed"]))
+    wallets = [w.address for w in settings.wallets.values() if w.role == "pay"]
+    read = await _read(settings, wallets, at)
+    balances: dict[Address, int | None] = dict.fromkeys(wallets)
+    return _answer(at, read, await read_channels(path), balances | await read_balances(path))
+
+
+async def _read(settings: Settings, accounts: Any, at: LedgerIndex) -> Read:
+    """Accounts and channels as of a ledger, from the first node that has them."""
+    problems = []
+    for endpoint in settings.ledger.endpoints:
+        try:
+            async with XrplNode().session(endpoint) as node:
+                if (facts := await node.facts()).network_id != settings.ledger.network_id:
+                    raise Unreachable(f"is on network {facts.network_id}")
+                return {a: (await node.account(a, at), await node.channels(a, at)) for a in accounts}
+        except (Unreachable, LedgerError, Malformed) as error:
+            problems.append(f"{endpoint}: {error}")
+    raise Unreachable("; ".join(problems))
+
+
+def _answer(
+    at: LedgerIndex, read: Read, records: Sequence[ChannelRecord], booked: Mapping[Address, int | None]
+) -> dict[str, Any]:
+    """Every difference, and by how many drops each wallet is off in all."""
+    found: list[dict[str, Any]] = []
+    drops: dict[str, int] = {}
+    for address, (account, channels) in read.items():
+        mine = [r for r in records if r.channel.source_account == address]
+        off = differences(address, account, channels, mine, booked.get(address))
+        found += off
+        drops[address] = sum(abs(int(d.get("drops", 0))) for d in off)
+    return {
+        "ok": not found,
+        "ledger": at,
+        "differences": found,
+        "difference_drops": {address: str(total) for address, total in drops.items()},
+    }
+
+
+def differences(
+    address: Address,
+    account: AccountState | None,
+    channels: Sequence[Channel],
+    records: Sequence[ChannelRecord],
+    booked: int | None,
+) -> list[dict[str, Any]]:
+    """Where what the ledger says of an account and what is believed differ; `drops` is by how much."""
+    found: list[dict[str, Any]] = []
+    if booked is not None and (account is None or account.balance != booked):
+        shown = account.balance if account else 0
+        found.append(_difference(address, "balance", booked, shown, shown - booked))
+    known = {record.channel.channel_id: record for record in records}
+    for channel in channels:
+        record = known.pop(channel.channel_id, None)
+        if record is None:
+            found.append(_difference(channel.channel_id, "channel", None, "on the ledger", channel.remaining))
+        else:
+            found += _compared(channel, record)
+    for channel_id, record in known.items():
+        found.append(_difference(channel_id, "channel", "in the store", None, -record.channel.remaining))
+    return found
+
+
+def _compared(channel: Channel, record: ChannelRecord) -> list[dict[str, Any]]:
+    found = []
+    for name in _FIELDS:
+        believed, shown = getattr(record.channel, name), getattr(channel, name)
+        if believed != shown:
+            drops = shown - believed if name in ("amount", "balance") else 0
+            found.append(_difference(channel.channel_id, name, believed, shown, drops))
+    if record.pool and not record.adopted and channel.balance > record.authorized:
+        over = channel.balance - record.authorized
+        found.append(_difference(channel.channel_id, "signed", record.authorized, channel.balance, over))
+    return found
+
+
+def _difference(subject: str, what: str, believed: object, ledger: object, drops: int) -> dict[str, Any]:
+    return {"subject": subject, "what": what, "believed": believed, "ledger": ledger, "drops": str(drops)}

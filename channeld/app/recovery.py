@@ -1,0 +1,151 @@
+"""Putting a store back and making one anew: what is done while no daemon runs.
+
+Neither makes anything up. A store that is put back is checked against its witnesses when the daemon starts, and refuses
+to sign if it is older than what was witnessed. A store that is made anew knows what a ledger can tell, and not what was
+signed: such channels are paid what the ledger proves, and closed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from channeld.adapters.sqlite import SqliteStore
+from channeld.adapters.sqlite.backup import check_copy, copy_store, put_back
+from channeld.adapters.witness_file import WitnessFile, path_beside
+from channeld.adapters.xrpl_node import XrplNode
+from channeld.app import keyring
+from channeld.app.run import locked
+from channeld.core.channel import Channel
+from channeld.core.errors import LedgerError, Malformed, Refused, Unreachable
+from channeld.core.freezes import Audit
+from channeld.core.ledger import AccountState, LedgerHeader
+from channeld.core.policy import Policy
+from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
+from channeld.core.witness import REBUILT, doubt_file
+from channeld.settings import Settings
+
+Whole = tuple[LedgerHeader, list[tuple[AccountState, list[Channel]]]]
+
+
+def _alone(settings: Settings) -> ExitStack:
+    """Hold the locks of a daemon; raises `ConfigError` while one runs."""
+    stack = ExitStack()
+    store = settings.store.path
+    for path in (settings.daemon.data_dir / "lock", store.with_name(store.name + ".lock")):
+        stack.enter_context(locked(path))
+    return stack
+
+
+def backup(settings: Settings, target: Path, who: str, why: str) -> dict[str, Any]:
+    """Copy the store of a daemon that does not run. The copy is older than the store from the start."""
+    with _alone(settings):
+        store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
+        try:
+            file = WitnessFile(path_beside(settings.store.path))
+            version = store.books.raise_version().data_version
+            copy_store(settings.store.path, target)
+            identity = store.books.raise_version()
+            file.write(identity.witness)
+            store.books.audit(Audit(int(time.time()), who, f"backup {target}", why))
+        finally:
+            store.close()
+    return {"file": str(target), "store_id": identity.store_id, "data_version": version}
+
+
+def restore(settings: Settings, copy: Path, who: str, why: str) -> dict[str, Any]:
+    """Put a copy in the store's place, and say what speaks against signing from it. The old store is set aside."""
+    if not copy.is_file():
+        raise Refused(f"{copy}: no such file")
+    with _alone(settings):
+        identity = check_copy(copy, settings.ledger.network_id)
+        now = int(time.time())
+        aside = put_back(copy, settings.store.path, f"before-restore-{now}")
+        doubt = doubt_file(identity, WitnessFile(path_beside(settings.store.path)).read())
+        store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
+        store.books.audit(Audit(now, who, f"restore {copy}", why))
+        store.close()
+    return {
+        "store": str(settings.store.path),
+        "store_id": identity.store_id,
+        "data_version": identity.data_version,
+        "set_aside": str(aside) if aside else None,
+        "doubt": doubt.found if doubt else None,
+        "next": "start the daemon: it asks the broker for the witness of this store, and says why if it will not sign",
+    }
+
+
+async def rebuild(settings: Settings, policy: Policy, keys: keyring.Keyring, who: str, why: str) -> dict[str, Any]:
+    """Make a store from what the ledger shows of our wallets; raises `Refused` where there is one already."""
+    path = settings.store.path
+    with _alone(settings):
+        if path.exists():
+            raise Refused(f"{path} exists: rebuild makes a new store, and never overwrites one (move it away first)")
+        header, wallets = await _whole(settings)
+        records = [_record(c, header, policy, settings, keys) for _, channels in wallets for c in channels]
+        draft = path.with_name(path.name + ".rebuilding")
+        for end in ("", "-wal", "-shm"):
+            draft.with_name(draft.name + end).unlink(missing_ok=True)
+        store = SqliteStore(draft, network_id=settings.ledger.network_id)
+        store.load()
+        balances = {account.address: int(account.balance) for account, _ in wallets}
+        booked = Booked(balances=balances)
+        store.apply(LedgerUpdate(header.index, header.close_time, [], records, [], [], [], booked=booked))
+        store.books.move(REBUILT)
+        store.books.audit(Audit(int(time.time()), who, f"rebuild at ledger {header.index}", why))
+        identity = store.books.identity()
+        store.close()
+        WitnessFile(path_beside(path)).remove()
+        draft.rename(path)
+    return _summary(path, identity.store_id, header, records)
+
+
+def _summary(path: Path, store_id: str, header: LedgerHeader, records: Sequence[ChannelRecord]) -> dict[str, Any]:
+    ours = [r for r in records if r.pool]
+    return {
+        "store": str(path),
+        "store_id": store_id,
+        "ledger": header.index,
+        "channels": len(records),
+        "settle_and_close_only": len(ours),
+        "quarantined": len(records) - len(ours),
+        "remaining_drops": str(sum(r.channel.remaining for r in ours)),
+        "paid_drops": str(sum(r.channel.balance for r in ours)),
+        "unknown": "what was signed on these channels, and which requests were answered: payees keep their claims, and"
+        " have each channel's settle delay to hand them in once its close is requested",
+    }
+
+
+def _record(
+    channel: Channel, header: LedgerHeader, policy: Policy, settings: Settings, keys: keyring.Keyring
+) -> ChannelRecord:
+    """A channel as a new store takes it: to settle and close if its key is ours and a pool has its wallet."""
+    names = {w.address: name for name, w in settings.wallets.items()}
+    pools = [p.name for p in policy.pools.values() if p.wallet == names.get(channel.source_account)]
+    pool = pools[0] if pools and channel.public_key in keys.claim_signers else ""
+    now = header.close_time
+    return ChannelRecord(0, channel, channel.balance, False, pool, "", now, now, None, None, adopted=bool(pool))
+
+
+async def _whole(settings: Settings) -> Whole:
+    """Our paying wallets and their channels as of one validated ledger. Raises `Unreachable`."""
+    problems = []
+    for endpoint in settings.ledger.endpoints:
+        try:
+            async with XrplNode().session(endpoint) as node:
+                if (facts := await node.facts()).network_id != settings.ledger.network_id:
+                    raise Unreachable(f"is on network {facts.network_id}, not {settings.ledger.network_id}")
+                header = await node.follow()
+                found = []
+                for wallet in (w for w in settings.wallets.values() if w.role == "pay"):
+                    account = await node.account(wallet.address, header.index)
+                    if account is None:
+                        raise LedgerError("actNotFound", f"{wallet.name} ({wallet.address}) is not in the ledger")
+                    found.append((account, await node.channels(wallet.address, header.index)))
+                return header, found
+        except (Unreachable, LedgerError, Malformed) as error:
+            problems.append(f"{endpoint}: {error}")
+    raise Unreachable("; ".join(problems))

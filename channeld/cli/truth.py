@@ -1,0 +1,183 @@
+"""What operators do about the truth: compare, stop and go on, keep a copy, put it back, begin anew.
+
+All but `restore` and `rebuild` act on the running daemon over HTTP, with the admin token of its config.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from channeld.cli.common import ConfigOption, JsonOption, load_all, load_settings, print_facts, print_json, wants_json
+from channeld.core.errors import BadValue, Refused, Unreachable
+
+if TYPE_CHECKING:
+    from channeld.settings import Settings
+
+_TIMEOUT_S: Final = 120.0
+_LARGEST_BYTES: Final = 64 * 2**20
+
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
+WhoOption = Annotated[str | None, typer.Option("--who", help="Your name, for the audit; else the login's.")]
+WalletOption = Annotated[str, typer.Option(help="One wallet's name; else everything.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for name, command in (
+        ("reconcile", reconcile),
+        ("freeze", freeze),
+        ("thaw", thaw),
+        ("audit", audit),
+        ("backup", backup),
+        ("restore", restore),
+        ("rebuild", rebuild),
+    ):
+        app.command(name)(command)
+
+
+def reconcile(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Compare the ledger, read whole, with what is believed; exit 1 if anything differs."""
+    import asyncio
+
+    settings = load_settings(config, secrets=False)
+    answer = call(settings, "GET", "reconcile")
+    if answer is None:
+        from channeld.app.reconciliation import of_store
+
+        if not settings.store.path.is_file():
+            raise Unreachable("no daemon answers, and there is no store")
+        answer = asyncio.run(of_store(settings))
+    _show("reconcile", answer, json)
+    raise typer.Exit(0 if answer["ok"] else 1)
+
+
+def freeze(why: WhyOption, who: WhoOption = None, wallet: WalletOption = "", config: ConfigOption = None) -> None:
+    """Stop issuing, opening, funding and closing; what was signed is still paid out."""
+    print_json(act(config, "freeze", {**_by(who, why), "wallet": wallet}))
+
+
+def thaw(
+    why: WhyOption,
+    who: WhoOption = None,
+    wallet: WalletOption = "",
+    cause: Annotated[str, typer.Option(help="Which freeze to lift, where there are several.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Lift a freeze; `channeld status` says what is frozen, why, and what lifting it means."""
+    print_json(act(config, "thaw", {**_by(who, why), "wallet": wallet, "cause": cause}))
+
+
+def audit(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Who did what to the running daemon, and why."""
+    answer = call(load_settings(config, secrets=False), "GET", "audit")
+    if answer is None:
+        raise Unreachable("no daemon answers")
+    _show("audit", answer, json)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; it must not exist.")],
+    why: WhyOption = "backup",
+    who: WhoOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a consistent copy of the store, while the daemon runs or not."""
+    settings = load_settings(config, secrets=True)
+    by = _by(who, why)
+    answer = call(settings, "POST", "backup", {**by, "file": str(file.absolute())})
+    if answer is None:
+        from channeld.app import recovery
+
+        if not settings.store.path.is_file():
+            raise Unreachable("no daemon answers, and there is no store")
+        answer = recovery.backup(settings, file.absolute(), by["who"], why)
+    print_json(answer)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A copy that `backup` made.")],
+    why: WhyOption,
+    who: WhoOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Put a copy of the store back, while no daemon runs; the store that is there is set aside."""
+    from channeld.app import recovery
+
+    settings = load_settings(config, secrets=False)
+    print_json(recovery.restore(settings, file, _by(who, why)["who"], why))
+
+
+def rebuild(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Make a new store from the ledger: channels that are found settle and close only. Refused where there is one."""
+    import asyncio
+
+    from channeld.app import keyring, recovery
+
+    settings, policy = load_all(config)
+    keys = keyring.load(settings)
+    answer = asyncio.run(recovery.rebuild(settings, policy, keys, _by(who, why)["who"], why))
+    _show("rebuilt", answer, json)
+
+
+# --- asking the daemon -----------------------------------------------------------------------------------------------
+
+
+def act(config: Path | None, action: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the running daemon do something. Raises `Unreachable` where none runs, `Refused` where it will not."""
+    settings = load_settings(config, secrets=True)
+    answer = call(settings, "POST", action, body)
+    if answer is None:
+        raise Unreachable(f"no daemon answers at {settings.http.host}:{settings.http.port}")
+    return answer
+
+
+def call(settings: Settings, method: str, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """One request to the daemon; None where nothing listens. Raises what its refusal stands for."""
+    import http.client
+    import json
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104 (asked, not bound)
+    connection = http.client.HTTPConnection(host, settings.http.port, timeout=_TIMEOUT_S)
+    headers = {"Content-Type": "application/json"}
+    if settings.http.admin_token is not None:
+        headers["Authorization"] = "Bearer " + settings.http.admin_token.get_secret_value().decode("latin-1")
+    try:
+        connection.request(method, f"/api/v1/{what}", json.dumps(body) if body is not None else None, headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read(_LARGEST_BYTES))
+    except ConnectionRefusedError:
+        return None
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
+        raise Unreachable(f"the daemon at {host}:{settings.http.port} does not answer as it should: {error}") from error
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise Unreachable("what answers is no channeld")
+    if response.status == http.HTTPStatus.OK:
+        return answer
+    return _refused(response.status, str(answer.get("reason") or answer.get("error")))
+
+
+def _refused(status: int, reason: str) -> dict[str, Any]:
+    if status == 400:
+        raise BadValue("request", reason)
+    raise (Unreachable if status >= 500 else Refused)(reason)
+
+
+def _by(who: str | None, why: str) -> dict[str, str]:
+    try:
+        return {"who": who or getpass.getuser(), "why": why}
+    except (KeyError, OSError):
+        raise BadValue("--who", "this login has no name", "say who you are") from None
+
+
+def _show(title: str, answer: Mapping[str, Any], json: bool) -> None:
+    if wants_json(json):
+        print_json(answer)
+    else:
+        print_facts(title, answer)

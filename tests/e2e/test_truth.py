@@ -1,0 +1,243 @@
+"""A store that is not the newest, or not the only one, does not sign; and nothing that moves money goes unexplained."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channeld.adapters.keystore import write_private
+from channeld.sandbox.stage import POLICY, Server, Stage
+from e2e.world import XRP, ContentServer, World, content_server, until
+
+pytestmark = pytest.mark.slow
+
+SHORT = POLICY.replace('settle_delay = "1h"', 'settle_delay = "2s"')
+STARTS = 100 if os.environ.get("CHANNELD_SOAK") else 3
+
+
+async def cli(stage: Stage, *arguments: str, status: int = 0) -> dict[str, Any]:
+    """Run `channeld` as an operator would; its JSON."""
+    command = [sys.executable, "-m", "channeld", *arguments, "--config", str(stage.directory / "channeld.toml")]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+    return json.loads(done.stdout) if done.stdout else {"stderr": done.stderr}  # type: ignore[no-any-return]
+
+
+async def frozen(stage: Stage, cause: str, wallet: str | None = None) -> str:
+    """The reason, once the daemon is frozen by this cause."""
+
+    async def reason() -> str | None:
+        code, _ = await asyncio.to_thread(stage.get, "/healthz")
+        if code != 200:
+            return None
+        status = await stage.status()
+        found = status["frozen_wallets"].get(wallet, {}) if wallet else status["frozen"]
+        return found.get(cause)  # type: ignore[no-any-return]
+
+    return str(await until(reason, what=f"frozen by {cause}"))
+
+
+async def refused(server: ContentServer, request_id: str) -> str:
+    reply = await server.ask({"id": request_id, "drops": "5"})
+    assert (reply["status"], reply["code"]) == ("rejected", "frozen"), reply
+    return str(reply["reason"])
+
+
+async def signed_then_backup(stage: Stage, server: ContentServer, copy: Path) -> dict[str, Any]:
+    """A store that was copied, and signed from after that."""
+    await server.buy({"id": "1", "drops": "100"})
+    made = await cli(stage, "backup", str(copy), "--why", "daily")
+    await server.buy({"id": "2", "drops": "100"})
+    await stage.daemon.stop()
+    return made
+
+
+@pytest.mark.parametrize("with_file", [False, True])
+async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, with_file: bool) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])], policy=SHORT)
+        witness = stage.store.with_name("channeld.db.witness")
+        async with content_server(world) as server:
+            await server.buy({"id": "0", "drops": "1"})
+            yesterday = witness.read_text()
+            await signed_then_backup(stage, server, tmp_path / "copy.db")
+            if with_file:
+                witness.write_text(yesterday)
+            answer = await cli(stage, "restore", str(tmp_path / "copy.db"), "--why", "drill")
+            assert (answer["doubt"] is None) is with_file
+            assert "before-restore" in answer["set_aside"]
+            await stage.start(ready=False)
+            reason = await frozen(stage, "old_store")
+            assert ("the broker" if with_file else "the file beside it") in reason
+            assert "old copy" in await refused(server, "3")
+            await stage.daemon.stop()
+            await stage.start(ready=False)
+            assert "old copy" in await refused(server, "3"), "no restart forgets it"
+            await cli(stage, "thaw", "--why", "the newest is lost", "--cause", "old_store")
+            old = server.accepted["1"]["claim"]["channel_id"]
+            reply = await server.buy({"id": "4", "drops": "7"})
+            assert reply["claim"]["channel_id"] != old, "what the store cannot know it never signs on again"
+
+
+async def test_two_daemons_on_one_wallet_never_both_issue(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        for start in range(STARTS):
+            first = await world.stage([Server("a", [world.payee.address])], start=False)
+            second = await world.stage([Server("b", [world.payee.address])], start=False, name=f"other-{start}")
+            for name in ("hot", "claims"):
+                shutil.copy(first.directory / f"secrets/{name}.seed", second.directory / f"secrets/{name}.seed")
+            second.wallet = first.wallet
+            second.write()
+            await first.start(ready=False)
+            await asyncio.sleep(start % 10 * 0.4)
+            await second.start(ready=False)
+            await asyncio.gather(*(until(lambda s=s: s.get("/healthz")[0] == 200) for s in (first, second)))
+            async with content_server(world, "a") as a, content_server(world, "b") as b:
+                await asyncio.gather(*(press(s, 8.0) for s in (a, b)))
+                assert not (a.accepted and b.accepted), f"start {start}: both issue"
+            for stage in (first, second):
+                await stage.daemon.stop()
+
+
+async def press(server: ContentServer, seconds: float) -> None:
+    """Ask without pause for a while."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    number = 0
+    while loop.time() < end:
+        number += 1
+        await server.ask({"id": f"p{number}", "drops": "3"})
+        await asyncio.sleep(0.1)
+
+
+async def test_another_store_under_the_same_name_does_not_sign(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        await stage.daemon.stop()
+        shutil.rmtree(stage.directory / "data")
+        await stage.start(ready=False)
+        assert "bears witness to store" in await frozen(stage, "other_store")
+        await cli(stage, "thaw", "--why", "begun anew")
+        await stage.ready()
+        await cli(stage, "freeze", "--why", "drill", "--who", "eva")
+        assert "eva: drill" in await frozen(stage, "operator")
+        await stage.daemon.stop()
+        await stage.start(ready=False)
+        await frozen(stage, "operator")
+        await cli(stage, "thaw", "--why", "over")
+        await stage.ready()
+        told = [(e["who"], e["what"]) for e in (await cli(stage, "audit"))["audit"]]
+        assert ("eva", "freeze everything operator") in told
+
+
+async def test_dust_is_booked_and_a_withdrawal_by_hand_freezes(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        async with content_server(world) as server:
+            await server.buy({"id": "1", "drops": "100"})
+            await world.ledger.fund({stage.wallet.address: 1})
+            await asyncio.sleep(2.5)
+            await server.buy({"id": "2", "drops": "100"})
+            assert (await cli(stage, "reconcile"))["differences"] == []
+            payment = {"TransactionType": "Payment", "Destination": world.payee.address, "Amount": str(5 * XRP)}
+            await world.ledger.submit(payment, stage.wallet)
+            reason = await frozen(stage, "foreign_transaction", "hot")
+            assert "Payment" in reason
+            assert "5 XRP left it" in await frozen(stage, "unexplained_decrease", "hot")
+            await refused(server, "3")
+            for cause in ("foreign_transaction", "unexplained_decrease"):
+                await cli(stage, "thaw", "--wallet", "hot", "--cause", cause, "--why", "it was me")
+            await server.buy({"id": "3", "drops": "100"})
+
+
+def create(payee: str, key: str, drops: int) -> dict[str, Any]:
+    shape = {"Destination": payee, "Amount": str(drops), "SettleDelay": 2, "PublicKey": key}
+    return {"TransactionType": "PaymentChannelCreate", **shape}
+
+
+async def test_an_unknown_channel_is_quarantined_and_adopted_to_settle_and_close(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])], policy=SHORT, start=False)
+        made = create(world.payee.address, stage.claim_key.public_key, 3 * XRP)
+        await world.ledger.submit(made, stage.wallet)
+        await world.ledger.result("ledger_accept")
+        await stage.start(ready=False)
+        await frozen(stage, "unknown_channels", "hot")
+        ((channel),) = (await cli(stage, "channels"))["channels"]
+        assert (channel["state"], channel["reason"] is None) == ("quarantined", False)
+        channel_id = channel["channel_id"]
+        await adopt_with_claim(stage, channel_id)
+        await until(lambda: gone(world, channel_id), what="closed on the ledger")
+        paid = [e for e in await world.history(stage.wallet.address) if e["tx_json"].get("Balance") == "700"]
+        assert len(paid) == 1
+        await cli(stage, "thaw", "--wallet", "hot", "--why", "adopted")
+        async with content_server(world) as server:
+            await server.buy({"id": "1", "drops": "100"})
+
+
+async def adopt_with_claim(stage: Stage, channel_id: str) -> None:
+    from channeld.core.claim import claim_message
+
+    signature = stage.claim_key.signer()(claim_message(bytes.fromhex(channel_id), 700)).hex()
+    claims = stage.directory / "claims.json"
+    why = ("--claims", str(claims), "--why", "of the old server")
+    claims.write_text(json.dumps([{"channel_id": channel_id, "amount": "701", "signature": signature}]))
+    await cli(stage, "channels", "adopt", channel_id, *why, status=2)
+    claims.write_text(json.dumps([{"channel_id": channel_id, "amount": "700", "signature": signature}]))
+    assert (await cli(stage, "channels", "adopt", channel_id, *why))["signed"] == {channel_id: "700"}
+
+
+async def gone(world: World, channel_id: str) -> bool:
+    answer = await world.ledger.ask("ledger_entry", payment_channel=channel_id, ledger_index="validated")
+    return "result" not in answer
+
+
+async def test_a_rebuilt_store_settles_and_closes_what_it_finds_and_goes_on(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])], policy=SHORT)
+        async with content_server(world) as server:
+            before = await server.buy({"id": "1", "drops": "100"})
+            await cli(stage, "rebuild", "--why", "drill", status=2)
+            await stage.daemon.stop()
+            await cli(stage, "rebuild", "--why", "drill", status=1)
+            shutil.rmtree(stage.directory / "data")
+            made = await cli(stage, "rebuild", "--why", "the disk is gone")
+            assert (made["channels"], made["settle_and_close_only"]) == (1, 1)
+            assert (await cli(stage, "reconcile"))["ok"] is True
+            await stage.start()
+            after = await server.buy({"id": "2", "drops": "100"})
+            assert after["claim"]["channel_id"] != before["claim"]["channel_id"]
+            await until(lambda: gone(world, before["claim"]["channel_id"]), what="the old channel is closed")
+
+
+async def test_reconcile_tells_every_difference(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        async with content_server(world) as server:
+            await server.buy({"id": "1", "drops": "100"})
+        await stage.daemon.stop()
+        import sqlite3
+
+        with sqlite3.connect(stage.store) as db:
+            db.execute("UPDATE book SET balance = balance + 7")
+            db.execute("UPDATE channel SET amount = amount - 5")
+        found = await cli(stage, "reconcile", status=1)
+        assert sorted(d["what"] for d in found["differences"]) == ["amount", "balance"]
+        assert list(found["difference_drops"].values()) == ["12"]
+
+
+async def test_nothing_is_changed_without_the_admin_token(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        write_private(stage.directory / "secrets" / "wrong", "not it\n", "wrong")
+        (stage.directory / "secrets" / "admin").write_text("something else\n")
+        assert "token" in (await cli(stage, "freeze", "--why", "x", status=1))["stderr"]
+        await stage.ready()
