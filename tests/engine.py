@@ -289,6 +289,9 @@ class Session:
 class Engine:
     """Everything between broker and node, on one store file. `restart` builds it anew from the file."""
 
+    urls: Sequence[str] = ("ws://fake:1",)
+    quorum = 1
+
     def __init__(
         self,
         path: Path,
@@ -319,9 +322,9 @@ class Engine:
         self.executor = Executor(self.mirror, self.store, sign, new_channel_id, silent, reconciler=self.reconciler)
         self.endpoints = Endpoints(
             None,  # type: ignore[arg-type]
-            ["ws://fake:1"],
+            self.urls,
             network_id=0,
-            quorum=1,
+            quorum=self.quorum,
             telemetry=silent,
             now=lambda: self.clock,
         )

@@ -284,7 +284,8 @@ class Endpoints:
 
     def _late(self, endpoint: Endpoint) -> bool:
         """Whether it lacks a ledger that was agreed for so long."""
-        at, now = endpoint.newest.index if endpoint.newest else -1, self.now()
+        told, now = self.target(endpoint), self.now()
+        at = -1 if told is None else told.index
         return any(index > at and now - when > LATE_S for index, when in self._agreed_at.items())
 
 
