@@ -35,7 +35,7 @@ from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.courier import Courier
 from channeld.service.mirror import ChannelState, Mirror, Wallet, tx_key
-from channeld.service.numbers import Numbers, tickets_to_make
+from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of, tickets_to_make
 from channeld.service.ports import NodeSession, Store, Telemetry, TransactionSigner
 from channeld.service.reconciler import Reconciler
 from channeld.service.steps import UNWATCHED, Step, Steps
@@ -137,7 +137,7 @@ class Executor:
         numbers = Numbers(self._mirror, wallet)
         batch: list[LiveTransaction] = []
         for entry, transaction in self._work(wallet, numbers):
-            kind = entry.action.kind.value if entry else "filler"
+            kind = _kind(entry, transaction)
             with self._steps(Step.NUMBER_RESERVED, kind):
                 number = self._number(numbers, transaction)
             if number is None and isinstance(transaction, MakeTickets):
@@ -241,10 +241,16 @@ class Executor:
         """Write down what was signed, before any of it is sent."""
         mirror = self._mirror
         entries = [mirror.journal[live.intent] if live.intent is not None else None for live in batch]
-        with self._steps(Step.PERSISTED, next((e.action.kind.value for e in entries if e), "filler")):
+        with self._steps(Step.PERSISTED, kind_of(batch[0], entries[0])):
             self._store.signed(batch)
         for live, entry in zip(batch, entries, strict=True):
             mirror.live[tx_key(live)] = live
             if entry is not None:
                 entry.status, entry.channel_id = Status.SIGNED, live.channel_id
                 entry.attempts += 1
+
+
+def _kind(entry: JournalEntry | None, transaction: Transaction) -> str:
+    if entry is not None:
+        return entry.action.kind.value
+    return TICKETS if isinstance(transaction, MakeTickets) else FILLER

@@ -21,6 +21,8 @@ from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.world import Reason
 from channeld.service.mirror import Mirror, Wallet
 
+TICKETS: Final = "tickets"
+FILLER: Final = "filler"
 MOST_TICKETS: Final = 250
 """An account can hold no more. Sources: rippled CreateTicket.h."""
 MOST_IN_SEQUENCE: Final = 1000
@@ -33,7 +35,7 @@ def kind_of(live: LiveTransaction, entry: JournalEntry | None) -> str:
     """What journal and metrics call a transaction: the kind of its intent, `tickets` or `filler`."""
     if entry is not None:
         return entry.action.kind.value
-    return "tickets" if live.makes else "filler"
+    return TICKETS if live.makes else FILLER
 
 
 def tickets_subject(wallet: str) -> str:

@@ -66,6 +66,8 @@ class Rig:
             "Fee": "10",
             "Sequence": root["Sequence"] if root else 1,
         }
+        if self.node.settings.network_id > 1024:
+            base["NetworkID"] = self.node.settings.network_id
         return codec.decode(sign_transaction({**base, **fields}, key(signer or by)).blob)
 
     def offer(self, tx: codec.Transaction, fail_hard: bool = False) -> Submitted:

@@ -1,0 +1,274 @@
+"""The whole engine against the sandbox's ledger in one process, ledgers closed by hand, dying where a test says.
+
+Nothing is faked between journal and ledger: real keys, real blobs, the node's own answers to the daemon's own requests,
+only without a socket. A death is an exception that no code between here and the step handles; whatever the process held
+is dropped, and a new one is built from the store's file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from engine import Killed, Silent
+from sandbox.rig import Rig, address, key
+
+from channeld.adapters.signer import verify
+from channeld.adapters.sqlite import SqliteStore
+from channeld.adapters.sqlite.reader import read_whole
+from channeld.adapters.xrpl_node import NodeSession, _result
+from channeld.app.keyring import Keyring, new_channel_id
+from channeld.core.errors import LedgerError, Unreachable
+from channeld.core.ledger import Fees, LedgerHeader
+from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, SettleTerms
+from channeld.core.requests import Answer, Ask, Granted
+from channeld.core.units import Address, Drops, LedgerIndex, Payee, RippleTime, Seconds
+from channeld.sandbox.ledger.api import envelope
+from channeld.sandbox.ledger.api.call import Call
+from channeld.sandbox.ledger.history import Record
+from channeld.service.claim_desk import ClaimDesk
+from channeld.service.endpoints import Endpoints
+from channeld.service.executor import Executor
+from channeld.service.follower import Follower
+from channeld.service.mirror import Grant, Mirror, Wallet
+from channeld.service.reconciler import Reconciler
+from channeld.service.steps import Step, Steps
+from channeld.wire.mqtt import request_key
+
+T = TypeVar("T")
+Where = tuple[str, str, bool]
+"""A step, the kind of intent, and whether it is over."""
+LEDGER_S = 10
+"""Seconds between two closes: the resolution of close times on this ledger."""
+WALLETS = {"hot": "p", "cold": "q"}
+PAYEES = {"bob": "p", "carol": "p", "dave": "q"}
+WEALTH = 1000 * 10**6
+
+
+def terms(*, stock: int = 0, opens: int = 100, max_per_payee: int = 1) -> Policy:
+    """Terms under which a channel is opened, funded, settled and closed within some forty ledgers."""
+
+    def pool(name: str, wallet: str) -> Pool:
+        return Pool(
+            name,
+            wallet,
+            Seconds(40),
+            None,
+            Seconds(5),
+            ChannelShape(Drops(20), Drops(60), max_per_payee),
+            FundTerms(Drops(5), Drops(15), Seconds(4), Seconds(8)),
+            SettleTerms(Drops(25), Seconds(120)),
+            CloseTerms(Seconds(160), Seconds(20)),
+        )
+
+    guards = Guards(Drops(0), opens, Seconds(3600), Drops(100), Seconds(60), Drops(1000), stock)
+    return Policy(1, {p: pool(p, w) for w, p in WALLETS.items()}, guards, "F" * 64)
+
+
+class NearSession(NodeSession):
+    """A node's session without a socket: requests are answered by the node at once, with the faults in force."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__("lab", None)  # type: ignore[arg-type]
+        self.rig = rig
+        self.stub: Any = SimpleNamespace(faults=rig.node.faults, streams=None, node=rig.node)
+
+    async def request(self, command: str, **parameters: Any) -> Mapping[str, Any]:
+        body = {"id": 1, "command": command, "api_version": 2, **parameters}
+        nobody: Any = None
+        node = self.rig.node
+        answer = envelope.answer(body, lambda version: Call(node, self.stub, nobody, body, version, True))
+        if command == "submit" and node.faults.take("submit_answer") is not None:
+            raise Unreachable("the answer is lost")
+        return _result(answer)
+
+    def header(self) -> LedgerHeader:
+        """The validated ledger it shows."""
+        node = self.rig.node
+        header = node.headers[max(node.state.newest - node.faults.lag, node.first_index)]
+        fees = node.settings.fees
+        prices = Fees(Drops(fees.base), Drops(fees.reserve), Drops(fees.increment))
+        return LedgerHeader(LedgerIndex(header.index), header.hash, RippleTime(header.close_time), prices)
+
+
+class Lab:
+    """Two paying wallets and three payees. `deadly` says of a step, and how often it was reached, whether it is the end."""
+
+    def __init__(
+        self,
+        path: Path,
+        policy: Policy | None = None,
+        *,
+        deadly: Callable[[Where, int], bool] = lambda _where, _count: False,
+        capacity: int = 1000,
+        network_id: int = 0,
+    ) -> None:
+        self.path, self.policy = path, policy or terms()
+        self.rig = Rig(capacity, network_id)
+        self.rig.fund(*WALLETS, *PAYEES, drops=WEALTH)
+        self.contacts: Counter[Where] = Counter()
+        self.deadly = deadly
+        self.died: list[Where] = []
+        self.dead = False
+        self.accepted: dict[str, Granted] = {}
+        self.clock = 1000.0
+        self.network_id = network_id
+        self.lost_ledgers = False
+        self.build()
+        self.alive(self.connect)
+
+    # --- the process -------------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """A new process, from the file alone."""
+        self.dead = False
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda _loop, _context: None)
+        self.store = SqliteStore(self.path, network_id=self.network_id)
+        keys = {w: key(w) for w in WALLETS}
+        signers = {k.public_key: k.signer() for k in keys.values()}
+        addresses = {w: Address(address(w)) for w in WALLETS}
+        self.keys = Keyring(self.network_id, keys, keys, signers, addresses)
+        wallets = [Wallet(w, addresses[w], keys[w].public_key) for w in WALLETS]
+        grant = Grant({self.payee(p): pool for p, pool in PAYEES.items()}, 10**15, 10**15, 10**6)
+        self.mirror = Mirror(self.store.load(), wallets, self.policy, {"a": grant})
+        silent: Any = Silent()
+        steps = Steps(self._reached)
+        self.reconciler = Reconciler(self.mirror, self.store, silent, lambda: self.clock, steps=steps)
+        self.executor = Executor(
+            self.mirror,
+            self.store,
+            self.keys.sign,
+            new_channel_id,
+            silent,
+            reconciler=self.reconciler,
+            steps=steps,
+        )
+        nodes: Any = None
+        self.endpoints = Endpoints(
+            nodes, ["ws://lab:1"], network_id=0, quorum=1, telemetry=silent, now=lambda: self.clock
+        )
+        self.follower = Follower(self.endpoints, self.mirror, self.reconciler, self.executor, silent)
+        self.desk = ClaimDesk(
+            self.mirror,
+            self.store,
+            self.reconciler,
+            silent,
+            signers=signers,
+            verify=verify,
+            monotonic=lambda: self.clock,
+            unix=lambda: 1_700_000_000 + self.clock,
+        )
+        self.session = NearSession(self.rig)
+
+    def _reached(self, step: Step, kind: str, after: bool) -> None:
+        """The hook of every step: count it, and die if this is the place. The dead reach nothing more."""
+        where = (step.value, kind, after)
+        if self.dead:
+            raise Killed(where)
+        self.contacts[where] += 1
+        if self.deadly(where, self.contacts[where]):
+            self.dead = True
+            self.died.append(where)
+            raise Killed(where)
+
+    def restart(self) -> None:
+        """SIGKILL and a new process: what ran in the old loop never runs again."""
+        self.loop.close()
+        self.store._db.close()
+        self.build()
+        self.connect()
+
+    def alive(self, work: Callable[[], None]) -> bool:
+        """Do something; if the process dies of it, start a new one, as often as it takes. Whether it lived."""
+        try:
+            work()
+        except Killed:
+            while self.dead:
+                with suppress(Killed):
+                    self.restart()
+            return False
+        return True
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def connect(self) -> None:
+        """Catch up with the node, as after every connect; a node that is behind is left alone."""
+        with suppress(Unreachable, LedgerError):
+            self._run(self.follower._catch_up(self.session, self.session.header()))
+            self.executor.connected(self.session)
+            self.work()
+
+    def work(self) -> None:
+        """Let the executor do what it can."""
+        if self.mirror.header is not None:
+            self._run(self._work())
+
+    async def _work(self) -> None:
+        with suppress(Unreachable, LedgerError):
+            await self.executor.round(self.session)
+        await self.executor.courier.answered()
+
+    def see(self) -> None:
+        """Process the ledgers that the node shows and that are new."""
+        with suppress(Unreachable, LedgerError):
+            self._run(self.follower._process(self.session, self.session.header()))
+        self.work()
+
+    # --- the world ---------------------------------------------------------------------------------------------------
+
+    def close(self, seconds: int = LEDGER_S) -> list[Record]:
+        """The next ledger closes."""
+        clock = self.rig.node.clock
+        clock.frozen_at = max(clock.frozen_at or 0, self.rig.pct) + seconds
+        self.clock += seconds
+        return self.rig.close()
+
+    def tick(self, count: int = 1) -> None:
+        """Ledgers close and are seen."""
+        for _ in range(count):
+            self.close()
+            self.alive(self.see)
+
+    @staticmethod
+    def payee(name: str) -> Payee:
+        return Payee(Address(address(name)), None)
+
+    def ask(self, number: str, drops: int, payee: str = "bob") -> Answer | None:
+        """A content server asks, once; None if the process died of it."""
+        asked = Ask("a", request_key("a", "claim", number), f"{drops}".encode(), self.payee(payee), drops, None, None)
+        answers: list[Answer] = []
+
+        def work() -> None:
+            answers.extend(self.desk.answer([asked]))
+            self.work()
+
+        self.alive(work)
+        if answers and isinstance(answers[0], Granted):
+            self.accepted[number] = answers[0]
+        return answers[0] if answers else None
+
+    # --- what became of it -------------------------------------------------------------------------------------------
+
+    def on_disk(self, query: str) -> list[tuple[Any, ...]]:
+        with closing(read_whole(self.path)) as db:
+            return db.execute(query).fetchall()
+
+    def history(self) -> list[Record]:
+        """Every validated transaction of our wallets, in order."""
+        ours = {address(w) for w in WALLETS}
+        return sorted((r for r in self.rig.node.history.all() if r.tx.account in ours), key=lambda r: r.at)
+
+    def channels(self) -> dict[str, dict[str, Any]]:
+        """Every channel of our wallets on the ledger, by id."""
+        found: dict[str, dict[str, Any]] = {}
+        for wallet in WALLETS:
+            listed = self._run(self.session.request("account_channels", account=address(wallet), limit=400))
+            found |= {c["channel_id"]: c for c in listed["channels"]}
+        return found

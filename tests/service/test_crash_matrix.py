@@ -1,0 +1,92 @@
+"""A death before and after every step of every kind of intent: what comes after it ends as if it had not been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import PAYEES, Lab, Where, terms
+from sandbox.rig import address
+
+from channeld.service.steps import Step
+
+ASKS = {str(n): ("dave" if n % 3 == 0 else "bob", 7) for n in range(9)}
+
+
+def life(path: Path, death: Where | None = None, nth: int = 1) -> Lab:
+    """Channels of two wallets opened, used, funded, paid out, closed and deleted; the process dies where it is told."""
+    lab = Lab(path, terms(stock=2), deadly=lambda where, count: where == death and count == nth)
+    for number, (payee, drops) in ASKS.items():
+        for _ in range(12):
+            lab.ask(number, drops, payee)
+            if number in lab.accepted:
+                break
+            lab.tick()
+    lab.tick(70)
+    return lab
+
+
+def fate(lab: Lab) -> dict[str, Any]:
+    """What must be the same whoever died: everything but fees, numbers and times."""
+    ended = "SELECT kind, count(*) FROM intent WHERE status = 'done' AND kind NOT IN ('fund', 'settle') GROUP BY kind"
+    store = "SELECT count(*), sum(amount), sum(balance), sum(authorized), count(closed_at) FROM channel"
+    promised = lab.on_disk("SELECT channel_id FROM channel WHERE authorized <> balance")
+    return {
+        "accepted": sorted(lab.accepted),
+        "paid": {p: lab.rig.balance(p) for p in PAYEES},
+        "on the ledger": lab.channels(),
+        "promised and not paid": promised,
+        "payments": lab.on_disk(
+            "SELECT c.destination, sum(p.paid) FROM payment p JOIN channel c USING (channel_id) GROUP BY 1"
+        ),
+        "store": [(row[0], row[2], row[3], row[4]) for row in lab.on_disk(store)],
+        "ended": sorted(lab.on_disk(ended)),
+        "open": lab.on_disk("SELECT * FROM intent WHERE status IN ('planned', 'signed')"),
+        "live": lab.on_disk("SELECT * FROM tx WHERE ended IS NULL"),
+        "tickets": len(lab.on_disk("SELECT * FROM ticket")),
+        "wallets": {w: lab.rig.balance(w) + fees(lab, w) for w in ("hot", "cold")},
+        "freezes": {k: v for k, v in lab.mirror.frozen_wallets.items() if v},
+    }
+
+
+def fees(lab: Lab, wallet: str) -> int:
+    return sum(r.tx.fee for r in lab.history() if r.tx.account == address(wallet))
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return life(tmp_path_factory.mktemp("clean") / "s.db")
+
+
+def test_the_life_without_a_death_passes_every_step_and_leaves_nothing(clean: Lab) -> None:
+    found = fate(clean)
+    assert not clean.died
+    assert {w[0] for w in clean.contacts} == {s.value for s in Step if s is not Step.MOOTED}
+    kinds = {"open", "fund", "settle", "request_close", "finalize_close"}
+    for step in ("number_reserved", "signed", "sent", "answered"):
+        assert {w[1] for w in clean.contacts if w[0] == step} >= kinds, step
+    assert found["accepted"] == sorted(ASKS)
+    assert (found["on the ledger"], found["open"], found["live"]) == ({}, [], [])
+    assert sum(drops for _, drops in found["payments"]) == 7 * len(ASKS)
+
+
+def matrix(clean: Lab, occasions: int) -> list[tuple[Where, int]]:
+    """Every step, before and after, of every kind of transaction: its first occasions."""
+    return [
+        (where, nth) for where in sorted(clean.contacts) for nth in range(1, min(occasions, clean.contacts[where]) + 1)
+    ]
+
+
+def test_a_death_at_every_step_ends_as_the_life_without_one(
+    clean: Lab, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted, cases = fate(clean), matrix(clean, 2)
+    for where, nth in cases:
+        lab = life(tmp_path_factory.mktemp("life") / "s.db", where, nth)
+        assert lab.died, where
+        assert fate(lab) == wanted, (where, nth)
+        lab.store._db.close()
+    with capsys.disabled():
+        places = len({where for where, _ in cases})
+        print(f"\ncrash matrix: {len(cases)} deaths at {places} places (step x kind x before/after), all ended alike")
