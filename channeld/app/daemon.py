@@ -47,10 +47,13 @@ from channeld.wire.mqtt import ClaimReader, Topics, status_payload
 
 log = structlog.get_logger()
 
-_SLICE = 500
-_SLICE_PAUSE_S = 0.01
+_SLICE = 128
+_SLICE_PAUSE_S = 0.003
+_FOLD_FROM = 100_000
+"""Requests waiting in memory, some 500 bytes each, that make a batch."""
+_FOLD_EVERY_S = 60.0
 _IDLE_PAUSE_S = 0.25
-_CHECKPOINT_EVERY_S = 2.0
+_CHECKPOINT_EVERY_S = 5.0
 _FLUSH_S = 5.0
 _WITNESS_PAUSE_S = 1.0
 _SEND_LIMIT = 10_000
@@ -269,17 +272,18 @@ class Daemon:
         log.info("stopping", answered_all=self.gateway.waiting == 0)
 
     async def _housekeeping(self) -> None:
-        """Spread what the desk has written into the tables, and forget what is old enough: a slice at a time."""
-        keep = self.settings.daemon.remember_ids_s
-        while True:
-            await asyncio.sleep(_SLICE_PAUSE_S if self.store.fold(_SLICE) >= _SLICE else _IDLE_PAUSE_S)
-            self.store.forget(int(time.time()) - keep, _SLICE)
+        """Spread what the desk has written into the tables, and forget what is old enough: a small slice at a time.
 
-    async def _bear_witness(self) -> None:
-        """Raise the data version when it is time."""
+        A large batch is folded with fewer writes a request, so it waits until there is one, or until a minute is over.
+        """
+        keep, due = self.settings.daemon.remember_ids_s, 0.0
         while True:
-            await asyncio.sleep(_WITNESS_PAUSE_S)
-            self.watch.tick()
+            if self.store.folding or self.store.backlog >= _FOLD_FROM or self.monotonic() >= due:
+                self.store.fold(_SLICE)
+                due = self.monotonic() + _FOLD_EVERY_S
+            if not self.store.folding:
+                self.store.forget(int(time.time()) - keep, _SLICE)
+            await asyncio.sleep(_SLICE_PAUSE_S if self.store.folding else _IDLE_PAUSE_S)
 
     async def _checkpoints(self) -> None:
         """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""

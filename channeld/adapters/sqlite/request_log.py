@@ -29,7 +29,7 @@ _SPENT_HOURS_KEPT: Final = 48
 
 _INSERT_GROUP: Final = "INSERT INTO request_group (number, body) VALUES (?, ?)"
 _INSERT_REQUEST: Final = (
-    "INSERT INTO request (seq, key, contents, channel, covers_from, covers_to, signed, at_unix)"
+    "INSERT OR IGNORE INTO request (seq, key, contents, channel, covers_from, covers_to, signed, at_unix)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _RAISE: Final = (
@@ -66,6 +66,15 @@ class _Pending:
     body: _Body
 
 
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """A batch of groups on its way into the tables: `done` of its `rows`, in the order of their keys, are in."""
+
+    groups: list[_Pending]
+    rows: Sequence[tuple[object, ...]]
+    done: int
+
+
 class RequestLog:
     """The requests of one store. Every method that writes must run inside a transaction of the caller's.
 
@@ -81,6 +90,7 @@ class RequestLog:
         self._recent: dict[bytes, Remembered] = {}
         self._marks: dict[int, ChannelMark] = {}
         self._absent: set[bytes] = set()
+        self._batch: Folding | None = None
         self._next_number = self._next_seq = 1
 
     @property
@@ -172,43 +182,55 @@ class RequestLog:
         values = [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in found]
         self._db.executemany(_RAISE, values)
 
-    def fold(self, limit: int, before: int | None = None) -> list[_Pending]:
-        """Spread the oldest groups into the tables, up to about `limit` requests, or only those accepted before a time.
+    @property
+    def folding(self) -> bool:
+        """Whether a batch was begun and is not done."""
+        return self._batch is not None
 
-        `folded` must be told once it is committed.
+    @property
+    def oldest_unix(self) -> int | None:
+        """When the oldest request that is not folded was accepted; None if all are."""
+        return self._pending[0].body.at_unix if self._pending else None
+
+    def fold(self, limit: int) -> Folding:
+        """Spread up to `limit` requests into the table of requests, in the order of their keys.
+
+        The first call takes all that is pending as one batch: the larger it is, the more of it stands together on a
+        page of the index. When its last request is in, the marks and sums of its groups follow and the groups go, in
+        the same transaction. `folded` must be told once it is committed.
         """
-        groups: list[_Pending] = []
-        size = 0
-        for group in self._pending:
-            if size >= limit or (before is not None and group.body.at_unix >= before):
-                break
-            groups.append(group)
-            size += len(group.body.requests)
-        if not groups:
-            return groups
-        rows = [
-            (seq, *request, group.body.at_unix)
-            for group in groups
-            for seq, request in enumerate(group.body.requests, group.body.first_seq)
-        ]
-        rows.sort(key=lambda row: row[1])  # neighbours in the index of keys are written together
-        self._db.executemany(_INSERT_REQUEST, rows)
-        self.settle_marks({mark[0] for group in groups for mark in group.body.marks})
-        self._db.executemany(_ADD_SPENT, [spent for group in groups for spent in group.body.spent])
-        self._db.execute("DELETE FROM request_group WHERE number <= ?", (groups[-1].number,))
-        return groups
+        batch = self._batch
+        if batch is None:
+            groups = list(self._pending)
+            rows = [
+                (seq, *request, group.body.at_unix)
+                for group in groups
+                for seq, request in enumerate(group.body.requests, group.body.first_seq)
+            ]
+            rows.sort(key=lambda row: row[1])
+            batch = Folding(groups, rows, 0)
+        done = min(batch.done + limit, len(batch.rows))
+        self._db.executemany(_INSERT_REQUEST, batch.rows[batch.done : done])
+        if done == len(batch.rows) and batch.groups:
+            self.settle_marks({mark[0] for group in batch.groups for mark in group.body.marks})
+            self._db.executemany(_ADD_SPENT, [spent for group in batch.groups for spent in group.body.spent])
+            self._db.execute("DELETE FROM request_group WHERE number <= ?", (batch.groups[-1].number,))
+        return Folding(batch.groups, batch.rows, done)
 
-    def folded(self, groups: Sequence[_Pending]) -> int:
-        """The fold is committed; how many requests it moved."""
-        moved = 0
-        for group in groups:
+    def folded(self, batch: Folding) -> int:
+        """A step of folding is committed; how many requests it handled."""
+        handled = batch.done - (self._batch.done if self._batch else 0)
+        if batch.done < len(batch.rows):
+            self._batch = batch
+            return handled
+        self._batch = None
+        for group in batch.groups:
             assert self._pending.popleft() is group
             for key, *_ in group.body.requests:
                 del self._recent[key]
-            moved += len(group.body.requests)
         if not self._pending:
             self._marks.clear()
-        return moved
+        return handled
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` folded requests accepted before `before` (Unix seconds), oldest first; how many went."""

@@ -245,21 +245,32 @@ class SqliteStore:
         """Requests that are durable but not folded into the tables yet; memory holds some 400 bytes of each."""
         return self._requests.backlog
 
+    @property
+    def folding(self) -> bool:
+        """Whether a batch is on its way into the tables."""
+        return self._requests.folding
+
     def fold(self, limit: int) -> int:
-        """Spread up to about `limit` of the oldest requests into the tables; how many that were."""
+        """Spread up to `limit` requests into the tables; how many that were, 0 if none is left.
+
+        Not synced by itself: if it is lost in a crash, the groups are still there and are folded again.
+        """
         if not self._requests.backlog:
             return 0
-        with self._transaction():
-            groups = self._requests.fold(limit)
-        return self._requests.folded(groups)
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            with self._transaction():
+                batch = self._requests.fold(limit)
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
+        return self._requests.folded(batch)
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` remembered requests accepted before `before` (Unix seconds); how many went."""
+        while (oldest := self._requests.oldest_unix) is not None and oldest < before:
+            self.fold(_FOLD_AT_CLOSE)
         with self._transaction():
-            groups = self._requests.fold(limit, before)
-            gone = self._requests.forget(before, limit)
-        self._requests.folded(groups)
-        return gone
+            return self._requests.forget(before, limit)
 
     # --- the journal -------------------------------------------------------------------------------------------------
 

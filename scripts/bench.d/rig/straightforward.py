@@ -48,7 +48,7 @@ async def serve(port: int, prefix: str, store: str) -> None:
         amount = 0
         async for message in client.messages:
             server = message.topic.value.split("/")[-2]
-            request = Request.model_validate_json(bytes(message.payload))  # type: ignore[arg-type]
+            request = Request.model_validate_json(bytes(message.payload))
             start, amount = amount, amount + int(request.drops)
             await db.execute("INSERT INTO request VALUES (?, ?, ?)", (request.id, server, amount))
             await db.commit()
