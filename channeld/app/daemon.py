@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -110,7 +111,7 @@ class Daemon:
         self.telemetry.started(time.time())
 
     def _wire_engine(self, settings: Settings) -> None:
-        sign = self.keys.sign
+        sign = partial(self.keys.sign, store_id=self.store_id)
         self.executor = Executor(
             self.mirror, self.store, sign, keyring.new_channel_id, self.telemetry, reconciler=self.reconciler
         )

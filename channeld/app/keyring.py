@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from channeld.adapters.signer import KeyPair, account_id, derive, sign_transaction
 from channeld.core.claim import channel_id_of
 from channeld.core.errors import BadValue, ConfigError
-from channeld.core.intents import Number, OpenChannel, Transaction
+from channeld.core.intents import Create, Number, OpenChannel, Transaction
 from channeld.core.ledger import AccountState
 from channeld.core.records import Signed
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
+from channeld.core.witness import source_tag
 from channeld.service.mirror import Wallet
 from channeld.service.ports import ClaimSigner
 from channeld.settings import Settings, WalletSettings
@@ -28,9 +29,16 @@ class Keyring:
     claim_signers: Mapping[str, ClaimSigner] = field(repr=False)
 
     def sign(
-        self, wallet: str, transaction: Transaction, number: Number, fee: Drops, last_ledger: LedgerIndex
+        self,
+        wallet: str,
+        transaction: Transaction,
+        number: Number,
+        fee: Drops,
+        last_ledger: LedgerIndex,
+        *,
+        store_id: str = "",
     ) -> Signed:
-        """Build and sign a transaction of a wallet's account."""
+        """Build and sign a transaction of a wallet's account; a Create bears the mark of the store that decided it."""
         account, key = self.addresses[wallet], self.wallets[wallet]
         fields = transaction_json(
             transaction,
@@ -40,6 +48,8 @@ class Keyring:
             last_ledger=last_ledger,
             network_id=self.network_id,
         )
+        if isinstance(transaction, Create):
+            fields["SourceTag"] = source_tag(store_id, account)
         signed = sign_transaction(fields, key)
         return Signed(signed.blob, signed.hash)
 

@@ -11,6 +11,7 @@ witnessed (its *home*), so that a copy that runs under another name does not pas
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,17 @@ from channeld.core.freezes import Cause
 
 REBUILT: Final = "rebuilt"
 """The home of a store that was made from the ledger and not used yet: an operator said that no other one counts."""
+
+
+def source_tag(store_id: str, account: str) -> int:
+    """The mark that a store leaves on every channel it opens from an account: 0..2^32-1.
+
+    Two daemons that use one wallet see the same ledger and the same policy, so they may come to the very same Create,
+    with the same number, fee and last ledger, and ed25519 signs equal bytes equally: one transaction, in two journals,
+    and a channel that both think theirs. With a mark of its own in each, only one of the two can be validated, and to
+    the other it is foreign.
+    """
+    return int.from_bytes(hashlib.sha256(f"{store_id} {account}".encode()).digest()[:4], "big")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ same transaction as the rest of it. So a ledger that must freeze something can n
 and nothing is issued between the two: reading, writing and freezing happen in one turn of the event loop.
 
 **At most one of two daemons on a wallet issues, whatever the timing.** A claim is issued only on a channel whose Create
-stands in the journal of the store that issues, and a Create is journaled in one store only. So two daemons with stores
-of their own never issue on the *same* channel; two copies of one store are told apart by their witness. That leaves
+stands in the journal of the store that issues. Every store marks its Creates (`core.witness.source_tag`), so that equal
+decisions make no equal transactions, and a Create stands in one journal only. So two daemons with stores of their own
+never issue on the *same* channel; two copies of one store are told apart by their witness. That leaves
 each issuing on channels of its own. Let A's first Create be validated in ledger a and B's in ledger b, a <= b. B issues
 only after it has applied ledger b, and ledgers are applied in order and without gaps, so it has applied a as well: A's
 Create is a transaction of the wallet that B's journal does not have, and B froze the wallet in that very turn, before

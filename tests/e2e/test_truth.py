@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -87,24 +88,30 @@ async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, with_file
             assert reply["claim"]["channel_id"] != old, "what the store cannot know it never signs on again"
 
 
+@pytest.mark.timeout(STARTS * 60)
 async def test_two_daemons_on_one_wallet_never_both_issue(tmp_path: Path) -> None:
+    """The second comes up together with the first, or while it opens, or when it issues already."""
+    issuers = []
     async with World(tmp_path) as world:
         for start in range(STARTS):
-            first = await world.stage([Server("a", [world.payee.address])], start=False)
+            first = await world.stage([Server("a", [world.payee.address])], start=False, name=f"one-{start}")
             second = await world.stage([Server("b", [world.payee.address])], start=False, name=f"other-{start}")
             for name in ("hot", "claims"):
                 shutil.copy(first.directory / f"secrets/{name}.seed", second.directory / f"secrets/{name}.seed")
             second.wallet = first.wallet
             second.write()
-            await first.start(ready=False)
-            await asyncio.sleep(start % 10 * 0.4)
-            await second.start(ready=False)
-            await asyncio.gather(*(until(lambda s=s: s.get("/healthz")[0] == 200) for s in (first, second)))
             async with content_server(world, "a") as a, content_server(world, "b") as b:
-                await asyncio.gather(*(press(s, 8.0) for s in (a, b)))
+                await first.start(ready=False)
+                asking = asyncio.create_task(press(a, 12.0))
+                await asyncio.sleep(start * 2.3 % 7)
+                await second.start(ready=False)
+                await asyncio.gather(asking, press(b, 6.0))
                 assert not (a.accepted and b.accepted), f"start {start}: both issue"
+                issuers.append(bool(a.accepted) or bool(b.accepted))
             for stage in (first, second):
                 await stage.daemon.stop()
+    assert any(issuers), "one of the two does issue, or this shows nothing"
+    print(f"{STARTS} starts, {sum(issuers)} with one issuer, none with two")
 
 
 async def press(server: ContentServer, seconds: float) -> None:
@@ -114,7 +121,8 @@ async def press(server: ContentServer, seconds: float) -> None:
     number = 0
     while loop.time() < end:
         number += 1
-        await server.ask({"id": f"p{number}", "drops": "3"})
+        with contextlib.suppress(TimeoutError):  # nobody may be there yet
+            await server.ask({"id": f"p{number}", "drops": "3"}, timeout_s=1)
         await asyncio.sleep(0.1)
 
 
