@@ -286,6 +286,12 @@ class Daemon:
                 self.store.forget(int(time.time()) - keep, _SLICE)
             await asyncio.sleep(_SLICE_PAUSE_S if self.store.folding else _IDLE_PAUSE_S)
 
+    async def _bear_witness(self) -> None:
+        """Raise the data version when it is time."""
+        while True:
+            await asyncio.sleep(_WITNESS_PAUSE_S)
+            self.watch.tick()
+
     async def _checkpoints(self) -> None:
         """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""
         while True:
