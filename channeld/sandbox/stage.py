@@ -150,6 +150,7 @@ class Stage:
     key_type: KeyType = "ed25519"
     policy: str = POLICY
     network_id: int = 0
+    quorum: int = 1
     name: str = "channeld-1"
     credentials: tuple[str, str] | None = None
     http_port: int = field(default_factory=free_port)
@@ -192,6 +193,7 @@ class Stage:
         (self.directory / "channeld.toml").write_text(
             f'policy = "policy.toml"\n[daemon]\nname = "{self.name}"\n'
             f"[ledger]\nendpoints = {json.dumps(self.ledgers)}\nnetwork_id = {self.network_id}\n"
+            f"quorum = {self.quorum}\n"
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.mqtt_port}"\n{login}'
             f'[http]\nlisten = "127.0.0.1:{self.http_port}"\nadmin_token_file = "secrets/admin"\n'
             f'[wallets.hot]\nrole = "pay"\naddress = "{self.wallet.address}"\nkey_type = "{self.key_type}"\n'

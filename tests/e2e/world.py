@@ -31,12 +31,15 @@ class World:
     """A broker, a ledger and a client of it; daemons come on top with `stage`."""
 
     def __init__(
-        self, directory: Path, *, close_interval_s: float = 1.0, mosquitto: dict[str, Any] | None = None
+        self, directory: Path, *, close_interval_s: float = 1.0, mosquitto: dict[str, Any] | None = None, nodes: int = 1
     ) -> None:
         self.directory = directory
         self.ledger_port = free_port()
         self.ledger_url = f"ws://127.0.0.1:{self.ledger_port}"
-        arguments = ("--port", str(self.ledger_port), "--close-interval", str(close_interval_s))
+        others = [free_port() for _ in range(nodes - 1)]
+        self.ledger_urls = [self.ledger_url, *(f"ws://127.0.0.1:{port}" for port in others)]
+        arguments = ["--port", str(self.ledger_port), "--close-interval", str(close_interval_s)]
+        arguments += [text for port in others for text in ("--also-port", str(port))]
         self.ledger_process = Process(directory, "ledger", "sandbox", "ledger", *arguments)
         (directory / "broker").mkdir()
         self.broker = Mosquitto(directory / "broker", **(mosquitto or {}))
@@ -61,11 +64,17 @@ class World:
         await self.ledger_process.stop()
 
     async def stage(
-        self, servers: list[Server], *, start: bool = True, treasury: int = 10_000 * XRP, **more: Any
+        self,
+        servers: list[Server],
+        *,
+        start: bool = True,
+        treasury: int = 10_000 * XRP,
+        ledgers: list[str] | None = None,
+        **more: Any,
     ) -> Stage:
         """A daemon with a wallet that holds `treasury` drops; the payee's account exists as well."""
         stage = Stage(
-            self.directory / f"daemon{len(self.stages)}", [self.ledger_url], self.broker.port, servers, **more
+            self.directory / f"daemon{len(self.stages)}", ledgers or self.ledger_urls, self.broker.port, servers, **more
         )
         self.stages.append(stage)
         await self.ledger.fund({stage.wallet.address: treasury, self.payee.address: 100 * XRP})

@@ -51,8 +51,8 @@ def test_fewer_liars_than_the_quorum_are_never_believed(spans: list[tuple[int, i
     """Honest nodes tell of a transaction in ledger 5; liars hide it and invent one in 6. Spans are any."""
     liars = 0
     histories = []
-    for low, high, lies in spans:
-        lies = lies and liars < quorum - 1
+    for low, high, dishonest in spans:
+        lies = dishonest and liars < quorum - 1
         liars += lies
         histories.append(told(low, high, *(n for n in ([6] if lies else [5]) if low <= n <= high)))
     found, gapless, _ = story(quorum, *histories)

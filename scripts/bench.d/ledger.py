@@ -1,0 +1,101 @@
+"""What a ledger costs that changed one channel, with 100 channels and with 10 000, and a cold start with 10 000.
+
+Progress goes to stderr, the table and, as the last line, one JSON object to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from engine import Engine, Ledger, drive, policy
+from worlds import KEY, PAYEES, SOURCE
+
+from channeld.core.channel import Channel
+from channeld.core.ledger import ChannelChange
+from channeld.core.policy import CloseTerms, Policy
+from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
+
+
+def filled(channels: int) -> Ledger:
+    """A ledger with so many channels of ours, each for a payee of its own."""
+    ledger = Ledger(balance=10**15)
+    for number in range(channels):
+        payee = Payee(PAYEES[0].account, number)
+        channel = Channel(
+            ChannelId(f"{number + 10**6:064X}"), SOURCE, payee.account, payee.tag, KEY, Drops(50), Drops(0),
+            Seconds(10), None, None, LedgerIndex(ledger.index),
+        )  # fmt: skip
+        ledger.channels[channel.channel_id] = channel
+    return ledger
+
+
+def calm() -> Policy:
+    """Terms under which nothing falls due: what is measured is the ledger, not work that it brings."""
+    terms = policy()
+    idle = replace(terms.pools["p"], close=CloseTerms(Seconds(10**9), Seconds(0)))
+    return replace(terms, pools={"p": idle})
+
+
+def changed(engine: Engine) -> None:
+    """The next ledger closes, in which somebody funded one channel of ours with a drop."""
+    ledger = engine.ledger
+    ledger.index, ledger.time = ledger.index + 1, ledger.time + 4
+    channel = next(iter(ledger.channels.values()))
+    change = ledger._put(replace(channel, amount=Drops(channel.amount + 1)), 0)
+    ledger._record(f"{ledger.index:064X}", PAYEES[1].account, ledger.index, "tesSUCCESS", 10, [change], 0)
+    assert isinstance(change, ChannelChange)
+
+
+def measure(channels: int, ledgers: int) -> tuple[float, float]:
+    """Seconds of a cold start after the pages arrived, and of one ledger (median)."""
+    with tempfile.TemporaryDirectory() as directory:
+        engine = Engine(Path(directory) / "store.db", ledger=filled(channels), terms=calm())
+        engine.connect()
+        with engine.store._db as db:  # ours, and not strangers' that are only looked at
+            db.execute("UPDATE channel SET pool = 'p', server = 'a', issuing = 1")
+        engine.kill()
+        began = time.perf_counter()
+        engine.build()
+        engine.connect()
+        start, each = time.perf_counter() - began, []
+        for _ in range(ledgers):
+            changed(engine)
+            engine.ledger.history = engine.ledger.history[-1:]
+            engine.pass_time(4)
+            began = time.perf_counter()
+            drive(engine.follower._process(engine.session, engine.ledger.header()))  # type: ignore[arg-type]
+            each.append(time.perf_counter() - began)
+        engine.kill()
+        return start, statistics.median(each)
+
+
+def main() -> int:
+    """Measure both and print them."""
+    parser = argparse.ArgumentParser(prog="scripts/bench ledger", description=__doc__)
+    parser.add_argument("--ledgers", type=int, default=200)
+    ledgers = parser.parse_args().ledgers
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    found = {}
+    for channels in (100, 10_000):
+        start, each = measure(channels, ledgers)
+        found[str(channels)] = {"cold_start_s": round(start, 3), "ledger_us": round(each * 1e6)}
+        print(
+            f"{channels:>6} channels: start {start:6.2f} s, a ledger with one change {each * 1e6:6.0f} us", flush=True
+        )
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
