@@ -97,7 +97,7 @@ class NearSession(NodeSession):
 
 
 class Lab:
-    """Two paying wallets and three payees. `deadly` says of a step, and how often it was reached, whether it is the end."""
+    """Two paying wallets and three payees. `deadly` says whether a step, reached so often, is the end."""
 
     def __init__(
         self,
@@ -269,6 +269,19 @@ class Lab:
         """Every channel of our wallets on the ledger, by id."""
         found: dict[str, dict[str, Any]] = {}
         for wallet in WALLETS:
-            listed = self._run(self.session.request("account_channels", account=address(wallet), limit=400))
+            listed = self._ask("account_channels", account=address(wallet), limit=400)
             found |= {c["channel_id"]: c for c in listed["channels"]}
         return found
+
+    def settled_balance(self, wallet: str) -> int:
+        """Drops of a wallet in the last validated ledger."""
+        return int(self._ask("account_info", account=address(wallet))["account_data"]["Balance"])
+
+    def _ask(self, command: str, **parameters: Any) -> Mapping[str, Any]:
+        """What the last validated ledger says, however far the node pretends to lag."""
+        faults = self.rig.node.faults
+        lag, faults.lag = faults.lag, 0
+        try:
+            return self._run(self.session.request(command, ledger_index="validated", **parameters))
+        finally:
+            faults.lag = lag
