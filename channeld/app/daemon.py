@@ -23,7 +23,7 @@ from channeld.adapters import signer
 from channeld.adapters.broker import Broker, BrokerSettings, Will
 from channeld.adapters.gateway import Gateway
 from channeld.adapters.http import HttpServer
-from channeld.adapters.sqlite import SqliteStore
+from channeld.adapters.sqlite import BATCH, SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
@@ -50,8 +50,6 @@ log = structlog.get_logger()
 
 _SLICE = 128
 _SLICE_PAUSE_S = 0.003
-_FOLD_FROM = 100_000
-"""Requests waiting in memory, some 500 bytes each, that make a batch."""
 _FOLD_EVERY_S = 60.0
 _IDLE_PAUSE_S = 0.25
 _CHECKPOINT_EVERY_S = 5.0
@@ -275,11 +273,11 @@ class Daemon:
     async def _housekeeping(self) -> None:
         """Spread what the desk has written into the tables, and forget what is old enough: a small slice at a time.
 
-        A large batch is folded with fewer writes a request, so it waits until there is one, or until a minute is over.
+        A whole batch is folded with fewer writes a request, so it waits until there is one, or until a minute is over.
         """
         keep, due = self.settings.daemon.remember_ids_s, 0.0
         while True:
-            if self.store.folding or self.store.backlog >= _FOLD_FROM or self.monotonic() >= due:
+            if self.store.folding or self.store.backlog >= BATCH or self.monotonic() >= due:
                 self.store.fold(_SLICE)
                 due = self.monotonic() + _FOLD_EVERY_S
             if not self.store.folding:

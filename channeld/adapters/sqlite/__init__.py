@@ -4,6 +4,7 @@ The writer is plain `sqlite3`, synchronous, in the event loop: between reading, 
 happen, and a group of requests costs one fsync. Readers (command line, console) use `aiosqlite` and never wait for it.
 """
 
+from channeld.adapters.sqlite.request_log import BATCH
 from channeld.adapters.sqlite.writer import SqliteStore
 
-__all__ = ["SqliteStore"]
+__all__ = ["BATCH", "SqliteStore"]

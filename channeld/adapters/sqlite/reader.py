@@ -57,7 +57,8 @@ def read_whole(path: Path) -> sqlite3.Connection:
             source.close()
         requests = RequestLog(copy)
         requests.load()
-        requests.folded(requests.fold(limit=1 << 62))
+        while requests.backlog:
+            requests.folded(requests.fold(limit=1 << 62))
     except sqlite3.Error as error:
         raise StoreError(f"cannot read the store {path}: {error}") from error
     return copy
