@@ -58,7 +58,7 @@ class Rig:
         self.close()
 
     def sign(self, by: str, kind: str, *, signer: str | None = None, **fields: Any) -> codec.Transaction:
-        """A signed transaction of `by` with the next sequence, unless given."""
+        """A signed transaction of `by`; what the network asks for is filled in unless given, None leaves it out."""
         root = read_account(self.node.open.view, address(by))
         base = {
             "TransactionType": kind,
@@ -68,7 +68,8 @@ class Rig:
         }
         if self.node.settings.network_id > 1024:
             base["NetworkID"] = self.node.settings.network_id
-        return codec.decode(sign_transaction({**base, **fields}, key(signer or by)).blob)
+        given = {name: value for name, value in {**base, **fields}.items() if value is not None}
+        return codec.decode(sign_transaction(given, key(signer or by)).blob)
 
     def offer(self, tx: codec.Transaction, fail_hard: bool = False) -> Submitted:
         """Submit as the API does, signature check included."""

@@ -339,9 +339,8 @@ def test_account_txn_id(rig: Rig) -> None:
 def test_network_id(network: int, given: int | None, result: str) -> None:
     """Up to 1024 the field must be absent, above it must be there and right."""
     rig = Rig(network_id=network)
-    fields = {} if given is None else {"NetworkID": given}
-    payment = {"Destination": address("alice"), "Amount": str(10 * XRP)}
-    assert rig.submit("genesis", "Payment", **payment, **fields) == result
+    payment = {"Destination": address("alice"), "Amount": str(10 * XRP), "NetworkID": given}
+    assert rig.submit("genesis", "Payment", **payment) == result
 
 
 def test_payments(rig: Rig) -> None:
