@@ -3,6 +3,11 @@
 Everything that one read of the socket brought is decided as one group, without waiting for company. A message is
 acknowledged only after what was decided about it is durable and its reply is queued; one that cannot be taken now stays
 unacknowledged, so that the broker keeps it and memory does not grow.
+
+All servers share one session, and the broker sends only so much of it ahead of our acknowledgements. So what a server
+asks beyond its share must not wait: it is refused unread, which costs a tenth of deciding it. Once more waits than one
+group holds, groups are small and in fair turns, and between two of them the socket is read: then nobody waits for more
+than a small group, however much somebody else sends.
 """
 
 from __future__ import annotations
@@ -14,23 +19,28 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from channeld.core.admission import Admission
 from channeld.core.requests import Answer, Ask, Code, Refusal
-from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, encode, reply
+from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, encode, refuse_unread, reply, weigh
 
 log = structlog.get_logger()
 
 LARGEST_GROUP: Final = 256
 """Requests decided in one transaction: bounds how long the loop is held."""
+FAIR_GROUP: Final = 32
+"""Requests decided in one transaction while more wait than one group holds: bounds how long a lone request waits."""
 _STATUS_PAUSE_S: Final = 1.0
 
 
 class Message(Protocol):
     """A message as the broker hands it over."""
 
+    payload: bytes
+
     @property
     def topic(self) -> str: ...
     @property
-    def payload(self) -> bytes: ...
+    def packet_id(self) -> int: ...
     @property
     def retain(self) -> bool: ...
     @property
@@ -55,11 +65,17 @@ class Outbox(Protocol):
     async def writable(self) -> None: ...
 
 
+Waiting = tuple[Message, str, str]
+"""A request with its server and verb."""
+
+
 class Gateway:
     """One for a daemon. `answer` decides a group of requests durably, in order; it must not raise.
 
-    With `most_queued` replies waiting for the broker nothing more is decided until it has taken some.
-    `dropped` is told why a message got no answer: a word of a small closed set.
+    With `most_queued` replies waiting for the broker nothing more is decided until it has taken some; with half as many
+    again nothing is refused either. `dropped` is told why a message got no answer: a word of a small closed set;
+    `refused` by which code requests were refused unread, and how many. `nanoseconds` is a clock that never goes back,
+    and `later` calls back once the socket was served.
     """
 
     def __init__(
@@ -72,11 +88,18 @@ class Gateway:
         status: Callable[[bool], bytes],
         dropped: Callable[[str], None],
         loop_time: Callable[[], float],
+        admission: Admission[Waiting],
+        refused: Callable[[str, int], None],
+        nanoseconds: Callable[[], int],
+        later: Callable[[Callable[[], None]], object],
     ) -> None:
         self._topics, self._reader, self._answer = topics, reader, answer
         self._status, self._dropped, self._time = status, dropped, loop_time
         self._most_queued = most_queued
-        self._waiting: deque[Message] = deque()
+        self._admission, self._refused = admission, refused
+        self._nanoseconds, self._later = nanoseconds, later
+        self._unsaid: deque[tuple[Message, str, bytes]] = deque()
+        self._scheduled = self._closed = False
         self._resume: asyncio.Task[None] | None = None
         self._status_said = 0.0
         self.outbox: Outbox | None = None
@@ -85,8 +108,12 @@ class Gateway:
 
     @property
     def waiting(self) -> int:
-        """Messages taken from the socket and not decided yet."""
-        return len(self._waiting)
+        """Requests taken from the socket and not decided yet."""
+        return self._admission.waiting
+
+    def close(self) -> None:
+        """Decide nothing more: what waits stays the broker's."""
+        self._closed = True
 
     # --- presence ----------------------------------------------------------------------------------------------------
 
@@ -113,7 +140,17 @@ class Gateway:
 
     def on_messages(self, messages: Sequence[Message]) -> None:
         """Take what one read of the socket brought."""
-        self._waiting.extend(self._sift(messages) if self.held else messages)
+        now = self._nanoseconds()
+        find, admit = self._topics.request, self._admission.admit
+        for message in messages:
+            found = find(message.topic)
+            if found is None:
+                self._not_a_request(message)
+                self._out.ack(message)
+                continue
+            refusal = admit(found[0], (message, *found), weigh(message.payload), now)
+            if refusal is not None:
+                self._refuse(message, found[0], refusal)
         self._work()
 
     def hold(self) -> None:
@@ -125,24 +162,36 @@ class Gateway:
         self.held = False
         self._work()
 
-    def _sift(self, messages: Sequence[Message]) -> list[Message]:
-        """The requests among messages; the others are seen to at once."""
-        requests = []
-        for message in messages:
-            if self._topics.request(message.topic) is None:
-                self._not_a_request(message)
-                self._out.ack(message)
-            else:
-                requests.append(message)
-        return requests
-
     def _work(self) -> None:
-        """Decide what waits, group by group, as long as replies can be queued."""
-        while self._waiting and not self.held:
+        """Decide a group of what waits, if its replies can be queued; the rest after the socket was served."""
+        admission = self._admission
+        if self._closed or not self._say_unsaid():
+            return
+        while admission.waiting and not (self.held or self._closed):
             if self._out.queued_out >= self._most_queued:
                 self._pause()
                 return
-            self._decide(self._next_group())
+            behind = admission.waiting > LARGEST_GROUP
+            self._decide_next(admission.take(FAIR_GROUP if behind else LARGEST_GROUP))
+            if behind:
+                self._schedule()
+                return
+
+    def _decide_next(self, taken: list[Waiting]) -> None:
+        """Decide a group, and learn how long it took."""
+        began = self._nanoseconds()
+        group = self._read_all(taken)
+        self._decide(group)
+        self._admission.decided(sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._later(self._go_on)
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        self._work()
 
     def _pause(self) -> None:
         if self._resume is None or self._resume.done():
@@ -153,37 +202,70 @@ class Gateway:
         self._resume = None
         self._work()
 
-    def _next_group(self) -> list[tuple[Message, str, list[Parsed], bool]]:
-        """Read messages until a group is full; what is no request is done with on the way."""
+    # --- refusing unread ---------------------------------------------------------------------------------------------
+
+    def _refuse(self, message: Message, server: str, refusal: Refusal) -> None:
+        """Answer at once without deciding, and acknowledge: nothing of it is remembered."""
+        if (why := self._unanswerable(message)) is not None:
+            self._dropped(why)
+            self._out.ack(message)
+            return
+        said = refuse_unread(message.payload, refusal)
+        self._refused(refusal.code.value, 1)
+        if self._unsaid or self._out.queued_out >= self._most_queued * 3 // 2:
+            self._keep_unsaid(message, server, said)
+        elif self._send(message, server, said):
+            self._out.ack(message)
+
+    def _keep_unsaid(self, message: Message, server: str, said: bytes) -> None:
+        """The broker takes no replies: keep this one, without what it answers, until it does.
+
+        The broker sends only so many unacknowledged messages, which bounds these; at QoS 0 it would go on, so there
+        the reply is dropped.
+        """
+        if not message.packet_id:
+            self._dropped("reply_queue_full")
+            return
+        message.payload = b""
+        self._unsaid.append((message, server, said))
+        self._pause()
+
+    def _say_unsaid(self) -> bool:
+        """Send the refusals that were kept. False: some must still wait."""
+        while self._unsaid:
+            if self._out.queued_out >= self._most_queued:
+                self._pause()
+                return False
+            message, server, said = self._unsaid.popleft()
+            if self._send(message, server, said):
+                self._out.ack(message)
+        return True
+
+    # --- reading and deciding ----------------------------------------------------------------------------------------
+
+    def _read_all(self, taken: list[Waiting]) -> list[tuple[Message, str, list[Parsed], bool]]:
+        """Read a group; what gets no answer is done with on the way."""
         group: list[tuple[Message, str, list[Parsed], bool]] = []
-        size = 0
-        while self._waiting and size < LARGEST_GROUP:
-            message = self._waiting.popleft()
-            read = self._read(message)
+        for message, server, verb in taken:
+            read = self._read(message, server, verb)
             if read is None:
                 self._out.ack(message)
-                continue
-            group.append((message, *read))
-            size += len(read[1])
+            else:
+                group.append((message, server, *read))
         return group
 
-    def _read(self, message: Message) -> tuple[str, list[Parsed], bool] | None:
-        """The server, its requests and whether they are a batch; None for what gets no answer."""
-        found = self._topics.request(message.topic)
-        if found is None:
-            self._not_a_request(message)
-            return None
-        server, verb = found
+    def _read(self, message: Message, server: str, verb: str) -> tuple[list[Parsed], bool] | None:
+        """The requests in a message and whether they are a batch; None for what gets no answer."""
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
             return None
         if verb != "claim":
-            return server, [_refused(None, Code.BAD_REQUEST, f"{verb}: not served by this version of channeld")], False
+            return [_refused(None, Code.BAD_REQUEST, f"{verb}: not served by this version of channeld")], False
         parsed, batch = self._reader.read(server, message.payload)
         refusal = self._refusal(message, server)
         if refusal is None:
-            return server, parsed, batch
-        return server, [_refused(None if batch else parsed[0].id, *refusal)], False
+            return parsed, batch
+        return [_refused(None if batch else parsed[0].id, *refusal)], False
 
     def _unanswerable(self, message: Message) -> str | None:
         if message.expires_at is not None and self._time() > message.expires_at:

@@ -21,7 +21,7 @@ import structlog
 from channeld import __version__
 from channeld.adapters import signer
 from channeld.adapters.broker import Broker, BrokerSettings, Will
-from channeld.adapters.gateway import Gateway
+from channeld.adapters.gateway import Gateway, Waiting
 from channeld.adapters.http import HttpServer
 from channeld.adapters.sqlite import BATCH, SqliteStore
 from channeld.adapters.telemetry import Telemetry
@@ -30,8 +30,10 @@ from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
 from channeld.app.operations import Operations
 from channeld.app.witness_topic import BrokerWitness
+from channeld.core.admission import Admission
 from channeld.core.errors import ConfigError, StoreError, Unreachable
 from channeld.core.freezes import Cause
+from channeld.core.limits import Limit
 from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask
 from channeld.core.units import Address
@@ -71,6 +73,11 @@ def grants(settings: Settings) -> dict[str, Grant]:
         )
         for name, server in settings.servers.items()
     }
+
+
+def limits(settings: Settings) -> tuple[Limit, dict[str, Limit]]:
+    """What all servers together may ask, and each of them."""
+    return settings.daemon.limit, {name: server.limit for name, server in settings.servers.items()}
 
 
 class Daemon:
@@ -160,6 +167,7 @@ class Daemon:
         def status(online: bool) -> bytes:
             return status_payload(self.instance, __version__, wallets, online=online)
 
+        self.admission: Admission[Waiting] = Admission(*limits(settings))
         self.gateway = Gateway(
             topics,
             ClaimReader(settings.ledger.network_id),
@@ -168,6 +176,10 @@ class Daemon:
             status=status,
             dropped=self.telemetry.dropped,
             loop_time=asyncio.get_running_loop().time,
+            admission=self.admission,
+            refused=self.telemetry.answered,
+            nanoseconds=time.monotonic_ns,
+            later=asyncio.get_running_loop().call_soon,
         )
         self.broker = Broker(
             broker_settings(settings),
@@ -259,6 +271,7 @@ class Daemon:
             for task in (*tasks, stopping):
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            self.gateway.close()
             self._failed.cancel()
             await self.http.stop()
             self.store.close()
@@ -299,6 +312,7 @@ class Daemon:
     def reload(self, settings: Settings, policy: Policy) -> None:
         """Take over a policy, servers and payees that were checked before; what else changed needs a restart."""
         self.mirror.policy, self.mirror.grants = policy, grants(settings)
+        self.admission.reload(*limits(settings))
         self.reconciler.touch_all()
         with suppress(StoreError):
             self.reconciler.decide_dirty()
@@ -316,6 +330,7 @@ def broker_settings(settings: Settings) -> BrokerSettings:
         mqtt.password.get_secret_value() if mqtt.password else None,
         _tls(mqtt) if mqtt.tls else None,
         session_expiry_s=mqtt.session_expiry_s,
+        receive_maximum=min(65_535, settings.daemon.limit.max_in_flight * 2),
         send_limit=_SEND_LIMIT,
     )
 

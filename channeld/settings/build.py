@@ -10,6 +10,7 @@ from pydantic import SecretBytes
 
 from channeld.adapters.keystore import Seed
 from channeld.core.errors import BadValue
+from channeld.core.limits import Limit
 from channeld.core.policy import Policy
 from channeld.core.units import Seconds
 from channeld.settings.fields import Context, resolve, split_url
@@ -37,7 +38,10 @@ _STORE_REMEDY: Final = "sqlite:///relative/path or sqlite:////absolute/path"
 def daemon(table: DaemonTable, context: Context) -> DaemonSettings:
     """The daemon's settings; without `data_dir` it is `data` beside the config file."""
     return DaemonSettings(
-        name=table.name, data_dir=table.data_dir or context.base / "data", remember_ids_s=table.remember_ids
+        name=table.name,
+        data_dir=table.data_dir or context.base / "data",
+        remember_ids_s=table.remember_ids,
+        limit=Limit(table.max_requests_per_s, table.max_in_flight),
     )
 
 

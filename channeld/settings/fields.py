@@ -97,6 +97,12 @@ def _positive(number: int) -> int:
     return number
 
 
+def _waiting(number: int) -> int:
+    if not 1 <= number <= 30_000:
+        raise BadValue("number", "out of bounds", "1 to 30000 requests, each of which may hold a KiB of memory")
+    return number
+
+
 def _uint32(number: int) -> int:
     if not 0 <= number < 2**32:
         raise BadValue("number", "out of bounds", "0 to 4294967295")
@@ -163,6 +169,7 @@ RememberFor = Annotated[Seconds, BeforeValidator(_remember)]
 SessionTime = Annotated[Seconds, BeforeValidator(_session)]
 Money = Annotated[Drops, BeforeValidator(_positive_money)]
 Count = Annotated[int, AfterValidator(_positive)]
+Waiting = Annotated[int, AfterValidator(_waiting)]
 Uint32 = Annotated[int, AfterValidator(_uint32)]
 Endpoint = Annotated[_Text, AfterValidator(_endpoint)]
 Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]

@@ -26,6 +26,7 @@ from channeld.settings.fields import (
     TopicPrefix,
     Uint32,
     UserName,
+    Waiting,
 )
 from channeld.settings.values import KeyType, Role
 
@@ -44,6 +45,8 @@ class DaemonTable(Table):
     name: Name = "channeld-1"
     data_dir: FilePath | None = None
     remember_ids: RememberFor = DAY
+    max_requests_per_s: Count = 100_000
+    max_in_flight: Waiting = 2000
 
 
 class LedgerTable(Table):
@@ -104,6 +107,8 @@ class ServerTable(Table):
     max_drops_per_day: Money = Drops(1_000_000_000)
     max_locked: Money = Drops(200_000_000)
     max_open_channels: Count = 50
+    max_requests_per_s: Count = 20_000
+    max_in_flight: Waiting = 1000
 
 
 FIXED_SECTIONS: Final[dict[str, type[Table]]] = {

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from channeld.core.errors import BadValue
+from channeld.core.limits import Limit
 from channeld.settings.fields import Context, name, resolve
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
@@ -25,6 +26,7 @@ from channeld.wire.payee import parse_payee
 MAX_CSV_BYTES: Final = 256 * 2**20
 _PAYEE_COLUMNS: Final = ("payee", "pool", "tier", "region")
 _LIST_COLUMNS: Final = frozenset({"payees", "receive_accounts"})
+_COUNT_COLUMNS: Final = frozenset({"max_open_channels", "max_requests_per_s", "max_in_flight"})
 
 
 class ServerReader:
@@ -70,8 +72,9 @@ class ServerReader:
         for line, cells in self._rows(("servers_file",), path, "server", known):
             server = cells.pop("server")
             data: dict[str, Any] = {k: v.split() if k in _LIST_COLUMNS else v for k, v in cells.items() if v}
-            if (count := data.get("max_open_channels")) and count.isascii() and count.isdigit() and len(count) < 10:
-                data["max_open_channels"] = int(count)
+            for key in _COUNT_COLUMNS & data.keys():
+                if data[key].isascii() and data[key].isdigit() and len(data[key]) < 10:
+                    data[key] = int(data[key])
             self.table(server, data, context=context, row=(path, line))
 
     def _server(self, key: Key, server: str, table: ServerTable, row: tuple[Path, int] | None) -> ServerSettings:
@@ -92,6 +95,7 @@ class ServerReader:
             max_drops_per_day=table.max_drops_per_day,
             max_locked_drops=table.max_locked,
             max_open_channels=table.max_open_channels,
+            limit=Limit(table.max_requests_per_s, table.max_in_flight),
         )
 
     def _payee(self, payees: dict[str, PayeeEntry], key: Key, cells: PayeeCells, row: tuple[Path, int] | None) -> None:

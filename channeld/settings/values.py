@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import SecretBytes
 
 from channeld.adapters.keystore import Seed
+from channeld.core.limits import Limit
 from channeld.core.units import Address, Drops, Payee, Seconds
 
 KeyType = Literal["ed25519", "secp256k1"]
@@ -22,12 +23,13 @@ Role = Literal["pay", "receive"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
     """This daemon: its name in the topics, where it keeps its files, how long an answered id is remembered (24 h or
-    more).
+    more), and what all content servers together may ask of it.
     """
 
     name: str
     data_dir: Path
     remember_ids_s: Seconds
+    limit: Limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,7 @@ class ServerSettings:
     max_drops_per_day: Drops
     max_locked_drops: Drops
     max_open_channels: int
+    limit: Limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

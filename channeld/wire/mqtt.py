@@ -76,8 +76,16 @@ class _ClaimRequest(Struct, forbid_unknown_fields=True, gc=False):
     held: _HeldClaim | None = None
 
 
+class _OnlyId(Struct, gc=False):
+    """What is read of a request that is not decided."""
+
+    id: _Id
+
+
 _decode_request: Final = msgspec.json.Decoder(_ClaimRequest).decode
 _decode_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_id: Final = msgspec.json.Decoder(_OnlyId).decode
+_FIRST_ID: Final = re.compile(rb'\{"id":"([ !#-\[\]-~]{1,128})"', re.ASCII)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -310,6 +318,48 @@ def _readable_id(raw: bytes) -> str | None:
         return None
     ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, tuple) else []
     return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and _ID.fullmatch(ids[0]) else None
+
+
+# --- what is not decided ---------------------------------------------------------------------------------------------
+
+
+def weigh(payload: bytes) -> int:
+    """What a payload costs, in requests, without reading it: its objects if it is an array, and each KiB counts as one.
+
+    At least 1 and never less than the items that would be decided; braces within strings make it more.
+    """
+    kib = len(payload) >> 10
+    if payload[:1] == b"{":
+        return kib or 1
+    return max(1, kib, min(MOST_ITEMS, payload.count(b"{")))
+
+
+def refuse_unread(payload: bytes, refusal: Refusal) -> bytes:
+    """The reply that refuses a whole payload, reading no more of it than the ids: some 2 us for a single request."""
+    said = b'"status":"rejected","code":"%b","reason":%b,"retry_after_ms":%d}' % (
+        refusal.code.value.encode(),
+        _encode(refusal.reason),
+        refusal.retry_after_ms or 0,
+    )
+    if (found := _FIRST_ID.match(payload)) is not None:
+        return b'{"id":"%b",%b' % (found[1], said)
+    if payload[:64].lstrip(b" \t\r\n")[:1] != b"[":
+        return b'{"id":%b,%b' % (_only_id(payload), said)
+    try:
+        items = _items(payload)
+    except _BadRequest:
+        return b'{"id":null,' + said
+    return b"[" + b",".join(b'{"id":%b,%b' % (_only_id(raw), said) for raw in items) + b"]"
+
+
+def _only_id(raw: bytes | msgspec.Raw) -> bytes:
+    """The id of a request as JSON, `null` where none can be read."""
+    if len(raw) > LARGEST_OBJECT:
+        return b"null"
+    try:
+        return _encode(_decode_id(raw).id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b"null"
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------

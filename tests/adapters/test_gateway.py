@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from channeld.adapters.gateway import LARGEST_GROUP, Gateway
+from channeld.adapters.gateway import FAIR_GROUP, LARGEST_GROUP, Gateway
+from channeld.core.admission import Admission
+from channeld.core.limits import Limit
 from channeld.core.requests import Answer, Ask, Code, Refusal
 from channeld.wire.mqtt import ClaimReader, Topics
 
@@ -30,6 +32,7 @@ class Sent:
     bad_response_topic: bool = False
     correlation_data: bytes | None = None
     expires_at: float | None = None
+    packet_id: int = 1
 
 
 @dataclass
@@ -60,6 +63,8 @@ class Bench:
 
     def __init__(self) -> None:
         self.out, self.dropped, self.asked, self.now = Out(), [], [], 100.0  # type: ignore[var-annotated]
+        self.refused: list[tuple[str, int]] = []
+        self.later: list[Callable[[], None]] = []
         self.gateway = Gateway(
             TOPICS,
             ClaimReader(0),
@@ -68,6 +73,10 @@ class Bench:
             status=lambda online: b'{"online":%d}' % online,
             dropped=self.dropped.append,
             loop_time=lambda: self.now,
+            admission=Admission(Limit(100_000, 4000), {"a": Limit(50_000, 3000), "b": Limit(50_000, 3000)}),
+            refused=lambda code, count: self.refused.append((code, count)),
+            nanoseconds=lambda: int(self.now * 1e9),
+            later=self.later.append,
         )
         self.gateway.outbox = self.out
 
@@ -79,6 +88,8 @@ class Bench:
     def give(self, *messages: Sent) -> list[tuple[str, Any]]:
         self.out.log.clear()
         self.gateway.on_messages(messages)
+        while self.later:
+            self.later.pop()()
         return list(self.out.log)
 
     def reply(self, message: Sent) -> tuple[str, Any]:
@@ -103,8 +114,63 @@ def test_what_one_read_brought_is_decided_as_one_group(bench: Bench) -> None:
 
 def test_no_group_is_larger_than_it_may_be_by_more_than_one_batch(bench: Bench) -> None:
     batch = json.dumps([{"id": f"r{n}", "drops": "5"} for n in range(1000)]).encode()
-    bench.give(*[Sent() for _ in range(LARGEST_GROUP + 1)], Sent(payload=batch))
-    assert bench.asked == [LARGEST_GROUP, 1001]
+    bench.give(*[Sent() for _ in range(LARGEST_GROUP)])
+    bench.give(Sent(payload=batch), *[Sent() for _ in range(LARGEST_GROUP)])
+    assert bench.asked == [LARGEST_GROUP, 1000, LARGEST_GROUP]
+
+
+def test_when_more_waits_than_a_group_holds_groups_are_small_and_the_socket_is_read_in_between(bench: Bench) -> None:
+    flood, lone = [Sent() for _ in range(1000)], Sent(topic="channeld/v1/servers/b/claim")
+    bench.gateway.on_messages(flood)
+    assert bench.asked == [FAIR_GROUP]
+    bench.gateway.on_messages([lone])
+    assert bench.asked == [FAIR_GROUP, FAIR_GROUP]
+    assert ("ack", lone) in bench.out.log, "it does not wait behind the flood"
+    bench.give()
+    assert sum(bench.asked) == 1001
+    assert bench.gateway.waiting == 0
+
+
+def test_what_is_beyond_a_servers_share_is_refused_unread_and_acknowledged_at_once(bench: Bench) -> None:
+    flood = [Sent() for _ in range(2500)]
+    bench.gateway.on_messages(flood)
+    replies = [what for kind, what in bench.out.log if kind == "reply"]
+    assert len(replies) == 500 + FAIR_GROUP, "half of the room is the most that one server gets"
+    topic, said, *_ = replies[0]
+    assert (topic, said["id"], said["code"], said["status"]) == (f"{MINE}/reply", "r1", "busy", "rejected")
+    assert [kind for kind, _ in bench.out.log].count("ack") == len(replies)
+    waits = [said["retry_after_ms"] for _, said, *_ in replies[:500]]
+    assert waits == sorted(waits)
+    assert waits[0] >= 100, "2000 requests wait before it"
+    assert bench.refused == [("busy", 1)] * 500
+
+
+def test_a_refused_batch_is_answered_item_by_item(bench: Bench) -> None:
+    bench.gateway.hold()
+    bench.gateway.on_messages([Sent() for _ in range(2000)])
+    bench.out.log.clear()
+    bench.gateway.on_messages([Sent(payload=b' [{"drops":"5","id":"x\\u0041"},7,{"id":"y","held":{"id":1}}]')])
+    said = next(what for kind, what in bench.out.log if kind == "reply")[1]
+    assert [(i["id"], i["code"]) for i in said] == [("xA", "busy"), (None, "busy"), ("y", "busy")]
+
+
+def test_while_the_broker_takes_no_replies_refusals_are_kept_without_what_they_answer(bench: Bench) -> None:
+    bench.out.queued_out = 15
+    messages = [Sent() for _ in range(2010)]
+    bench.gateway._pause = lambda: None  # type: ignore[method-assign]
+    assert bench.give(*messages) == []
+    assert [m.payload for m in messages[2000:]] == [b""] * 10
+    assert bench.give(Sent(packet_id=0)) == []
+    assert bench.dropped == ["reply_queue_full"], "nothing bounds what comes at QoS 0"
+    bench.out.queued_out = 0
+    bench.give()
+    assert [kind for kind, _ in bench.out.log].count("ack") == 2010
+    assert bench.gateway.waiting == 0
+
+
+def test_after_its_end_nothing_is_decided(bench: Bench) -> None:
+    bench.gateway.close()
+    assert bench.give(Sent()) == []
 
 
 def test_a_batch_is_answered_with_one_array_in_its_order(bench: Bench) -> None:
@@ -120,10 +186,10 @@ def test_answers_go_to_those_who_asked(bench: Bench) -> None:
     assert [(topic, said["id"], said["code"]) for topic, said, *_ in replies] == [
         (f"{MINE}/reply", None, "bad_request"),
         (f"{MINE}/reply", "r1", "busy"),
-        ("channeld/v1/servers/b/reply", "r1", "busy"),
         (f"{MINE}/reply", None, "bad_request"),
+        ("channeld/v1/servers/b/reply", "r1", "busy"),
     ]
-    assert [said["reason"] for _, said, *_ in replies[1:3]] == ["0", "1"]
+    assert [replies[n][1]["reason"] for n in (1, 3)] == ["0", "1"]
 
 
 def test_a_response_topic_below_the_servers_own_is_honoured_with_its_correlation_data(bench: Bench) -> None:

@@ -1,0 +1,143 @@
+"""Who is taken, who waits and who is told to come back: limits of each server, and fairness between them. Pure.
+
+Every server has a line of its own. How long a line may get depends on how much room is left in all: a line may hold at
+most as much as is free. So one server that floods gets half of the room, two get a third each, and there is always
+room for one more; nobody has to be told apart as a flooder. Lines are served in turn, a quantum each, and who took more
+than its quantum (a batch does) waits until the others had as much.
+
+Costs are requests: an item of a batch counts as one, and every started KiB beyond the first as one more, which bounds
+the bytes that wait.
+
+Sources: Choudhury and Hahne, dynamic queue length thresholds (1998), with alpha = 1; Shreedhar and Varghese, deficit
+round robin (1995), in its surplus form.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Final, Generic, TypeVar
+
+from channeld.core.limits import LONGEST_RETRY_NS, Bucket, Limit
+from channeld.core.requests import Code, Refusal
+
+T = TypeVar("T")
+
+QUANTUM: Final = 16
+"""Requests that a line may take in its turn."""
+SHORTEST_RETRY_MS: Final = 50
+STRANGERS: Final = Limit(max_requests_per_s=1000, max_in_flight=100)
+"""For all servers together that are not configured: they share one line, so that invented names cost no memory."""
+_FIRST_GUESS_NS: Final = 100_000
+_MS: Final = 1_000_000
+
+
+class Line(Generic[T]):
+    """What one server has waiting. `credit` is what it may still take in this turn; below 0 it took more than that."""
+
+    __slots__ = ("bucket", "cost", "credit", "epoch", "most", "name", "promised", "rate", "waiting")
+
+    def __init__(self, name: str, limit: Limit) -> None:
+        self.name = name
+        self.waiting: deque[tuple[T, int]] = deque()
+        self.cost = self.credit = self.epoch = self.promised = 0
+        self.adopt(limit)
+
+    def adopt(self, limit: Limit) -> None:
+        """Take over a changed limit; what waits stays."""
+        self.bucket, self.most, self.rate = Bucket(limit.max_requests_per_s), limit.max_in_flight, limit
+
+
+class Admission(Generic[T]):
+    """Takes requests in and gives them out in a fair order. `overall` binds all together, `servers` each.
+
+    Times are nanoseconds of a clock that never goes back. Memory: `overall.max_in_flight` requests and one batch for
+    each server at most.
+    """
+
+    def __init__(self, overall: Limit, servers: Mapping[str, Limit]) -> None:
+        self._strangers: Line[T] = Line("", STRANGERS)
+        self._lines: dict[str, Line[T]] = {}
+        self._turns: deque[Line[T]] = deque()
+        self._epoch = 0
+        self._each_ns = _FIRST_GUESS_NS
+        self.waiting = 0
+        """Requests that wait, in all."""
+        self.reload(overall, servers)
+
+    def reload(self, overall: Limit, servers: Mapping[str, Limit]) -> None:
+        """Take over changed limits. A server that is gone keeps what it has waiting until that is decided."""
+        self._bucket, self._most = Bucket(overall.max_requests_per_s), overall.max_in_flight
+        lines = self._lines
+        self._lines = {name: lines.get(name) or Line(name, limit) for name, limit in servers.items()}
+        for name, limit in servers.items():
+            if self._lines[name].rate != limit:
+                self._lines[name].adopt(limit)
+
+    def admit(self, server: str, item: T, cost: int, now: int) -> Refusal | None:
+        """Let an item wait for its turn, or say why not and when to come again."""
+        line = self._lines.get(server) or self._strangers
+        if line.cost >= line.most or line.cost >= self._most - self.waiting:
+            return self._busy(line, cost, now)
+        if not line.bucket.take(now, cost):
+            reason = f"more than {line.rate.max_requests_per_s} requests a second, max_requests_per_s of this server"
+            return _refusal(Code.LIMIT_EXCEEDED, reason, line.bucket.promise(now, cost))
+        if not self._bucket.take(now, cost):
+            line.bucket.give_back(cost)
+            return _refusal(
+                Code.BUSY, "more requests a second than channeld takes in all", self._bucket.promise(now, cost)
+            )
+        if not line.waiting:
+            self._turns.append(line)
+        line.waiting.append((item, cost))
+        line.cost += cost
+        self.waiting += cost
+        return None
+
+    def _busy(self, line: Line[T], cost: int, now: int) -> Refusal:
+        """Come again when what waits before you is decided, if the lines go on sharing as they do now."""
+        each = self._each_ns * max(1, len(self._turns))
+        earliest = max(line.promised, now + line.cost * each)
+        line.promised = min(earliest + cost * each, now + LONGEST_RETRY_NS)
+        which = "from this server" if line.cost else "in all"
+        return _refusal(Code.BUSY, f"more requests in flight than channeld takes {which}", line.promised - now)
+
+    def take(self, most: int) -> list[T]:
+        """The next items in fair order, of `most` requests or a batch more; fewer only where no more wait."""
+        taken: list[T] = []
+        left, turns = most, self._turns
+        while left > 0 and turns:
+            line = turns[0]
+            if line.epoch != self._epoch:
+                line.epoch, line.credit = self._epoch, 0
+            if line.credit <= 0:
+                line.credit += QUANTUM
+            left -= self._serve(line, left, taken)
+            if line.credit <= 0 or not line.waiting:
+                turns.popleft()
+                if line.waiting:
+                    turns.append(line)
+        if not turns:
+            self._epoch += 1  # nobody waits: nobody owes anybody a turn
+        return taken
+
+    def _serve(self, line: Line[T], left: int, taken: list[T]) -> int:
+        """Take from one line what its turn and `left` allow; the cost of it."""
+        used, most, waiting = 0, min(left, line.credit), line.waiting
+        while waiting and used < most:
+            item, cost = waiting.popleft()
+            taken.append(item)
+            used += cost
+        line.credit -= used
+        line.cost -= used
+        self.waiting -= used
+        return used
+
+    def decided(self, count: int, spent_ns: int) -> None:
+        """Learn how long deciding takes: what `retry_after_ms` of `busy` rests on."""
+        if count:
+            self._each_ns = (self._each_ns * 15 + spent_ns // count) >> 4
+
+
+def _refusal(code: Code, reason: str, wait_ns: int) -> Refusal:
+    return Refusal(code, reason, max(SHORTEST_RETRY_MS, -(-wait_ns // _MS)))

@@ -1,0 +1,97 @@
+"""Limits and fairness: no more than configured passes, everybody gets a turn, and what waits is bounded."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channeld.core.admission import QUANTUM, SHORTEST_RETRY_MS, Admission
+from channeld.core.limits import LONGEST_RETRY_NS, SECOND_NS, Bucket, Limit
+from channeld.core.requests import Code
+
+FREE = Limit(1_000_000, 1000)
+calls = st.lists(st.tuples(st.integers(0, SECOND_NS), st.integers(1, 1000)), max_size=60)
+
+
+@given(per_s=st.integers(1, 100_000), steps=calls)
+def test_no_span_of_time_lets_more_pass_than_its_rate_a_second_ahead_and_one_call(
+    per_s: int, steps: list[tuple[int, int]]
+) -> None:
+    bucket, now, passed = Bucket(per_s), 0, []
+    for step, count in steps:
+        now += step
+        if bucket.take(now, count):
+            passed.append((now, count))
+    for n, (start, _) in enumerate(passed):
+        total = 0
+        for at, count in passed[n:]:
+            total += count
+            assert (total - count) * SECOND_NS <= per_s * (at - start + SECOND_NS) + SECOND_NS
+
+
+@given(per_s=st.integers(1, 100_000), count=st.integers(1, 1000))
+def test_a_refused_call_that_comes_when_it_was_told_passes(per_s: int, count: int) -> None:
+    bucket = Bucket(per_s)
+    while bucket.take(0, count):
+        pass
+    first, second = bucket.promise(0, 1), bucket.promise(0, 1)
+    assert first <= second <= LONGEST_RETRY_NS
+    assert first == LONGEST_RETRY_NS or bucket.take(first, 1)
+
+
+def test_one_server_gets_half_of_the_room_and_there_is_always_room_for_one_more() -> None:
+    admission: Admission[int] = Admission(Limit(1_000_000, 100), dict.fromkeys("abc", FREE))
+    took = {name: sum(admission.admit(name, n, 1, 0) is None for n in range(200)) for name in "abc"}
+    assert took == {"a": 50, "b": 25, "c": 13}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abx"), st.integers(1, 1000)), max_size=80))
+def test_what_waits_is_bounded_and_comes_out_once_in_each_servers_order(steps: list[tuple[str, int]]) -> None:
+    admission: Admission[tuple[str, int]] = Admission(Limit(1_000_000, 500), dict.fromkeys("ab", FREE))
+    waits = [
+        (name, n)
+        for n, (name, cost) in enumerate(steps)
+        if admission.admit(name, (name, n), cost, n * SECOND_NS) is None
+    ]
+    assert admission.waiting <= 500 + 1000
+    out = []
+    while admission.waiting:
+        out += admission.take(32)
+    assert sorted(out) == sorted(waits)
+    for server in "abx":
+        assert [n for name, n in out if name == server] == [n for name, n in waits if name == server]
+
+
+def test_a_lone_request_waits_for_no_more_than_a_quantum_of_a_flood() -> None:
+    admission: Admission[str] = Admission(Limit(1_000_000, 2000), dict.fromkeys("ab", FREE))
+    for _ in range(900):
+        admission.admit("a", "flood", 1, 0)
+    admission.admit("b", "lone", 1, 0)
+    assert admission.take(32).index("lone") <= QUANTUM
+
+
+def test_who_sends_batches_gets_no_more_than_who_sends_one_by_one() -> None:
+    admission: Admission[str] = Admission(Limit(1_000_000, 30_000), dict.fromkeys("ab", Limit(1_000_000, 9000)))
+    for _ in range(2000):
+        admission.admit("b", "single", 1, 0)
+    for _ in range(20):
+        admission.admit("a", "batch", 100, 0)
+    taken = [item for _ in range(20) for item in admission.take(64)]
+    assert abs(taken.count("batch") * 100 - taken.count("single")) <= 200
+
+
+def test_codes_say_whether_a_configured_rate_or_the_load_is_the_reason() -> None:
+    admission: Admission[int] = Admission(Limit(10, 1000), {"a": Limit(5, 1000), "b": FREE, "c": Limit(1000, 1)})
+    codes = [r.code for n in range(9) if (r := admission.admit("a", n, 1, 0))]
+    assert set(codes) == {Code.LIMIT_EXCEEDED}
+    assert admission.admit("c", 1, 1, 0) is None
+    refusal = admission.admit("c", 2, 1, 0)
+    assert refusal is not None
+    assert (refusal.code, refusal.retry_after_ms) == (Code.BUSY, SHORTEST_RETRY_MS)
+    refused = [r.code for n in range(9) if (r := admission.admit("b", n, 1, 0))]
+    assert set(refused) == {Code.BUSY}
+
+
+def test_servers_that_are_not_configured_share_one_line() -> None:
+    admission: Admission[int] = Admission(Limit(1_000_000, 2000), {})
+    assert sum(admission.admit(f"s{n}", n, 1, 0) is None for n in range(500)) == 100
