@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LOAD_S = 300 if os.environ.get("CHANNELD_SOAK") else 40
 HELD_S = 9
 QUICK_TO_CLOSE = POLICY.replace(
-    'close   = { idle = "1h", min_age = "1h" }', 'close   = { idle = "5s", min_age = "1s" }'
+    'close   = { idle = "1h", min_age = "1h" }', 'close   = { idle = "20s", min_age = "1s" }'
 )
 
 
@@ -141,11 +141,15 @@ async def test_one_liar_among_three_is_never_believed(tmp_path: Path, lie: Lie) 
             await until(lambda: closing(world, stage), what="the idle channels are closing")
             await until(lambda: in_step(world, stage), what="the daemon believes what the ledger says")
             stage.daemon.kill()
-            await stage.start()
+            await world.fault("refuse_connections")  # now nobody but the liar can second the honest node that is left
+            await world.fault("disconnect")
+            await stage.start(ready=False)
+            await until(lambda: liar.lies > 0, what="the liar is asked")
+            await world.fault("resume")
+            await stage.ready()
             await until(lambda: in_step(world, stage), what="so it does after a new start")
             accounts_for([server])
             assert await metric(stage, "foreign_transactions_total") == 0
-            assert liar.lies > 0
 
 
 async def closing(world: World, stage: Stage) -> bool:

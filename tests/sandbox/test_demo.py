@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from channeld.adapters.signer import derive
+from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.claim import claim_message
+from channeld.core.errors import StoreError
 from channeld.core.units import Address, Payee
 from channeld.sandbox.demo.accounting import INVARIANTS
 from channeld.sandbox.demo.cast import cast, policy, spellings, treasury
@@ -62,9 +63,9 @@ def _remembered(tmp_path: Path) -> int:
     """Requests that the daemon of the demo has accepted so far."""
     try:
         (path,) = tmp_path.glob("channeld-demo-*/data/channeld.db")
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        with closing(read_whole(path)) as db:
             return int(db.execute("SELECT count(*) FROM request").fetchone()[0])
-    except (ValueError, sqlite3.Error):
+    except (ValueError, StoreError):
         return 0
 
 
