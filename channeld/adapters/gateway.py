@@ -5,9 +5,9 @@ acknowledged only after what was decided about it is durable and its reply is qu
 unacknowledged, so that the broker keeps it and memory does not grow.
 
 All servers share one session, and the broker sends only so much of it ahead of our acknowledgements. So what a server
-asks beyond its share must not wait: it is refused unread, which costs a tenth of deciding it. Once more waits than one
-group holds, groups are small and in fair turns, and between two of them the socket is read: then nobody waits for more
-than a small group, however much somebody else sends.
+asks beyond its share must not wait: it is refused unread, which costs far less than deciding it. Once more waits than
+one group holds, groups are small and in fair turns, and between two of them the socket is read: then nobody waits for
+more than a small group, however much somebody else sends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 LARGEST_GROUP: Final = 256
 """Requests decided in one transaction: bounds how long the loop is held."""
-FAIR_GROUP: Final = 32
+FAIR_GROUP: Final = 128
 """Requests decided in one transaction while more wait than one group holds: bounds how long a lone request waits."""
 _STATUS_PAUSE_S: Final = 1.0
 

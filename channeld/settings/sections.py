@@ -46,7 +46,7 @@ class DaemonTable(Table):
     data_dir: FilePath | None = None
     remember_ids: RememberFor = DAY
     max_requests_per_s: Count = 100_000
-    max_in_flight: Waiting = 2000
+    max_in_flight: Waiting = 8000
 
 
 class LedgerTable(Table):
@@ -108,7 +108,7 @@ class ServerTable(Table):
     max_locked: Money = Drops(200_000_000)
     max_open_channels: Count = 50
     max_requests_per_s: Count = 20_000
-    max_in_flight: Waiting = 1000
+    max_in_flight: Waiting = 4000
 
 
 FIXED_SECTIONS: Final[dict[str, type[Table]]] = {
