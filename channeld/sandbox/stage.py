@@ -77,6 +77,8 @@ class Process:
         """Start it in the background."""
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH", "")) if p)
+        # a stage has a configuration of its own: what stands in this environment for another daemon must not reach it
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELD_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 (our own command)
                 self._arguments,
@@ -85,7 +87,7 @@ class Process:
                 stderr=log,
                 cwd=self._directory,
                 process_group=0,
-                env={**os.environ, "PYTHONPATH": paths},
+                env={**inherited, "PYTHONPATH": paths},
             )
 
     async def stop(self, how: int = signal.SIGTERM, timeout_s: float = 20.0) -> int:
