@@ -6,8 +6,10 @@ Every process is this interpreter running `channeld`, on loopback, and is ended 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -44,10 +46,16 @@ close   = { idle = "1h", min_age = "1h" }
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of this machine that nobody listens on now.
+
+    Chosen at random below those that the kernel gives to outgoing connections, so that none of these takes it before
+    the server does, and processes that choose at the same time hardly meet.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)  # noqa: S311 (no secret)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Process:
