@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -36,7 +36,7 @@ def free_port() -> int:
     the server does, and processes that choose at the same time hardly meet.
     """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = 10_000 + secrets.randbelow(22_000)  # not `random`: tests may seed it alike
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
-import random
+import secrets
 import signal
 import socket
 import subprocess
@@ -52,7 +52,7 @@ def free_port() -> int:
     the server does, and processes that choose at the same time hardly meet.
     """
     while True:
-        port = random.randrange(10_000, 32_000)  # noqa: S311 (no secret)
+        port = 10_000 + secrets.randbelow(22_000)  # not `random`: tests may seed it alike
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
