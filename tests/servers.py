@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import IO
+
+from channeld.sandbox.stage import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 HAVE_MOSQUITTO = Path(MOSQUITTO).exists()
@@ -27,19 +26,6 @@ max_queued_bytes 268435456
 {access}
 {extra}
 """
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now.
-
-    Chosen at random below those that the kernel gives to outgoing connections, so that none of these takes it before
-    the server does, and processes that choose at the same time hardly meet.
-    """
-    while True:
-        port = 10_000 + secrets.randbelow(22_000)  # not `random`: tests may seed it alike
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Mosquitto:

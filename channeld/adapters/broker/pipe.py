@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from typing import Final, cast
 
 from channeld.adapters.broker.framing import Framer
@@ -18,7 +19,7 @@ _WRITE_BUFFER: Final = 1 << 20
 """Bytes that may wait for the socket before `writable` turns false."""
 
 
-class Pipe(asyncio.Protocol):
+class Pipe(asyncio.Protocol, ABC):
     """`limit` is the largest packet taken, in bytes. Subclasses implement `packets` and `lost`."""
 
     def __init__(self, limit: int) -> None:
@@ -30,13 +31,13 @@ class Pipe(asyncio.Protocol):
         self._scheduled = False
         self._heard = self._spoke = False
 
+    @abstractmethod
     def packets(self, frames: list[memoryview], fault: str | None) -> None:
         """Take what one read completed. With a `fault` the stream cannot be read any further."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, exc: Exception | None) -> None:
         """The connection is over."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
