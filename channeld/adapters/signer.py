@@ -1,9 +1,9 @@
-"""Keys and signatures: derive a key pair from a seed, sign claims and transactions, verify as rippled does.
+"""Keys and signatures: derive a key pair from a seed, sign claims and transactions.
 
-xrpl-py derives (once, slowly) and encodes; PyNaCl and coincurve sign and verify, some 200 times faster than xrpl-py and
-byte-identical to it. xrpl-py's own verification accepts signatures that rippled refuses, so it is not used.
+xrpl-py derives (once, slowly) and encodes; PyNaCl and coincurve sign, some 200 times faster than xrpl-py and
+byte-identical to it. What verifies is in `channeld.signatures`, which content servers use as well.
 
-Sources: rippled SecretKey.cpp, PublicKey.cpp; RFC 8032 (S < L); SEC 1 with low S ("fully canonical").
+Sources: rippled SecretKey.cpp, PublicKey.cpp.
 """
 
 from __future__ import annotations
@@ -15,15 +15,24 @@ from typing import Any, Final, Literal
 
 import coincurve
 import nacl.bindings
-import nacl.exceptions
-import nacl.signing
 from xrpl.constants import CryptoAlgorithm
 from xrpl.core import addresscodec, binarycodec, keypairs
 
 from channeld.core.errors import BadValue
+from channeld.signatures import usable_public_key, verify
+
+__all__ = [
+    "KeyPair",
+    "KeyType",
+    "SignedTransaction",
+    "account_id",
+    "derive",
+    "sign_transaction",
+    "usable_public_key",
+    "verify",
+]
 
 KeyType = Literal["ed25519", "secp256k1"]
-_ED_PREFIX: Final = 0xED
 _TXN_ID_PREFIX: Final = b"TXN\x00"
 
 
@@ -73,39 +82,6 @@ def derive(seed: str, key_type: KeyType) -> KeyPair:
     public, private = keypairs.derive_keypair(seed, algorithm=CryptoAlgorithm(key_type))
     secret = bytes.fromhex(private)[-32:]
     return KeyPair(key_type, public.upper(), keypairs.derive_classic_address(public), secret)
-
-
-def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether rippled would accept this signature over `message`. Never raises for bytes, however malformed.
-
-    secp256k1 keys (33 bytes, 02/03) sign the first half of SHA-512 of the message, DER, low S only; ed25519 keys
-    (0xED and 32 bytes) sign the message itself, S < L only.
-    """
-    if len(public_key) != 33:
-        return False
-    try:
-        if public_key[0] == _ED_PREFIX:
-            nacl.signing.VerifyKey(public_key[1:]).verify(message, signature)
-            return True
-        if public_key[0] in (2, 3):
-            digest = hashlib.sha512(message).digest()[:32]
-            return coincurve.PublicKey(public_key).verify(signature, digest, hasher=None)
-    except (ValueError, nacl.exceptions.CryptoError):
-        return False
-    return False
-
-
-def usable_public_key(public_key: bytes) -> bool:
-    """Whether a claim under this key could ever verify: the ledger takes any 33 bytes with a known prefix."""
-    if len(public_key) != 33:
-        return False
-    if public_key[0] == _ED_PREFIX:
-        return bool(nacl.bindings.crypto_core_ed25519_is_valid_point(public_key[1:]))
-    try:
-        coincurve.PublicKey(public_key)
-    except ValueError:
-        return False
-    return public_key[0] in (2, 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,23 +11,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from xrpl.core.addresscodec import (
-    XRPLAddressCodecException,
-    classic_address_to_xaddress,
-    decode_classic_address,
-    encode_classic_address,
-    xaddress_to_classic_address,
-)
-
+from channeld.core import base58
 from channeld.core.errors import BadValue
 from channeld.core.units import MAX_UINT32, Address, Payee
 
 MAINNET_ID: Final = 0
 """The network id whose X-addresses begin with `X`; those of every other network begin with `T`."""
 
-_ALPHABET: Final = "rpshnaf39wBUDNEGHJKLM4PQRST7VWXYZ2bcdeCg65jkm8oFqi1tuvAxyz"
-_CLASSIC: Final = re.compile(f"r[{_ALPHABET}]{{24,34}}", re.ASCII)
-_X_ADDRESS: Final = re.compile(f"[XT][{_ALPHABET}]{{46}}", re.ASCII)
+_CLASSIC: Final = re.compile(f"r[{base58.ALPHABET}]{{24,34}}", re.ASCII)
+_X_ADDRESS: Final = re.compile(f"[XT][{base58.ALPHABET}]{{46}}", re.ASCII)
+_ACCOUNT_PREFIX: Final = b"\0"
+_X_MAIN, _X_TEST = b"\x05\x44", b"\x04\x93"
 _TAG: Final = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _FORMS: Final = "rAddress, rAddress:tag or an X-address"
 
@@ -36,12 +30,11 @@ def parse_address(text: object, field: str) -> Address:
     """Read a classic address and verify its checksum; raises `BadValue` naming `field` for anything else."""
     if not isinstance(text, str) or not _CLASSIC.fullmatch(text):
         raise BadValue(field, "not a classic address", "an account's address, r...")
-    try:
-        account_id = decode_classic_address(text)
-    except (XRPLAddressCodecException, ValueError, IndexError):
-        raise BadValue(field, "the address has a wrong checksum", "copy it again") from None
-    if len(account_id) != 20 or encode_classic_address(account_id) != text:
-        raise BadValue(field, "not the canonical spelling of an address", "copy it again")
+    body = base58.decode_checked(text)
+    if body is None:
+        raise BadValue(field, "the address has a wrong checksum", "copy it again")
+    if len(body) != 21 or body[:1] != _ACCOUNT_PREFIX:
+        raise BadValue(field, "not a classic address", "an account's address, r...")
     return Address(text)
 
 
@@ -70,14 +63,13 @@ def _from_x_address(text: str, field: str, network_id: int) -> Payee:
     """Read an X-address: account, tag or none, and the kind of network in one checksummed word."""
     if not _X_ADDRESS.fullmatch(text):
         raise BadValue(field, "not a payee", _FORMS)
-    try:
-        account, tag, is_test = xaddress_to_classic_address(text)
-        canonical = classic_address_to_xaddress(account, tag, is_test)
-    except (XRPLAddressCodecException, ValueError, IndexError):
-        raise BadValue(field, "the X-address has a wrong checksum or form", "copy it again") from None
-    if canonical != text:
+    body = base58.decode_checked(text)
+    if body is None or len(body) != 31 or body[:2] not in (_X_MAIN, _X_TEST):
+        raise BadValue(field, "the X-address has a wrong checksum or form", "copy it again")
+    account, flag, tag = body[2:22], body[22], int.from_bytes(body[23:], "little")
+    if flag > 1 or tag > (MAX_UINT32 if flag else 0):
         raise BadValue(field, "not the canonical spelling of an X-address", "copy it again")
-    if is_test != (network_id != MAINNET_ID):
+    if (is_test := body[:2] == _X_TEST) != (network_id != MAINNET_ID):
         kind = "a test network" if is_test else "the main network"
         raise BadValue(field, f"an X-address of {kind}, but ledger.network_id is {network_id}", "use the one that fits")
-    return Payee(parse_address(account, field), tag)
+    return Payee(Address(base58.encode_checked(_ACCOUNT_PREFIX + account)), tag if flag else None)

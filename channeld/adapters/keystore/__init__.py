@@ -8,7 +8,6 @@ Sources: XRPL addresscodec (base58 with the ledger's alphabet and 4 checksum byt
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -18,6 +17,7 @@ from typing import Final, NoReturn
 
 from channeld.adapters.keystore import sealed
 from channeld.adapters.keystore.sealed import PublicHalf
+from channeld.core import base58
 from channeld.core.errors import BadValue
 
 __all__ = [
@@ -35,8 +35,7 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES: Final = 65_536
-_ALPHABET: Final = "rpshnaf39wBUDNEGHJKLM4PQRST7VWXYZ2bcdeCg65jkm8oFqi1tuvAxyz"
-_SEED: Final = re.compile(f"s[{_ALPHABET}]{{24,32}}", re.ASCII)
+_SEED: Final = re.compile(f"s[{base58.ALPHABET}]{{24,32}}", re.ASCII)
 _FAMILY_PREFIX: Final = b"\x21"
 _ED25519_PREFIX: Final = b"\x01\xe1\x4b"
 _ENTROPY_BYTES: Final = 16
@@ -70,9 +69,8 @@ def parse_seed(text: str, field: str) -> Seed:
     """Read a family seed and verify its checksum; raises `BadValue`, whose text never holds the seed."""
     if not _SEED.fullmatch(text):
         raise BadValue(field, "does not hold a family seed", "one line, s... or sEd...")
-    data = _unbase58(text)
-    body, check = data[:-4], data[-4:]
-    if _checksum(body) != check or _base58(data) != text:
+    body = base58.decode_checked(text)
+    if body is None:
         raise BadValue(field, "the seed has a wrong checksum", "copy it again")
     if body[:-_ENTROPY_BYTES] not in (_FAMILY_PREFIX, _ED25519_PREFIX):
         raise BadValue(field, "does not hold a family seed", "one line, s... or sEd...")
@@ -82,8 +80,7 @@ def parse_seed(text: str, field: str) -> Seed:
 def new_seed(key_type: str) -> Seed:
     """Make a seed from the system's randomness: `sEd...` for ed25519, `s...` for secp256k1."""
     prefix = _ED25519_PREFIX if key_type == "ed25519" else _FAMILY_PREFIX
-    body = prefix + secrets.token_bytes(_ENTROPY_BYTES)
-    return Seed(_base58(body + _checksum(body)))
+    return Seed(base58.encode_checked(prefix + secrets.token_bytes(_ENTROPY_BYTES)))
 
 
 def read_seed(
@@ -203,23 +200,3 @@ def _why(path: Path, error: Exception) -> str:
     """Say why a file cannot be used, without Python's own wording of the error."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
     return f"{path}: {reason[:1].lower()}{reason[1:]}"
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(hashlib.sha256(body).digest()).digest()[:4]
-
-
-def _base58(data: bytes) -> str:
-    number, digits = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        digits = _ALPHABET[digit] + digits
-    return _ALPHABET[0] * (len(data) - len(data.lstrip(b"\0"))) + digits
-
-
-def _unbase58(text: str) -> bytes:
-    number = 0
-    for character in text:
-        number = number * 58 + _ALPHABET.index(character)
-    zeros = len(text) - len(text.lstrip(_ALPHABET[0]))
-    return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
