@@ -99,6 +99,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
                 "address": wallet.address,
                 "balance": str(wallet.account.balance) if wallet.account else None,
                 "owner_count": wallet.account.owner_count if wallet.account else None,
+                "reserve": str(header.fees.reserve(wallet.account.owner_count)) if wallet.account and header else None,
             }
             for name, wallet in mirror.wallets.items()
         },

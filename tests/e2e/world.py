@@ -46,6 +46,7 @@ class World:
         self.ledger = LedgerClient(self.ledger_url)
         self.payee = new_account()
         self.stages: list[Stage] = []
+        self._stages_made = 0
 
     async def __aenter__(self) -> World:
         self.ledger_process.start()
@@ -73,9 +74,9 @@ class World:
         **more: Any,
     ) -> Stage:
         """A daemon with a wallet that holds `treasury` drops; the payee's account exists as well."""
-        stage = Stage(
-            self.directory / f"daemon{len(self.stages)}", ledgers or self.ledger_urls, self.broker.port, servers, **more
-        )
+        directory = self.directory / f"daemon{self._stages_made}"
+        stage = Stage(directory, ledgers or self.ledger_urls, self.broker.port, servers, **more)
+        self._stages_made += 1
         self.stages.append(stage)
         await self.ledger.fund({stage.wallet.address: treasury, self.payee.address: 100 * XRP})
         if start:
