@@ -41,6 +41,7 @@ from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.mirror import Grant, Mirror, Wallet
+from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.wire.mqtt import request_key
 
@@ -316,8 +317,9 @@ class Engine:
         self.store = SqliteStore(self.path, network_id=0)
         wallets = [Wallet("hot", SOURCE, KEY)]
         self.mirror = Mirror(self.store.load(), wallets, self.policy, self.grants)
-        self.reconciler = Reconciler(self.mirror, self.store, Silent(), lambda: self.clock)  # type: ignore[arg-type]
         silent: Any = Silent()
+        self.planner = Planner(self.mirror, self.store, silent, lambda: self.clock)
+        self.reconciler = Reconciler(self.mirror, self.store, self.planner, silent, lambda: self.clock)
         sign: Any = self.ledger.sign
         self.executor = Executor(self.mirror, self.store, sign, new_channel_id, silent, reconciler=self.reconciler)
         self.endpoints = Endpoints(
@@ -332,7 +334,7 @@ class Engine:
         self.desk = ClaimDesk(
             self.mirror,
             self.store,
-            self.reconciler,
+            self.planner,
             Silent(),  # type: ignore[arg-type]
             signers={KEY: sign_claim},
             verify=verify,

@@ -36,6 +36,7 @@ from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.mirror import Grant, Mirror, Wallet
+from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.service.steps import Step, Steps
 from channeld.wire.mqtt import request_key
@@ -139,7 +140,8 @@ class Lab:
         self.mirror = Mirror(self.store.load(), wallets, self.policy, {"a": grant})
         silent: Any = Silent()
         steps = Steps(self._reached)
-        self.reconciler = Reconciler(self.mirror, self.store, silent, lambda: self.clock, steps=steps)
+        self.planner = Planner(self.mirror, self.store, silent, lambda: self.clock, steps=steps)
+        self.reconciler = Reconciler(self.mirror, self.store, self.planner, silent, lambda: self.clock, steps=steps)
         self.executor = Executor(
             self.mirror,
             self.store,
@@ -157,7 +159,7 @@ class Lab:
         self.desk = ClaimDesk(
             self.mirror,
             self.store,
-            self.reconciler,
+            self.planner,
             silent,
             signers=signers,
             verify=verify,

@@ -43,6 +43,7 @@ from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.guard import Guard
 from channeld.service.mirror import Grant, Mirror
+from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.service.witness_watch import WitnessWatch
 from channeld.settings import MqttSettings, Settings
@@ -93,7 +94,8 @@ class Daemon:
         self.telemetry = Telemetry(version=__version__, policy_hash=policy.hash)
         self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, grants(settings))
         self.mirror.claim_keys = frozenset(keys.claim_signers)
-        self.reconciler = Reconciler(self.mirror, self.store, self.telemetry, self.monotonic)
+        self.planner = Planner(self.mirror, self.store, self.telemetry, self.monotonic)
+        self.reconciler = Reconciler(self.mirror, self.store, self.planner, self.telemetry, self.monotonic)
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wire_engine(settings)
         self._wire_desk()
@@ -120,7 +122,7 @@ class Daemon:
         self.executor = Executor(
             self.mirror, self.store, sign, keyring.new_channel_id, self.telemetry, reconciler=self.reconciler
         )
-        self.reconciler.on_planned = self.executor.wake
+        self.planner.on_planned = self.executor.wake
         endpoints = Endpoints(
             XrplNode(),
             settings.ledger.endpoints,
@@ -147,7 +149,7 @@ class Daemon:
         self.desk = ClaimDesk(
             self.mirror,
             self.store,
-            self.reconciler,
+            self.planner,
             self.telemetry,
             signers=self.keys.claim_signers,
             verify=signer.verify,
@@ -221,9 +223,9 @@ class Daemon:
 
     def go_on(self) -> None:
         """Something that held issuing back is over: decide everything again."""
-        self.reconciler.touch_all()
+        self.planner.touch_all()
         try:
-            self.reconciler.decide_dirty()
+            self.planner.decide_dirty()
         except StoreError:
             self._store_failed()
         self.executor.wake()
@@ -313,9 +315,9 @@ class Daemon:
         """Take over a policy, servers and payees that were checked before; what else changed needs a restart."""
         self.mirror.policy, self.mirror.grants = policy, grants(settings)
         self.admission.reload(*limits(settings))
-        self.reconciler.touch_all()
+        self.planner.touch_all()
         with suppress(StoreError):
-            self.reconciler.decide_dirty()
+            self.planner.decide_dirty()
         log.info("reloaded", policy_hash=policy.hash[:12], servers=len(settings.servers))
 
 

@@ -23,8 +23,8 @@ from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.core.world import Reason
 from channeld.service.mirror import ChannelState, Grant, Group, Mirror
+from channeld.service.planner import Planner
 from channeld.service.ports import ClaimSigner, Store, Telemetry
-from channeld.service.reconciler import Reconciler
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class ClaimDesk:
         self,
         mirror: Mirror,
         store: Store,
-        reconciler: Reconciler,
+        planner: Planner,
         telemetry: Telemetry,
         *,
         signers: Mapping[str, ClaimSigner],
@@ -81,7 +81,7 @@ class ClaimDesk:
         monotonic: Callable[[], float],
         unix: Callable[[], float],
     ) -> None:
-        self._mirror, self._store, self._reconciler, self._telemetry = mirror, store, reconciler, telemetry
+        self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
         self.on_store_failed: Callable[[], None] = lambda: None
         self.on_old_store: Callable[[str], None] = self._freeze_in_memory
@@ -103,7 +103,7 @@ class ClaimDesk:
             self._store_failed(error)
             return [self._frozen("the store does not take anything")] * len(asks)
         try:
-            self._reconciler.decide_dirty()
+            self._planner.decide_dirty()
         except StoreError as error:  # what was accepted is durable and is answered all the same
             self._store_failed(error)
         answers = [self._finish(ask, outcome, group) for ask, outcome in zip(asks, outcomes, strict=True)]
@@ -229,9 +229,9 @@ class ClaimDesk:
                 best, best_left = state, left
         if best is None:
             payees.wanted, payees.wanted_by = max(payees.wanted, ask.drops), ask.server
-            self._reconciler.urge(payees)
+            self._planner.urge(payees)
             return payees
-        self._reconciler.touch(payees, low=best_left - ask.drops < payees.low_mark)
+        self._planner.touch(payees, low=best_left - ask.drops < payees.low_mark)
         covers_from = best.record.channel.amount - best_left
         group.authorized[best] = covers_from + ask.drops
         group.accepted[ask.key] = (best, ask.contents, covers_from, covers_from + ask.drops)

@@ -55,7 +55,7 @@ class Follower:
         check_account: Callable[[Address], None] = lambda _: None,
     ) -> None:
         self.endpoints = endpoints
-        self._mirror, self._reconciler, self._executor = mirror, reconciler, executor
+        self._mirror, self._reconciler, self._planner, self._executor = mirror, reconciler, reconciler.planner, executor
         self._telemetry, self._check_account = telemetry, check_account
         executor.courier.on_trouble = self._fault
         self._primary: Endpoint | None = None
@@ -222,8 +222,8 @@ class Follower:
         self._reconciler.apply(header, transactions, gapless=gapless)
         for account, channels, _ in found:
             self._reconciler.compare(header, account, channels)
-        self._reconciler.touch_all()
-        self._reconciler.decide_dirty()
+        self._planner.touch_all()
+        self._planner.decide_dirty()
         self._thaw()
 
     async def _whole(
@@ -261,7 +261,7 @@ class Follower:
         if not gapless:
             raise Unreachable(f"does not have all ledgers from {before} to {header.index}")
         self._reconciler.apply(header, transactions)
-        self._reconciler.decide_dirty()
+        self._planner.decide_dirty()
         self._thaw()
         self._executor.ledger()
         if before is not None and may_change_amendments(before, header.index):

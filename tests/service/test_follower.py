@@ -157,7 +157,7 @@ def test_waiting_for_a_clock_costs_one_entry_a_payee_however_many_ledgers_pass(e
     for n in range(50):
         engine.answer(engine.ask(n, 1))
         engine.tick(1)
-    assert len(engine.reconciler._due) <= 4 * len(engine.mirror.groups)
+    assert len(engine.planner._due) <= 4 * len(engine.mirror.groups)
 
 
 def test_what_was_not_decided_because_the_ledger_lagged_is_decided_with_the_next(engine: Engine) -> None:
@@ -169,8 +169,8 @@ def test_what_was_not_decided_because_the_ledger_lagged_is_decided_with_the_next
     pool = engine.policy.pools["p"]
     sooner = replace(pool, settle=SettleTerms(Drops(1), pool.settle.max_age))
     engine.mirror.policy = replace(engine.policy, pools={"p": sooner})
-    engine.reconciler.touch_all()
-    engine.reconciler.decide_dirty()
+    engine.planner.touch_all()
+    engine.planner.decide_dirty()
     group = next(g for g in engine.mirror.groups.values() if g.payee == PAYEES[0])
     assert isinstance(group.answer, Hold)
     assert group.answer.reason is Reason.FROZEN_LAG

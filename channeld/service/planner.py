@@ -1,0 +1,182 @@
+"""What is due: which groups are decided again, when, and what becomes of the decision.
+
+Nothing loops over all groups. What a ledger or a claim touched is dirty; what falls due by the clock is on a heap, of
+which only the next moment of each group is kept. These alone are shown to `core.decide`; its intents are journaled in
+one transaction, and its reasons are kept where servers and operators ask for them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from channeld.core.decide import decide
+from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
+from channeld.core.records import JournalEntry
+from channeld.core.units import LedgerIndex, RippleTime
+from channeld.core.world import Hold, Planned, Reason, World
+from channeld.service.mirror import Group, Mirror
+from channeld.service.ports import Store, Telemetry
+from channeld.service.steps import UNWATCHED, Step, Steps
+
+log = structlog.get_logger()
+
+_WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.FROZEN, Reason.GUARD_RATE})
+"""Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
+
+
+class Planner:
+    """Decides what is due and journals it. `monotonic` is the one clock beside the ledger's.
+
+    `on_planned` is called when there is something for the executor to do.
+    """
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        store: Store,
+        telemetry: Telemetry,
+        monotonic: Callable[[], float],
+        *,
+        steps: Steps = UNWATCHED,
+    ) -> None:
+        self._mirror, self._store, self._telemetry, self._monotonic = mirror, store, telemetry, monotonic
+        self._steps = steps
+        self._dirty: set[Group] = set(mirror.groups.values())
+        self._touched: set[Group] = set()
+        self._due: list[tuple[RippleTime, int, Group]] = []
+        self._due_at: dict[Group, RippleTime] = {}
+        self._pushed = 0
+        self.on_planned: Callable[[], None] = lambda: None
+
+    # --- what is due --------------------------------------------------------------------------------------------------
+
+    def touch(self, group: Group, *, low: bool) -> None:
+        """A claim was issued: decide this group with the next ledger, or at once where headroom runs `low`.
+
+        At once means once per ledger: what could not be funded then is not tried with every claim.
+        """
+        self._touched.add(group)
+        if low and group.urged_at != self._mirror.processed:
+            group.urged_at = self._mirror.processed
+            self._dirty.add(group)
+
+    def urge(self, group: Group | None) -> None:
+        """A ledger changed it, an intent of it ended, or something was asked for in vain: decide it at the next
+        `decide_dirty`. A channel that is in no group is not decided.
+        """
+        if group is not None:
+            self._dirty.add(group)
+
+    def touch_all(self) -> None:
+        """The policy or the grants changed: decide everything again."""
+        self._dirty.update(self._mirror.groups.values())
+
+    def schedule(self, until: RippleTime, group: Group) -> None:
+        """Decide the group again at `until`. Only its next moment is kept: deciding then names all later ones anew."""
+        at = self._due_at.get(group)
+        if at is not None and at <= until:
+            return
+        self._due_at[group] = until
+        self._pushed += 1
+        heapq.heappush(self._due, (until, self._pushed, group))
+
+    def ledger(self, close_time: RippleTime) -> None:
+        """A ledger was processed whole: what waited for it and what has fallen due by its clock is decided on it."""
+        self._dirty |= self._touched
+        self._touched.clear()
+        while self._due and self._due[0][0] <= close_time:
+            until, _, group = heapq.heappop(self._due)
+            if self._due_at.get(group) == until:
+                del self._due_at[group]
+                self._dirty.add(group)
+
+    # --- deciding -----------------------------------------------------------------------------------------------------
+
+    def decide_dirty(self) -> None:
+        """Decide every dirty group on the last processed ledger, and journal what is to be done in one transaction."""
+        mirror = self._mirror
+        if not self._dirty or mirror.header is None:
+            return
+        groups = {(g.pool, str(g.payee)): g for g in self._dirty}
+        now = mirror.header.close_time
+        for group in groups.values():
+            self._observe(group, now)
+        world = World(
+            now,
+            self._monotonic() - mirror.seen_at,
+            mirror.header.fees,
+            tuple(group.view() for group in groups.values()),
+            mirror.wallet_views(),
+            mirror.server_views(),
+            *mirror.opens_in_flight(),
+        )
+        decision = decide(world, mirror.policy)
+        free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
+        self._journal([planned.intent for planned in free], mirror.header.index)
+        self._dirty.clear()
+        for group in groups.values():
+            group.answer = None
+        frozen = [_frozen(planned) for planned in decision.planned if mirror.holds_back(planned.intent.action)]
+        for hold in (*decision.holds, *frozen):
+            self._held(hold, groups[hold.group])
+
+    def _observe(self, group: Group, now: RippleTime) -> None:
+        """Bring the group's rate of demand up to now. A group seen for the first time starts from what it asked."""
+        if group.rate.at == 0:
+            group.rate = replace(group.rate, at=now)
+        if now > group.rate.at:
+            half_life = self._mirror.policy.guards.demand_half_life
+            group.rate, group.asked = group.rate.observe(group.asked, now, half_life), 0
+        if (pool := self._mirror.policy.pools.get(group.pool)) is not None:
+            group.low_mark = max(pool.fund.low, group.rate.need(pool.fund.runway_low))
+
+    def _held(self, hold: Hold, group: Group) -> None:
+        self._telemetry.held(hold.reason.value)
+        if hold.reason in (Reason.FROZEN_LAG, Reason.FROZEN):
+            self._touched.add(group)  # with the next ledger
+        if hold.until is not None:
+            self.schedule(hold.until, group)
+        if hold.subject == str(group.payee):
+            group.answer = hold
+            if hold.reason is Reason.GUARD_RATE:
+                self._touched.add(group)  # with the next ledger
+            elif hold.reason not in _WAITING:
+                group.wanted = 0
+
+    def _journal(self, intents: list[Intent], index: LedgerIndex) -> None:
+        """Write intents down, then act as written: closing stops issuing here in the same turn of the loop."""
+        if not intents:
+            return
+        mirror = self._mirror
+        with self._steps(Step.JOURNALED):
+            entries = self._store.journal(intents, index)
+        eta = self._monotonic() + 2.2 * mirror.interval_s + 0.5
+        for entry in entries:
+            mirror.open_entry(entry)
+            self._telemetry.planned(entry.action.kind.value)
+            log.info("intent_planned", intent=entry.number, kind=entry.action.kind.value, reason=entry.intent.reason)
+            self._announce(entry, eta)
+        self.on_planned()
+
+    def _announce(self, entry: JournalEntry, eta: float) -> None:
+        action = entry.action
+        if isinstance(action, OpenChannel):
+            mirror_group = self._mirror.group(action.pool, action.payee)
+            mirror_group.eta = eta
+            return
+        state = self._mirror.channels[action.channel_id]
+        if isinstance(action, RequestClose):
+            self._mirror.stop_issuing(state)
+        if action.kind is Kind.FUND and state.group is not None:
+            state.group.eta = eta
+
+
+def _frozen(planned: Planned) -> Hold:
+    """What would be done, were its wallet not frozen."""
+    action = planned.intent.action
+    subject = str(action.payee) if isinstance(action, OpenChannel) else action.channel_id
+    return Hold(subject, planned.group, Reason.FROZEN)
