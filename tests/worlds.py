@@ -13,6 +13,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from channeld.core.channel import Channel
+from channeld.core.decide import UNUSED_GRACE_S
 from channeld.core.demand import Rate
 from channeld.core.intents import Kind
 from channeld.core.ledger import AccountState, Fees
@@ -99,6 +100,7 @@ def a_view(r: Random, number: int, payee: Payee) -> ChannelView:
     """A channel at any point of its life, over-signed ones included."""
     amount = r.randint(1, 30)
     balance = r.randint(0, amount)
+    cooling = (around(r), around(r, high=0)) if r.random() < 0.2 else (None, None)
     shown = channel(
         number,
         amount=amount,
@@ -110,14 +112,14 @@ def a_view(r: Random, number: int, payee: Payee) -> ChannelView:
     )
     return ChannelView(
         shown,
-        r.randint(0, amount + 3),
+        r.randint(0, amount + 3) if r.random() < 0.8 else 0,
         r.random() < 0.8,
         r.choice([*SERVERS, *SERVERS, "gone"]),
-        around(r, high=0),
+        around(r, low=r.choice([-40, -2 * UNUSED_GRACE_S]), high=0),
         around(r, high=0),
         maybe(r, around(r, high=0)),
         maybe(r, r.choice(list(Kind)), 0.15),
-        maybe(r, around(r), 0.2),
+        *cooling,
     )
 
 

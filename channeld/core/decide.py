@@ -33,11 +33,15 @@ from channeld.core.intents import (
     SettleChannel,
 )
 from channeld.core.policy import Policy, Pool
-from channeld.core.units import ChannelId, Drops, RippleTime
+from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
 from channeld.core.world import ChannelView, Decision, GroupView, Hold, Planned, Reason, World
 
 OPENS_BACKLOG: Final = 4
 """Opens in flight never exceed so many ledgers' worth: when the network takes none, no more are piled up."""
+UNUSED_GRACE_S: Final = 300
+"""A channel that was never used is not closed as idle before: whoever asked for it was told to come again when it is
+there, which can be more than two slow ledgers later, and comes when it pleases.
+"""
 
 
 @dataclass(slots=True)
@@ -161,8 +165,8 @@ class _Group:
         channel, subject = view.channel, view.channel.channel_id
         if view.pending is not None:
             return self._hold(subject, Reason.IN_FLIGHT)
-        if view.retry_at is not None and self.now < view.retry_at:
-            return self._hold(subject, Reason.COOLDOWN, view.retry_at)
+        if (until := self._cools_until(view)) is not None and self.now < until:
+            return self._hold(subject, Reason.COOLDOWN, until)
         if channel.deletable(self.now):
             return self._intent(FinalizeClose(self.pool.wallet, subject), "expired")
         if channel.phase(self.now) is not Phase.OPEN:
@@ -170,6 +174,19 @@ class _Group:
         if close_reason := self._close_reason(view):
             return self._intent(RequestClose(self.pool.wallet, subject), close_reason)
         return self._fund(view, subject, carries_demand=carries_demand) or self._settle(view) or self._leave(view)
+
+    def _cools_until(self, view: ChannelView) -> int | None:
+        """When what failed may be tried again, None where nothing failed.
+
+        As long as a payout is owed that the channel's end would forfeit, a cooldown takes at most half of the time that
+        was left when it began: however often it fails, there is another try in time, and there are only a few more.
+        """
+        channel, deadline = view.channel, view.channel.deadline
+        if view.retry_at is None or view.failed_at is None or deadline is None:
+            return view.retry_at
+        if self.now >= deadline or not channel.unredeemed(view.authorized):
+            return view.retry_at
+        return min(view.retry_at, (view.failed_at + deadline) // 2)
 
     def _closing(self, view: ChannelView) -> Intent | Hold:
         channel = view.channel
@@ -188,8 +205,11 @@ class _Group:
         return None
 
     def _idle_at(self, view: ChannelView) -> int:
-        used = max(view.last_claim_at, view.opened_at)
-        return max(used + self.pool.close.idle, view.opened_at + self.pool.close.min_age)
+        """When a channel counts as unused; one that was never used is waited for as long as its server may take."""
+        used, idle = max(view.last_claim_at, view.opened_at), self.pool.close.idle
+        if view.authorized == 0:
+            idle = Seconds(max(idle, UNUSED_GRACE_S))
+        return max(used + idle, view.opened_at + self.pool.close.min_age)
 
     def _settle(self, view: ChannelView) -> Intent | None:
         owed = view.channel.unredeemed(view.authorized)

@@ -87,7 +87,18 @@ def setback_after(before: Setback | None, action: Action, outcome: Outcome, now:
 
 def cooled(before: Setback | None, subject: str, now: RippleTime, *, refused: bool = False) -> Setback:
     """One more failure of a subject at close time `now`: twice the wait of the last, up to a limit."""
-    failures = before.failures if before else 0
+    failures = before.failures + 1 if before else 1
+    return Setback(subject, failures, RippleTime(now + _wait_s(failures, refused=refused)), refused=refused)
+
+
+def failed_at(setback: Setback) -> RippleTime | None:
+    """The close time of the failure that a subject cools down from; None where it does not."""
+    if setback.retry_at is None:
+        return None
+    return RippleTime(setback.retry_at - _wait_s(setback.failures, refused=setback.refused))
+
+
+def _wait_s(failures: int, *, refused: bool) -> int:
+    """Seconds to wait after so many failures in a row, 1 or more."""
     longest = LONGEST_REFUSED_S if refused else LONGEST_RETRY_S
-    wait = min(longest, FIRST_RETRY_S << min(failures, _MOST_DOUBLINGS))
-    return Setback(subject, failures + 1, RippleTime(now + wait), refused=refused)
+    return min(longest, FIRST_RETRY_S << min(failures - 1, _MOST_DOUBLINGS))

@@ -43,8 +43,8 @@ class ChannelView:
     """A channel of ours with what the store knows of it.
 
     `issuing` is false once an intent to close it was written down. `unredeemed_since` is the close time as of which
-    something was first owed (None: nothing is). `pending` is the kind of the one intent open on it. `retry_at` is the
-    close time before which a failed action is not repeated.
+    something was first owed (None: nothing is). `pending` is the kind of the one intent open on it. What failed at the
+    close time `failed_at` is not repeated before `retry_at`; None: nothing cools down.
     """
 
     channel: Channel
@@ -56,6 +56,7 @@ class ChannelView:
     unredeemed_since: RippleTime | None
     pending: Kind | None
     retry_at: RippleTime | None
+    failed_at: RippleTime | None
 
 
 @dataclass(frozen=True, slots=True)

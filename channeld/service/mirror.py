@@ -14,6 +14,7 @@ from channeld.core.demand import Rate
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
 from channeld.core.intents import Action, FundChannel, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, LedgerHeader
+from channeld.core.outcome import failed_at
 from channeld.core.policy import Policy
 from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, Setback, StoreSnapshot
 from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
@@ -37,8 +38,8 @@ class ChannelState:
         """What `decide` may see of it."""
         r = self.record
         times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
-        retry_at = self.setback.retry_at if self.setback else None
-        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, retry_at)
+        cooling = (self.setback.retry_at, failed_at(self.setback)) if self.setback else (None, None)
+        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, *cooling)
 
     @property
     def refused(self) -> bool:

@@ -10,19 +10,16 @@ from typing import TypeVar
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from worlds import NOW, Case, cases
+from worlds import NOW, Case, case_of, cases, channel
 
 from channeld.core.channel import Phase
-from channeld.core.decide import OPENS_BACKLOG, decide
-from channeld.core.intents import (
-    FinalizeClose,
-    FundChannel,
-    OpenChannel,
-    RequestClose,
-    SettleChannel,
-)
-from channeld.core.policy import Pool
-from channeld.core.units import RippleTime
+from channeld.core.decide import OPENS_BACKLOG, UNUSED_GRACE_S, decide
+from channeld.core.demand import Rate
+from channeld.core.intents import FinalizeClose, FundChannel, OpenChannel, RequestClose, SettleChannel, Status
+from channeld.core.outcome import LONGEST_RETRY_S, Outcome, cooled, failed_at, setback_after
+from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Pool, SettleTerms
+from channeld.core.records import Setback
+from channeld.core.units import Drops, RippleTime, Seconds
 from channeld.core.world import ChannelView, Decision, GroupView, Reason, World
 
 MANY = settings(max_examples=12 * settings().max_examples // 2)
@@ -225,7 +222,8 @@ def test_a_channel_is_closed_only_for_a_reason_and_finalized_only_strictly_past_
             last = view.channel.last_claim_time(pool.life_margin)
             over = last is not None and last <= NOW
             used = max(view.last_claim_at, view.opened_at)
-            idle = NOW - used >= pool.close.idle and NOW - view.opened_at >= pool.close.min_age and group.wanted == 0
+            patience = max(pool.close.idle, 0 if view.authorized else UNUSED_GRACE_S)
+            idle = NOW - used >= patience and NOW - view.opened_at >= pool.close.min_age and group.wanted == 0
             assert not view.issuing or over or idle
 
 
@@ -236,7 +234,8 @@ def test_what_is_in_flight_or_cools_down_is_not_touched_and_a_lagging_ledger_sto
     assert not decision.planned or case.world.lag_s <= case.policy.guards.ledger_lag
     for _, view, _, _ in acted(case, decision):
         assert view.pending is None
-        assert view.retry_at is None or view.retry_at <= NOW
+        payable = view.channel.unredeemed(view.authorized) and view.channel.phase(RippleTime(NOW)) is not Phase.EXPIRED
+        assert view.retry_at is None or view.retry_at <= NOW or (payable and view.channel.deadline is not None)
 
 
 @MANY
@@ -262,3 +261,96 @@ def test_what_is_owed_on_a_live_channel_is_paid_when_it_is_worth_it_or_too_old(c
 def test_a_hold_that_names_a_moment_names_one_to_come(case: Case) -> None:
     for hold in decide(case.world, case.policy).holds:
         assert hold.until is None or hold.until > NOW
+
+
+# --- an end that comes nearer while a failure cools down -------------------------------------------------------------
+
+FAILED = 10_000
+"""The close time at which the first payout failed."""
+
+
+def attempts(failures: int, asked: int, left: int, spacing: int, *, by_cancel: bool) -> list[int]:
+    """When a payout is tried once a channel's end is set, if every try fails a ledger after it was decided.
+
+    It had failed so often before; its end is set `asked` seconds after the first failure, and is `left` seconds away
+    then. It is decided when a decision said to look again, and when its end is set.
+    """
+    end, terms = FAILED + asked + left, replace(case_of(1).policy, pools={"p": pool_of(settle_delay=1)})
+    setback = cooled(Setback("", failures - 1, None, refused=False), "", RippleTime(FAILED))
+    now, tried = FAILED, list[int]()
+    while now < end:
+        known = by_cancel or now >= FAILED + asked
+        ending = channel(settle_delay=1, **{"cancel_after" if by_cancel else "expiration": end if known else None})
+        view = ChannelView(ending, 50, False, "a", *(NOW,) * 3, None, setback.retry_at, failed_at(setback))
+        world = replace(case_of(1).world, close_time=RippleTime(now), lag_s=0.0, groups=(group_of("p", view),))
+        decision = decide(world, terms)
+        for planned in decision.planned:
+            action = planned.intent.action
+            assert isinstance(action, SettleChannel | RequestClose)
+            tried.append(now)
+            failed = Outcome(Status.FAILED, Drops(0), "tecPATH_DRY")
+            setback = setback_after(setback, action, failed, RippleTime(now + spacing))
+        moments = [until for hold in decision.holds if (until := hold.until) is not None] or [now + spacing]
+        look = min(moments) if known else min(*moments, FAILED + asked)
+        now += spacing * max(1, -(-(look - now) // spacing))
+    return [moment for moment in tried if moment >= FAILED + asked]
+
+
+@MANY
+@given(
+    st.integers(1, 14),
+    st.one_of(st.just(0), st.integers(0, 2 * LONGEST_RETRY_S)),
+    st.one_of(st.integers(20, 120), st.integers(20, 2 * LONGEST_RETRY_S)),
+    st.integers(3, 10),
+    st.booleans(),
+)
+def test_an_owed_payout_is_tried_again_before_the_channel_ends_however_often_it_failed(
+    failures: int, asked: int, left: int, spacing: int, by_cancel: bool
+) -> None:
+    """In time for a ledger that still pays, again and again until the end, and not with every ledger."""
+    end, tried = FAILED + asked + left, attempts(failures, asked, left, spacing, by_cancel=by_cancel)
+    event(f"{len(tried)} attempts")
+    assert tried, "the end came while it cooled down"
+    assert end - tried[-1] <= 4 * spacing
+    assert len(tried) <= 2 * (left.bit_length() + 1) + LONGEST_RETRY_S.bit_length()
+
+
+def test_once_the_channel_has_ended_failures_cool_down_in_full() -> None:
+    """There is nothing left to be late for: what remains is deleted when it may be, with ever longer pauses."""
+    ended = channel(expiration=NOW - 1)
+    view = ChannelView(ended, 50, False, "a", NOW, NOW, NOW, None, RippleTime(NOW + 3000), RippleTime(NOW - 600))
+    world = replace(case_of(1).world, lag_s=0.0, groups=(group_of("p", view),))
+    decision = decide(world, replace(case_of(1).policy, pools={"p": pool_of()}))
+    assert decision.planned == ()
+    assert next((h.reason, h.until) for h in decision.holds) == (Reason.COOLDOWN, NOW + 3000)
+
+
+# --- a channel that nobody came for yet ------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 2 * UNUSED_GRACE_S), st.integers(0, 3 * UNUSED_GRACE_S), st.booleans())
+def test_a_channel_that_was_never_used_waits_for_its_server_whatever_idle_says(idle: int, age: int, used: bool) -> None:
+    opened = RippleTime(NOW - age)
+    view = ChannelView(channel(), 50 if used else 0, True, "a", opened, opened, None, None, None, None)
+    world = replace(case_of(1).world, lag_s=0.0, groups=(group_of("p", view),))
+    terms = replace(pool_of(), close=CloseTerms(Seconds(idle), Seconds(0)), fund=FundTerms(*map(Drops, (0, 1)), *SHORT))
+    decision = decide(world, replace(case_of(1).policy, pools={"p": terms}))
+    closes = [p for p in decision.planned if isinstance(p.intent.action, RequestClose)]
+    assert bool(closes) == (age >= (idle if used else max(idle, UNUSED_GRACE_S)))
+    assert all(h.until is None or h.until > NOW for h in decision.holds)
+
+
+SHORT = (Seconds(0), Seconds(1))
+
+
+def pool_of(*, settle_delay: int = 10) -> Pool:
+    """A pool that pays and closes in its own good time."""
+    return Pool(
+        "p", "hot", Seconds(settle_delay), None, Seconds(0), ChannelShape(Drops(1), Drops(100), 1),
+        FundTerms(Drops(0), Drops(1), *SHORT), SettleTerms(Drops(10**6), Seconds(10**6)),
+        CloseTerms(Seconds(10**6), Seconds(0)),
+    )  # fmt: skip
+
+
+def group_of(pool: str, *views: ChannelView) -> GroupView:
+    return GroupView(pool, views[0].channel.payee, "a", views, 0, 0, Rate(0, RippleTime(NOW)))
