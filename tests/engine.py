@@ -29,6 +29,7 @@ from channeld.core.ledger import (
     History,
     LedgerHeader,
     NodeFacts,
+    OpenFees,
     SubmitResult,
     ValidatedTransaction,
 )
@@ -47,6 +48,7 @@ from channeld.wire.mqtt import request_key
 
 T = TypeVar("T")
 FEES = Fees(Drops(10), Drops(1000), Drops(200))
+CHEAP = OpenFees(Drops(10), Drops(10))
 LAG, MARGIN, DELAY = 20, 5, 10
 
 
@@ -241,6 +243,7 @@ class Session:
     last: int | None = None
     lost: bool = False
     code: str | None = None
+    fees: OpenFees | Exception = CHEAP
     at_await: Callable[[str], None] = lambda _: None
     submitted: list[str] = field(default_factory=list)
     on_submit: Callable[[str], None] = lambda _: None
@@ -272,9 +275,11 @@ class Session:
     async def tickets(self, account: Address, at: LedgerIndex) -> list[int]:
         return []
 
-    async def open_fee(self) -> Drops:
-        self.at_await("open_fee")
-        return Drops(10)
+    async def open_fees(self) -> OpenFees:
+        self.at_await("open_fees")
+        if isinstance(self.fees, Exception):
+            raise self.fees
+        return self.fees
 
     async def submit(self, blob: str) -> SubmitResult:
         self.on_submit(blob)

@@ -20,7 +20,8 @@ _LARGEST_BODY: Final = 256 * 1024
 
 
 class HttpServer:
-    """Serves until stopped. `scrape` gets the Accept header; `problems` lists why the daemon is not ready.
+    """Serves until stopped. `scrape` gets the Accept header; `problems` lists why the daemon is not ready, and
+    `warnings` what people should know all the same.
 
     A GET under `/api/v1/` is a reading of the daemon's state, given by name in `reads`, or in `looks`
     where it takes time. A POST with `Authorization: Bearer` and the `token` is one of the `actions`, which tell by
@@ -32,12 +33,13 @@ class HttpServer:
         *,
         scrape: Callable[[str], tuple[bytes, str]],
         problems: Callable[[], list[str]],
+        warnings: Callable[[], list[str]],
         reads: Mapping[str, Read],
         actions: Mapping[str, Action] | None = None,
         looks: Mapping[str, Action] | None = None,
         token: bytes | None = None,
     ) -> None:
-        self._scrape, self._problems, self._reads = scrape, problems, reads
+        self._scrape, self._problems, self._warnings, self._reads = scrape, problems, warnings, reads
         self._actions, self._looks, self._token = actions or {}, looks or {}, token
         app = web.Application(client_max_size=_LARGEST_BODY)
         app.router.add_get("/", self._index)
@@ -75,7 +77,8 @@ class HttpServer:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         problems = self._problems()
-        return web.json_response({"ready": not problems, "reasons": problems}, status=503 if problems else 200)
+        said = {"ready": not problems, "reasons": problems, "warnings": self._warnings()}
+        return web.json_response(said, status=503 if problems else 200)
 
     async def _read(self, request: web.Request) -> web.Response:
         read = self._reads.get(request.match_info["name"])

@@ -22,8 +22,16 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from channeld.core.channel import Channel
 from channeld.core.errors import LedgerError, Malformed, Unreachable
-from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, SubmitResult, ValidatedTransaction
-from channeld.core.units import Address, Drops, LedgerIndex
+from channeld.core.ledger import (
+    AccountState,
+    History,
+    LedgerHeader,
+    NodeFacts,
+    OpenFees,
+    SubmitResult,
+    ValidatedTransaction,
+)
+from channeld.core.units import Address, LedgerIndex
 from channeld.wire import ledger as wire
 
 log = structlog.get_logger()
@@ -239,9 +247,9 @@ class NodeSession:
             found += wire.tickets(items)
         return found
 
-    async def open_fee(self) -> Drops:
-        """Drops that get a transaction into the open ledger now."""
-        return wire.open_ledger_fee(await self.request("fee"))
+    async def open_fees(self) -> OpenFees:
+        """What the node asks for a transaction now."""
+        return wire.open_fees(await self.request("fee"))
 
     async def submit(self, blob: str) -> SubmitResult:
         """Hand in a signed transaction."""

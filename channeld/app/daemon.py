@@ -105,6 +105,7 @@ class Daemon:
         self.http = HttpServer(
             scrape=self.telemetry.scrape,
             problems=lambda: reports.problems(self),
+            warnings=lambda: reports.warnings(self),
             reads={
                 "status": lambda: reports.status(self),
                 "channels": lambda: reports.channels(self),

@@ -74,6 +74,19 @@ def problems(daemon: Daemon) -> list[str]:
     return found
 
 
+def warnings(daemon: Daemon) -> list[str]:
+    """What people should know although claims are issued; nothing if all is well."""
+    dear = daemon.executor.prices.waits()
+    found = [f"ledger: {dear}"] if dear else []
+    skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
+    found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]
+    return found
+
+
+def _skipped(endpoint: Endpoint) -> int:
+    return endpoint.skipped + (endpoint.session.skipped if endpoint.session else 0)
+
+
 def status(daemon: Daemon) -> dict[str, Any]:
     """How the daemon is doing, for a person and for programs."""
     mirror, header = daemon.mirror, daemon.mirror.header
@@ -88,6 +101,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "instance": daemon.instance,
         "ready": not reasons,
         "reasons": reasons,
+        "warnings": warnings(daemon),
         "frozen": dict(mirror.frozen),
         "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
         "policy_hash": mirror.policy.hash,
@@ -140,7 +154,7 @@ def _node(nodes: Endpoints, endpoint: Endpoint) -> dict[str, Any]:
         "latency_ms": round(endpoint.latency_s * 1000, 1),
         "history": [facts.complete_first, facts.complete_last] if facts else None,
         "build": facts.build if facts else None,
-        "messages_skipped": endpoint.skipped + (endpoint.session.skipped if endpoint.session else 0),
+        "messages_skipped": _skipped(endpoint),
     }
 
 
@@ -183,6 +197,8 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("mqtt_queued_replies", "Replies waiting for the broker.", (), {(): broker.queued_out})
     yield Gauged("intents_open", "Intents that have not ended.", (), {(): len(mirror.journal)})
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
+    dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}
+    yield Gauged("transactions_waiting", "Transactions not signed for what they would cost now.", ("reason",), dear)
     yield Gauged("ready", "Whether the daemon can issue claims.", (), {(): not problems(daemon)})
 
 
@@ -213,7 +229,7 @@ def _node_gauges(nodes: Endpoints) -> Iterator[Gauged]:
         "node_messages_skipped",
         "Messages of a node that could not be understood.",
         label,
-        each(lambda e: e.skipped + (e.session.skipped if e.session else 0)),
+        each(_skipped),
     )
 
 

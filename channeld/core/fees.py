@@ -1,8 +1,9 @@
 """What a transaction offers, and how long it may live: more with every attempt that died, most as a deadline nears.
 
-Prices are drops. An ordinary transaction never offers more than `fee_cap`: when the network asks more, work waits. What
-the payee loses if it comes too late (a payout on a channel that ends) may go to `urgent_fee_cap`, at once where only a
-few attempts are left, for what is at stake is worth far more than the fee.
+Prices are drops. An ordinary transaction never offers more than `fee_cap`: while the network asks more, work waits.
+What the payee loses if it comes too late (a payout on a channel that ends) may go to `urgent_fee_cap`, at once where
+only a few attempts are left, for what is at stake is worth far more than the fee. What a node asks is only its word:
+one that asks nonsense, or does not tell, makes ordinary work wait and cannot hold up a last attempt.
 
 Sources: rippled TxQ.h (the fee level of the open ledger; a queued transaction needs its last ledger two ahead).
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from channeld.core.ledger import OpenFees
 from channeld.core.policy import Guards
 from channeld.core.units import Drops
 
@@ -45,13 +47,17 @@ def life(urgency: Urgency) -> int:
     return URGENT_LEDGERS_TO_LIVE if urgency.last_attempts else LEDGERS_TO_LIVE
 
 
-def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, open_fee: Drops) -> Drops:
-    """Drops to offer: what the open ledger asks, doubled with each attempt that died; never below `base_fee`.
+def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | None) -> Drops | None:
+    """Drops to offer: what the open ledger asks, doubled with each attempt that died, up to the cap; None: it waits.
 
-    `open_fee` is what the node says gets a transaction into its open ledger now. The cap yields only to the base fee,
-    below which nothing is ever taken.
+    `asked` is what the node says, None where it does not tell. It waits where what the cap allows would not be taken at
+    all; the open ledger may ask more, for then the cap buys a place in the queue.
     """
-    cap = max(base_fee, guards.fee_cap if urgency.ledgers_left is None else guards.urgent_fee_cap)
+    pressing = urgency.ledgers_left is not None
+    cap = guards.urgent_fee_cap if pressing else guards.fee_cap
+    if base_fee > cap or (asked is None and not pressing):
+        return None
     if urgency.last_attempts:
-        return Drops(cap)
-    return Drops(min(cap, max(base_fee, open_fee) << min(urgency.tried, _MOST_DOUBLINGS)))
+        return cap
+    least, wanted = (base_fee, base_fee) if asked is None else (asked.least, max(base_fee, asked.open_ledger))
+    return None if least > cap else Drops(min(cap, wanted << min(urgency.tried, _MOST_DOUBLINGS)))

@@ -26,6 +26,16 @@ class Fees:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenFees:
+    """What a node asks now, in drops: `open_ledger` gets a transaction into the open ledger, and below `least` it is
+    not even put into the queue. Sources: rippled TxQ.cpp doRPC (open_ledger_fee, minimum_fee).
+    """
+
+    open_ledger: Drops
+    least: Drops
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerHeader:
     """A validated ledger. `close_time` is the clock of the ledger after it: expirations are compared with it."""
 

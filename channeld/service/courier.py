@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from channeld.core.errors import LedgerError, Unreachable
+from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.ledger import SubmitResult
 from channeld.core.records import LiveTransaction
 from channeld.core.results import Act, act_on
@@ -90,6 +90,9 @@ class Courier:
                 result = await session.submit(live.blob)
         except (Unreachable, LedgerError) as error:
             log.debug("answer_lost", hash=live.hash, reason=str(error))
+            return
+        except Malformed as error:
+            self.on_trouble(session, f"submit: {error}")
             return
         with self._steps(Step.ANSWERED, kind):
             self._heed(session, live, result)

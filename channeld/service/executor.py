@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from channeld.core.errors import BadValue, LedgerError, Unreachable
-from channeld.core.fees import Urgency, fee, life
+from channeld.core.fees import Urgency, life
 from channeld.core.intents import (
     Claim,
     Create,
@@ -37,6 +37,7 @@ from channeld.service.courier import Courier
 from channeld.service.mirror import ChannelState, Mirror, Wallet, tx_key
 from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of, tickets_to_make
 from channeld.service.ports import NodeSession, Store, Telemetry, TransactionSigner
+from channeld.service.prices import Prices
 from channeld.service.reconciler import Reconciler
 from channeld.service.steps import UNWATCHED, Step, Steps
 
@@ -68,6 +69,7 @@ class Executor:
         self._wake = asyncio.Event()
         self._session: NodeSession | None = None
         self._resend = False
+        self.prices = Prices(mirror)
 
     def wake(self) -> None:
         """Something was planned."""
@@ -105,22 +107,23 @@ class Executor:
     async def round(self, session: NodeSession) -> None:
         """Send again what is undecided, then sign and send what is planned, wallet by wallet.
 
-        Raises `Unreachable` or `LedgerError` where the node does not tell its fee, `StoreError` for the store.
+        Raises `Unreachable` where the node is gone, `StoreError` for the store.
         """
         if self._resend:
             self._resend = False
             self.courier.resend(session)
-        asked: Drops | None = None
+        self.prices.begin()
         for wallet in self._mirror.wallets.values():
             while wallet.account is not None and self._has_work(wallet):
-                asked = await session.open_fee() if asked is None else asked
-                batch = self._batch(wallet, asked)
+                await self.prices.ask(session, self.courier.on_trouble)
+                batch = self._batch(wallet)
                 if not batch:
                     break
                 self._persist(batch)
                 for live in batch:
                     self.courier.send(session, live)
                 await asyncio.sleep(0)
+        self.prices.tell()
 
     # --- what to sign next -------------------------------------------------------------------------------------------
 
@@ -132,12 +135,18 @@ class Executor:
             self._moot(entry)
         return Numbers(self._mirror, wallet).take_gap() is not None or tickets_to_make(self._mirror, wallet) > 0
 
-    def _batch(self, wallet: Wallet, open_fee: Drops) -> list[LiveTransaction]:
-        """Sign the next few transactions of a wallet, as far as it has numbers for them."""
+    def _batch(self, wallet: Wallet) -> list[LiveTransaction]:
+        """Sign the next few transactions of a wallet, as far as it has numbers for them and they are not too dear."""
         numbers = Numbers(self._mirror, wallet)
         batch: list[LiveTransaction] = []
+        dear = 0
         for entry, transaction in self._work(wallet, numbers):
             kind = _kind(entry, transaction)
+            if (offered := self.prices.offer(self._urgency(entry, transaction))) is None:
+                if isinstance(transaction, Noop):
+                    break
+                dear += 1
+                continue
             with self._steps(Step.NUMBER_RESERVED, kind):
                 number = self._number(numbers, transaction)
             if number is None and isinstance(transaction, MakeTickets):
@@ -146,12 +155,13 @@ class Executor:
                 break
             try:
                 with self._steps(Step.SIGNED, kind):
-                    batch.append(self._sign(wallet, entry, transaction, number, open_fee))
+                    batch.append(self._sign(wallet, entry, transaction, number, offered))
             except BadValue as error:
                 numbers.give_back(number)
                 self._unsignable(entry, str(error))
             if len(batch) == _BATCH:
                 break
+        self.prices.hold(wallet.name, dear)
         return batch
 
     def _work(self, wallet: Wallet, numbers: Numbers) -> Iterator[tuple[JournalEntry | None, Transaction]]:
@@ -211,13 +221,11 @@ class Executor:
     # --- sign and persist --------------------------------------------------------------------------------------------
 
     def _sign(
-        self, wallet: Wallet, entry: JournalEntry | None, transaction: Transaction, number: Number, open_fee: Drops
+        self, wallet: Wallet, entry: JournalEntry | None, transaction: Transaction, number: Number, offered: Drops
     ) -> LiveTransaction:
         """Sign under a reserved number. Raises `BadValue` where it cannot be signed."""
-        header, urgency = self._header(), self._urgency(entry, transaction)
-        last = LedgerIndex(header.index + life(urgency))
-        base = header.fees.base_fee
-        offered = fee(urgency, self._mirror.policy.guards, base_fee=base, open_fee=open_fee)
+        header = self._header()
+        last = LedgerIndex(header.index + life(self._urgency(entry, transaction)))
         signed = self._signer(wallet.name, transaction, number, offered, last)
         channel_id = entry.channel_id if entry else None
         if entry is not None and isinstance(entry.action, OpenChannel):

@@ -12,7 +12,7 @@ from typing import Protocol
 from channeld.core.channel import Channel
 from channeld.core.freezes import Audit, Cause, Freeze
 from channeld.core.intents import Intent, Number, Status, Transaction
-from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, SubmitResult
+from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, OpenFees, SubmitResult
 from channeld.core.records import (
     Accepted,
     ChannelMark,
@@ -62,8 +62,8 @@ class NodeSession(Protocol):
     async def tickets(self, account: Address, at: LedgerIndex) -> list[int]:
         """Numbers of all tickets that the account holds, as of ledger `at`, whoever made them."""
 
-    async def open_fee(self) -> Drops:
-        """Drops that get a transaction into the open ledger now."""
+    async def open_fees(self) -> OpenFees:
+        """What the node asks for a transaction now."""
 
     async def submit(self, blob: str) -> SubmitResult:
         """Hand in a signed transaction. `Unreachable` means unknown, not refused."""

@@ -69,7 +69,7 @@ class Reconciler:
             self._store.apply(span.update())
         with self._steps(Step.OUTCOME_ADOPTED):
             self._adopt(span)
-        ledgers = 1 if self._mirror.processed is None else max(1, header.index - self._mirror.processed)
+        ledgers = 1 if self._mirror.processed is None else max(0, header.index - self._mirror.processed)
         self._advance(header)
         self._telemetry.processed(ledgers, self._monotonic() - started)
 

@@ -24,6 +24,7 @@ from channeld.core.ledger import (
     Fees,
     LedgerHeader,
     NodeFacts,
+    OpenFees,
     SubmitResult,
     ValidatedTransaction,
     amendment_id,
@@ -276,9 +277,10 @@ def tickets(items: Iterable[Any]) -> list[int]:
     return [_uint32(item, "TicketSequence") for item in found]
 
 
-def open_ledger_fee(result: Json) -> Drops:
-    """Read from the answer to `fee` what gets a reference transaction into the open ledger now, in drops."""
-    return _drops(_object(result, "drops"), "open_ledger_fee")
+def open_fees(result: Json) -> OpenFees:
+    """Read from the answer to `fee` what a reference transaction must offer now."""
+    drops = _object(result, "drops")
+    return OpenFees(_drops(drops, "open_ledger_fee"), _drops(drops, "minimum_fee"))
 
 
 # --- what we say -----------------------------------------------------------------------------------------------------

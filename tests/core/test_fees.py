@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from channeld.core.fees import LEDGERS_TO_LIVE, URGENT_LEDGERS_TO_LIVE, Urgency, fee, life
+from channeld.core.ledger import OpenFees
 from channeld.core.policy import Guards
 from channeld.core.units import Drops, Seconds
 
 GUARDS = Guards(Drops(0), 5, Seconds(20), Drops(500), Seconds(60), Drops(9000))
 
 
-def offers(ledgers_left: int | None, open_fee: int = 10) -> list[int]:
-    return [
-        fee(Urgency(tried, ledgers_left), GUARDS, base_fee=Drops(10), open_fee=Drops(open_fee)) for tried in range(12)
-    ]
+def offers(ledgers_left: int | None, open_fee: int = 10, least: int = 10) -> list[int | None]:
+    asked = OpenFees(Drops(open_fee), Drops(least))
+    return [fee(Urgency(tried, ledgers_left), GUARDS, base_fee=Drops(10), asked=asked) for tried in range(12)]
 
 
 def test_an_ordinary_transaction_doubles_what_is_asked_up_to_its_cap() -> None:
@@ -31,5 +31,22 @@ def test_with_few_attempts_left_the_cap_is_offered_at_once_and_each_lives_shorte
     assert life(Urgency(0, 21)) == life(Urgency(0)) == LEDGERS_TO_LIVE
 
 
-def test_the_cap_yields_only_to_the_base_fee() -> None:
-    assert fee(Urgency(0), GUARDS, base_fee=Drops(700), open_fee=Drops(700)) == 700
+def test_above_its_cap_a_transaction_waits_and_a_last_attempt_does_not() -> None:
+    """With the open ledger dear and the queue cheap the cap is offered; with both dear nothing is."""
+    assert offers(None, 10**7) == [500] * 12
+    assert offers(None, 10**7, least=501) == offers(1000, 10**7, least=9001) == [None] * 12
+    assert offers(None, 10**7, least=500) == [500] * 12
+    assert offers(1000, 10**7, least=9000) == [9000] * 12
+    assert offers(5, 10**7, least=10**7) == [9000] * 12
+
+
+def test_a_node_that_does_not_tell_its_fee_holds_up_only_what_has_time() -> None:
+    for left, offered in ((None, None), (1000, 10), (5, 9000)):
+        assert fee(Urgency(0, left), GUARDS, base_fee=Drops(10), asked=None) == offered
+
+
+def test_a_base_fee_above_the_cap_is_not_paid() -> None:
+    """The ledger says it, not a node: less is never taken, so even a last attempt waits."""
+    asked = OpenFees(Drops(9001), Drops(9001))
+    assert fee(Urgency(0), GUARDS, base_fee=Drops(501), asked=asked) is None
+    assert fee(Urgency(0, 3), GUARDS, base_fee=Drops(9001), asked=asked) is None

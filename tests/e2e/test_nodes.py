@@ -70,31 +70,70 @@ async def heal(node: LedgerClient) -> None:
     await node.result("fault", kind="clear")
 
 
+class Alarms:
+    """Watches `/readyz`: how often it told of trouble with the ledger, and how often that was over."""
+
+    def __init__(self) -> None:
+        self.raised = self.cleared = 0
+
+    async def watch(self, stage: Stage) -> None:
+        """Until cancelled."""
+        while True:
+            lagging = await not_ready(stage, "ledger")
+            self.raised += lagging and self.raised == self.cleared
+            self.cleared += not lagging and self.raised > self.cleared
+            await asyncio.sleep(0.1)
+
+
+async def ledgers_processed_since(stage: Stage, start: tuple[float, float]) -> tuple[int, int]:
+    """How many ledgers were processed since, and how many there were."""
+    processed, index = await processed_and_index(stage)
+    return int(processed - start[0]), int(index - start[1])
+
+
+async def processed_and_index(stage: Stage) -> tuple[float, float]:
+    _, text = await asyncio.to_thread(stage.get, "/metrics")
+    found = dict(re.findall(r"^channeld_(ledgers_processed_total|ledger_validated_index) (\S+)$", text, re.MULTILINE))
+    return float(found["ledgers_processed_total"]), float(found["ledger_validated_index"])
+
+
 async def test_two_nodes_die_and_freeze_in_turn_under_load(tmp_path: Path) -> None:
     async with World(tmp_path, nodes=2) as world, AsyncExitStack() as stack:
         nodes = [await stack.enter_async_context(LedgerClient(url)) for url in world.ledger_urls]
         payees = [f"{world.payee.address}:{tag}" for tag in range(3)]
         stage = await world.stage([Server("a", payees)], policy=IMPATIENT)
         async with content_server(world) as server:
+            start, alarms, troubles = await processed_and_index(stage), Alarms(), 0
+            watching = asyncio.create_task(alarms.watch(stage))
             buying = asyncio.create_task(buy_all_the_time(server, payees, LOAD_S))
             for trouble in itertools.cycle([kill, freeze]):
                 if buying.done():
                     break
                 node = nodes[world.ledger_urls.index((await stage.status())["ledger"]["endpoint"])]
                 await trouble(node)
+                troubles += 1
                 await asyncio.sleep(HELD_S)
                 await heal(node)
                 await until(lambda: both_connected(stage), what="both nodes are connected again")
             bought = await buying
             assert len(server.accepted) == bought
-            assert await metric(stage, "ledger_failovers_total") >= 2
+            failovers = await metric(stage, "ledger_failovers_total")
+            assert failovers >= 2
             await alarm_and_all_clear(stage, nodes)
+            await until(lambda: alarms.cleared == alarms.raised > 0, what="the lag was said, and that it is over")
+            watching.cancel()
             await world.ledger.__aenter__()  # the faults cut its connection as well
             await until(lambda: in_step(world, stage), what="nothing is open any more")
             accounts_for([server])
             await job_counts(world, stage.wallet.address)
             assert await metric(stage, "foreign_transactions_total") == 0
             assert await believed(stage) == await true(world, stage)
+            processed, ledgers = await ledgers_processed_since(stage, start)
+            assert processed == ledgers, "every ledger once"
+            print(
+                f"{troubles} troubles in {LOAD_S} s, {failovers:.0f} failovers, {bought} requests accepted once each,"
+                f" {processed} of {ledgers} ledgers processed, {alarms.raised} alarms of which {alarms.cleared} cleared"
+            )
 
 
 async def both_connected(stage: Stage) -> bool:

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine import Engine, Killed, policy
+from engine import CHEAP, Engine, Killed, policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import PAYEES
 
-from channeld.core.errors import Unreachable
+from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.freezes import Cause
-from channeld.core.intents import Create, Noop, Number
+from channeld.core.intents import Claim, Create, Noop, Number
+from channeld.core.ledger import OpenFees
 from channeld.core.units import Drops, LedgerIndex, Seconds
+from channeld.service.prices import Dear
 
 
 @pytest.fixture
@@ -210,6 +212,55 @@ def test_a_gap_in_the_numbers_is_filled_so_that_later_ones_can_go_on(engine: Eng
     assert [engine.ledger.blobs[b][0] for b in sevens] == [Noop()]
     assert [t.number for t in engine.ledger.history][:2] == [7, 8]
     assert engine.ledger.channels[f"{8:064X}"].payee == PAYEES[1]
+
+
+# --- absurd fees -----------------------------------------------------------------------------------------------------
+
+DEAR = OpenFees(Drops(10 * 10**6), Drops(10 * 10**6))
+
+
+@pytest.mark.parametrize(
+    ("fees", "why", "reason"),
+    [
+        (DEAR, Dear.FEE_CAP, "1 transaction waits: the node asks 10 XRP for one, and fee_cap is 0.0001 XRP"),
+        (Malformed("open_ledger_fee: not an amount"), Dear.FEE_UNKNOWN, "does not tell its fee (open_ledger_fee"),
+        (LedgerError("unknownCmd"), Dear.FEE_UNKNOWN, "does not tell its fee (unknownCmd"),
+    ],
+)
+def test_what_costs_too_much_waits_for_a_named_reason_and_goes_on(
+    engine: Engine, fees: OpenFees | Exception, why: Dear, reason: str
+) -> None:
+    engine.session.fees = fees
+    want(engine)
+    for _ in range(15):
+        engine.tick()
+    assert intents(engine) == [("open", "planned")]
+    assert engine.executor.prices.waiting == {dear: int(dear is why) for dear in Dear}
+    assert reason in str(engine.executor.prices.waits())
+    engine.session.fees = CHEAP
+    engine.tick()
+    engine.tick()
+    assert intents(engine) == [("open", "done")]
+    assert engine.executor.prices.waits() is None
+    assert set(engine.executor.prices.waiting.values()) == {0}
+
+
+def test_a_payout_on_a_channel_that_ends_goes_out_up_to_its_own_cap_while_others_wait(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "store.db", terms=policy(cancel_after=400))
+    engine.connect()
+    engine.opened()
+    engine.answer(engine.ask(1, 5))
+    dear = engine.mirror.policy.guards.urgent_fee_cap
+    engine.session.fees = OpenFees(Drops(10**7), dear)
+    engine.answer(engine.ask(2, 5, payee=PAYEES[1]))
+    before = len(engine.session.submitted)
+    while not any(c.balance for c in engine.ledger.channels.values()):
+        engine.tick()
+    paid = {engine.ledger.blobs[b][0].__class__.__name__: engine.ledger.blobs[b][2] for b in engine.session.submitted}
+    assert {engine.ledger.blobs[b][0].__class__ for b in engine.session.submitted[before:]} == {Claim}
+    assert paid["Claim"] == dear
+    assert ("open", "planned") in intents(engine)
+    assert "fee_cap" in str(engine.executor.prices.waits())
 
 
 # --- dying -----------------------------------------------------------------------------------------------------------

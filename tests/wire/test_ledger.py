@@ -115,7 +115,7 @@ READERS: list[tuple[Callable[[Any], object], Any]] = [
     (ledger.account_state, RECORDED["account_info"]["account_data"]),
     (ledger.node_facts, {"info": {"complete_ledgers": "2-5,7-90", "network_id": 3, "build_version": "3.0.0"}}),
     (ledger.submit_result, {"engine_result": "tesSUCCESS", "queued": True, "engine_result_message": "m"}),
-    (ledger.open_ledger_fee, {"drops": {"open_ledger_fee": "10"}}),
+    (ledger.open_fees, {"drops": {"open_ledger_fee": "10", "minimum_fee": "10"}}),
 ]
 STRANGE = (
     st.none()
