@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 
 from channeld.core.errors import BadValue, Malformed
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
-from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops, Payee
+from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops
 from channeld.core.witness import Witness
 from channeld.wire.payee import parse_payee
 
@@ -33,6 +33,7 @@ MOST_ITEMS: Final = 1000
 LARGEST_ANSWERED: Final = 1024 * 1024
 """Bytes of a payload that is still answered; what is larger is dropped and counted."""
 
+_LONGEST_SERVER: Final = 64
 _SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ID: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
 
@@ -105,11 +106,15 @@ class Topics:
 
     def __init__(self, prefix: str, daemon: str) -> None:
         self.servers = f"{prefix}/servers/"
-        self.request: Callable[[str], tuple[str, str] | None] = lru_cache(maxsize=65_536)(self._request)
-        """The server and the verb of a request topic; None for any other topic."""
+        self._longest = len(self.servers) + _LONGEST_SERVER + len("/receive")
+        self._known = lru_cache(maxsize=65_536)(self._request)
         self.status = f"{prefix}/daemons/{daemon}/status"
         self.witness = f"{prefix}/daemons/{daemon}/witness"
         self.requests = tuple(f"{prefix}/servers/+/{verb}" for verb in ("claim", "receive", "query"))
+
+    def request(self, topic: str) -> tuple[str, str] | None:
+        """The server and the verb of a request topic; None for any other topic."""
+        return self._known(topic) if len(topic) <= self._longest else None
 
     def _request(self, topic: str) -> tuple[str, str] | None:
         if not topic.startswith(self.servers):
@@ -174,14 +179,8 @@ class ClaimReader:
     """Reads payloads of the `claim` topic for one network."""
 
     def __init__(self, network_id: int) -> None:
-        @lru_cache(maxsize=65_536)
-        def payee(text: str) -> Payee | BadValue:
-            try:
-                return parse_payee(text, "payee", network_id)
-            except BadValue as error:
-                return error
-
-        self._payee: Callable[[str], Payee | BadValue] = payee
+        # what is no payee is not kept: an error holds on to the whole request that it was raised for
+        self._payee = lru_cache(maxsize=65_536)(partial(parse_payee, field="payee", network_id=network_id))
 
     def read(self, server: str, payload: bytes) -> tuple[list[Parsed], bool]:
         """All requests in a payload, and whether it was a batch (then the answer is one array in the same order).
@@ -206,10 +205,10 @@ class ClaimReader:
     def _ask(self, server: str, request: _ClaimRequest) -> Ask:
         payee = None
         if request.payee is not None:
-            found = self._payee(request.payee)
-            if isinstance(found, BadValue):
-                raise _BadRequest(str(found), request.id)
-            payee = found
+            try:
+                payee = self._payee(request.payee)
+            except BadValue as error:
+                raise _BadRequest(str(error), request.id) from None
         if (drops := int(request.drops)) > MAX_DROPS:
             raise _BadRequest(f"drops: more than exist ({_REMEDY['drops']})", request.id)
         held = request.held

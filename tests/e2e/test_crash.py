@@ -12,6 +12,7 @@ import pytest
 
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.sandbox.stage import POLICY, Server, Stage
+from e2e.killing import soak
 from e2e.world import XRP, ContentServer, World, accounts_for, content_server
 
 pytestmark = pytest.mark.slow
@@ -84,3 +85,10 @@ async def test_sigkill_in_the_middle_of_1000_requests(tmp_path: Path) -> None:
             for channel, amount in server.highest().items():
                 node = await world.ledger.result("ledger_entry", payment_channel=channel, ledger_index="validated")
                 assert int(node["node"]["Amount"]) >= amount
+
+
+async def test_daemon_and_broker_are_killed_at_random_moments(tmp_path: Path) -> None:
+    """The short form of `scripts/soak claims`."""
+    counted = await soak(tmp_path, kills=5, seed=6)
+    assert counted["claims"] > 100
+    assert counted["replays"] > 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -382,3 +383,18 @@ def test_the_largest_batch_of_answers_fits_into_a_message() -> None:
         replayed=True, paid=largest,
     )  # fmt: skip
     assert len(encode([reply(item, answer)] * 1000)) <= 1024 * 1024
+
+
+def test_nothing_is_kept_of_what_strangers_invent() -> None:
+    """Payees that are none and topics that are no request's, each as large as it may be, cost no memory afterwards."""
+    reader, topics = ClaimReader(0), Topics("channeld/v1", "d")
+    tracemalloc.start()
+    try:
+        for n in range(300):
+            padding = b" " * 60_000
+            reader.read("a", b'{"id":"1","drops":"1","payee":"r%d"%s}' % (n, padding))
+            topics.request(f"channeld/v1/servers/{n}{'x' * 60_000}/claim")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
