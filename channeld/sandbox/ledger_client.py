@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from channeld.adapters.signer import KeyPair, derive, sign_transaction
 from channeld.core.errors import LedgerError, Unreachable
+from channeld.wire.ledger import LARGEST_IMPLIED_NETWORK
 
 GENESIS_SEED: Final = "snoPBrXtMeMyMHUVTgbuqAfg1SUTb"
 """The seed of a new network's one account (`masterpassphrase`); secp256k1."""
@@ -29,6 +30,7 @@ class LedgerClient:
         self._numbers = itertools.count(1)
         self._socket: ClientConnection | None = None
         self._lock = asyncio.Lock()
+        self._network_id: int | None = None
 
     async def __aenter__(self) -> LedgerClient:
         for _ in range(200):
@@ -70,8 +72,14 @@ class LedgerClient:
         return result
 
     async def submit(self, transaction: Mapping[str, Any], key: KeyPair) -> dict[str, Any]:
-        """Fill in Sequence (of the open ledger) and Fee where they are missing, sign, submit; the node's answer."""
+        """Fill in Sequence (of the open ledger), Fee and NetworkID where they are missing and needed, sign, submit; the
+        node's answer.
+        """
         fields = {"Account": key.address, "Fee": "20", **transaction}
+        if self._network_id is None:
+            self._network_id = int((await self.result("server_info"))["info"].get("network_id", 0))
+        if self._network_id > LARGEST_IMPLIED_NETWORK:
+            fields.setdefault("NetworkID", self._network_id)
         if "Sequence" not in fields:
             info = await self.result("account_info", account=key.address, ledger_index="current")
             fields["Sequence"] = info["account_data"]["Sequence"]

@@ -62,7 +62,6 @@ class Endpoint:
     heard_at: float | None = None
     latency_s: float = 0.0
     problem: str | None = "not connected yet"
-    wrong_network: bool = False
     headers: dict[LedgerIndex, LedgerHeader] = field(default_factory=dict)
     blamed_until: float = 0.0
     blames: int = 0
@@ -177,8 +176,7 @@ class Endpoints:
             facts = endpoint.facts = await session.facts()
         taken = self.now() - asked
         endpoint.latency_s += (taken - endpoint.latency_s) * (_LATENCY_WEIGHT if endpoint.latency_s else 1)
-        endpoint.wrong_network = facts.network_id != self._network_id
-        if endpoint.wrong_network:
+        if facts.network_id != self._network_id:
             wanted = f"{self._network_id} as [ledger] network_id says"
             raise Unreachable(f"is on network {facts.network_id}, not {wanted}: take another endpoint")
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from channeld.core.channel import Channel
-from channeld.core.errors import ConfigError, Disagreement, LedgerError, Malformed, Unreachable
+from channeld.core.errors import Disagreement, LedgerError, Malformed, Unreachable
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction, may_change_amendments
 from channeld.core.units import Address, LedgerIndex
 from channeld.service.endpoints import LATE_S, Endpoint, Endpoints
@@ -90,7 +90,6 @@ class Follower:
 
         Raises `StoreError`, and `ConfigError` as long as no ledger was processed.
         """
-        self._check_networks()
         primary = self.endpoints.choose(self._primary)
         try:
             await self._advance(primary)
@@ -103,11 +102,6 @@ class Follower:
             self.problem = f"{primary.name}: {error}"
             log.warning("node_left", endpoint=primary.name, reason=str(error))
             self._leave()
-
-    def _check_networks(self) -> None:
-        """Raises `ConfigError` where every node is on another network and none ever was on ours."""
-        if self._mirror.header is None and all(e.wrong_network for e in self.endpoints.all):
-            raise ConfigError([f"ledger.endpoints: {e.url} {e.problem}" for e in self.endpoints.all])
 
     async def _advance(self, primary: Endpoint | None) -> None:
         if primary is None or primary.session is None:

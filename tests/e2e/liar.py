@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -57,10 +57,15 @@ def faked_index(_: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 class Liar:
-    """`async with Liar(upstream, lie) as liar:` listens at `liar.url`; `lies` counts answers that it changed."""
+    """`async with Liar(upstream, lie) as liar:` listens at `liar.url`; `lies` counts answers that it
+    changed, `connections` who came.
 
-    def __init__(self, upstream: str, lie: Lie) -> None:
-        self._upstream, self._lie = upstream, lie
+    `lie` may be changed at any time; whatever is in `noise` is sent after every honest message.
+    """
+
+    def __init__(self, upstream: str, lie: Lie, noise: Sequence[str | bytes] = ()) -> None:
+        self._upstream, self.lie, self.noise = upstream, lie, noise
+        self.connections = 0
         self._port = free_port()
         self.url, self.lies = f"ws://127.0.0.1:{self._port}", 0
         self._server: Server | None = None
@@ -77,6 +82,7 @@ class Liar:
         await self._server.wait_closed()
 
     async def _between(self, client: ServerConnection) -> None:
+        self.connections += 1
         asked: dict[Any, str] = {}
         async with connect(self._upstream, proxy=None, compression=None) as node:
             back = asyncio.create_task(self._back(node, client, asked))
@@ -93,8 +99,10 @@ class Liar:
     async def _back(self, node: ClientConnection, client: ServerConnection, asked: dict[Any, str]) -> None:
         try:
             async for text in node:
-                told = self._lie(asked.pop(json.loads(text).get("id"), ""), json.loads(text))
+                told = self.lie(asked.pop(json.loads(text).get("id"), ""), json.loads(text))
                 self.lies += told != json.loads(text)
                 await client.send(json.dumps(told))
+                for rubbish in self.noise:
+                    await client.send(rubbish)
         except ConnectionClosed:
             return

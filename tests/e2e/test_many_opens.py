@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from channeld.sandbox.stage import POLICY, Process, Server, Stage
+from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.test_truth import cli
 from e2e.world import XRP, ContentServer, World, content_server, new_account, until
 
@@ -29,16 +29,9 @@ async def ask_all(server: ContentServer, payees: list[str]) -> None:
         await server.publish(json.dumps(part))
 
 
-def ledger_with(world: World, *arguments: str) -> None:
-    """The world's ledger process, with more arguments."""
-    world.ledger_process = Process(world.directory, "ledger", *world.ledger_process._arguments[3:], *arguments)
-
-
 async def test_a_thousand_opens_fill_their_ledgers_and_need_three_more(tmp_path: Path) -> None:
     count, capacity, most = 1000, 250, 200
-    world = World(tmp_path, close_interval_s=4.0)
-    ledger_with(world, "--ledger-capacity", str(capacity))
-    async with world:
+    async with World(tmp_path, close_interval_s=4.0, ledger=["--ledger-capacity", str(capacity)]) as world:
         payees = [f"{world.payee.address}:{tag}" for tag in range(count)]
         assert f"max_opens_per_ledger = {most}" in POLICY
         stage = await world.stage([Server("a", payees, caps=CAPS)], treasury=100_000 * XRP)
@@ -94,9 +87,7 @@ async def test_250_opens_by_ticket_of_which_one_fails_are_accounted_to_the_drop(
     count, treasury = 250, 2_000 * XRP
     most = f"max_opens_per_ledger = {count}\nticket_stock = {count}"
     policy = POLICY.replace("max_opens_per_ledger = 200", most)
-    world = World(tmp_path)
-    ledger_with(world, "--ledger-capacity", "1000")
-    async with world:
+    async with World(tmp_path, ledger=["--ledger-capacity", "1000"]) as world:
         payees = [f"{world.payee.address}:{tag}" for tag in range(count)]
         nobody = payees[count // 2] = new_account().address
         stage = await world.stage([Server("a", payees, caps=CAPS)], treasury=treasury, policy=policy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,17 +28,23 @@ def new_account(key_type: KeyType = "ed25519") -> KeyPair:
 
 
 class World:
-    """A broker, a ledger and a client of it; daemons come on top with `stage`."""
+    """A broker, a ledger and a client of it; daemons come on top with `stage`. `ledger` are arguments of the ledger."""
 
     def __init__(
-        self, directory: Path, *, close_interval_s: float = 1.0, mosquitto: dict[str, Any] | None = None, nodes: int = 1
+        self,
+        directory: Path,
+        *,
+        close_interval_s: float = 1.0,
+        mosquitto: dict[str, Any] | None = None,
+        nodes: int = 1,
+        ledger: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.ledger_port = free_port()
         self.ledger_url = f"ws://127.0.0.1:{self.ledger_port}"
         others = [free_port() for _ in range(nodes - 1)]
         self.ledger_urls = [self.ledger_url, *(f"ws://127.0.0.1:{port}" for port in others)]
-        arguments = ["--port", str(self.ledger_port), "--close-interval", str(close_interval_s)]
+        arguments = ["--port", str(self.ledger_port), "--close-interval", str(close_interval_s), *ledger]
         arguments += [text for port in others for text in ("--also-port", str(port))]
         self.ledger_process = Process(directory, "ledger", "sandbox", "ledger", *arguments)
         (directory / "broker").mkdir()

@@ -9,7 +9,7 @@ import pytest
 from engine import Engine, Ledger, drive
 from worlds import PAYEES
 
-from channeld.core.errors import ConfigError, LedgerError, Unreachable
+from channeld.core.errors import LedgerError, Unreachable
 from channeld.core.ledger import AccountState
 from channeld.core.policy import SettleTerms
 from channeld.core.units import Address, Drops, LedgerIndex
@@ -132,15 +132,6 @@ def test_a_channel_that_vanished_unseen_is_closed_here_too(engine: Engine) -> No
     assert not engine.mirror.channels
     assert engine.on_disk("SELECT closed_at, issuing FROM channel") == [(engine.ledger.index, 0)]
     assert all(not g.channels for g in engine.mirror.groups.values())
-
-
-def test_another_network_refuses_the_start_and_only_the_start(engine: Engine) -> None:
-    (endpoint,) = engine.endpoints.all
-    endpoint.wrong_network = True
-    drive(engine.follower.step())
-    engine.mirror.header = None
-    with pytest.raises(ConfigError):
-        drive(engine.follower.step())
 
 
 def test_a_wallet_that_is_not_in_the_ledger_is_said_to_need_funding(engine: Engine) -> None:
