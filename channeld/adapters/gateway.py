@@ -21,7 +21,8 @@ import structlog
 
 from channeld.core.admission import Admission
 from channeld.core.requests import Answer, Ask, Code, Refusal
-from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, encode, refuse_unread, reply, weigh
+from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, refuse_unread, weigh
+from channeld.wire.replies import replies, reply
 
 log = structlog.get_logger()
 
@@ -299,10 +300,10 @@ class Gateway:
         asks = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, Ask)]
         answers = iter(self._answer(asks) if asks else [])
         for message, server, parsed, batch in group:
-            items = [reply(p, p.ask if isinstance(p.ask, Refusal) else next(answers)) for p in parsed]
+            items = [reply(p.id, p.ask if isinstance(p.ask, Refusal) else next(answers)) for p in parsed]
             for refused in (p for p in parsed if isinstance(p.ask, Refusal)):
                 self._dropped(f"refused_{refused.ask.code.value}")  # type: ignore[union-attr]
-            if self._send(message, server, encode(items if batch else items[0])):
+            if self._send(message, server, replies(items) if batch else items[0]):
                 self._out.ack(message)
 
     def _send(self, message: Message, server: str, payload: bytes) -> bool:

@@ -59,7 +59,7 @@ _CHECKPOINT_EVERY_S = 5.0
 _FLUSH_S = 5.0
 _WITNESS_PAUSE_S = 1.0
 _SEND_LIMIT = 10_000
-_COLLECT_EVERY = 20_000
+_COLLECT_EVERY = 4_000
 """New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
 

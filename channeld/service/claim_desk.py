@@ -83,6 +83,8 @@ class ClaimDesk:
     ) -> None:
         self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
+        self._past: dict[str, tuple[int, int]] = {}
+        """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
         self.on_old_store: Callable[[str], None] = self._freeze_in_memory
 
@@ -176,7 +178,11 @@ class ClaimDesk:
     def _spent_today(self, server: str, now: int) -> int:
         """Drops accepted from a server in the last 24 hours, the oldest hour counted whole."""
         hour, spent = now // _HOUR_S, self._mirror.spent
-        return sum(spent.get((server, h), 0) for h in range(hour - _DAY_HOURS, hour + 1))
+        as_of, past = self._past.get(server, (None, 0))
+        if as_of != hour:
+            past = sum(spent.get((server, h), 0) for h in range(hour - _DAY_HOURS, hour))
+            self._past[server] = (hour, past)
+        return past + spent.get((server, hour), 0)
 
     def stopped(self) -> str | None:
         """Why nothing may be issued now, or None."""

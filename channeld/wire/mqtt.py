@@ -1,4 +1,4 @@
-"""Topics, requests and replies of the MQTT contract: the only room that knows their JSON.
+"""Topics and requests of the MQTT contract: with `wire.replies` the only room that knows their JSON.
 
 A request is decoded and validated in one step; what is wrong with it becomes a sentence that names the field. JSON is
 read strictly: UTF-8 only, no unknown and no repeated fields, numbers only where the contract has them, and nothing so
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from channeld.core.errors import BadValue, Malformed
-from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
+from channeld.core.requests import Ask, Code, Held, Refusal
 from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops
 from channeld.core.witness import Witness
 from channeld.wire.payee import parse_payee
@@ -84,6 +84,7 @@ class _OnlyId(Struct, gc=False):
 
 
 _decode_request: Final = msgspec.json.Decoder(_ClaimRequest).decode
+_decode_batch: Final = msgspec.json.Decoder(list[_ClaimRequest]).decode
 _decode_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_id: Final = msgspec.json.Decoder(_OnlyId).decode
 _FIRST_ID: Final = re.compile(rb'\{"id":"([ !#-\[\]-~]{1,128})"', re.ASCII)
@@ -191,26 +192,30 @@ class ClaimReader:
         try:
             if not is_batch:
                 return [self._item(server, payload)], False
+            if (requests := _plain_batch(payload)) is not None:
+                return [self._parsed(server, request) for request in requests], True
             return [self._item(server, bytes(raw)) for raw in _items(payload)], True
         except _BadRequest as error:
             return [Parsed(None, Refusal(Code.BAD_REQUEST, error.reason))], False
 
     def _item(self, server: str, raw: bytes) -> Parsed:
         try:
-            request = _read_request(raw)
-            return Parsed(request.id, self._ask(server, request))
+            return self._parsed(server, _read_request(raw))
         except _BadRequest as error:
             return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
+
+    def _parsed(self, server: str, request: _ClaimRequest) -> Parsed:
+        try:
+            return Parsed(request.id, self._ask(server, request))
+        except BadValue as error:
+            return Parsed(request.id, Refusal(Code.BAD_REQUEST, str(error)))
 
     def _ask(self, server: str, request: _ClaimRequest) -> Ask:
         payee = None
         if request.payee is not None:
-            try:
-                payee = self._payee(request.payee)
-            except BadValue as error:
-                raise _BadRequest(str(error), request.id) from None
+            payee = self._payee(request.payee)
         if (drops := int(request.drops)) > MAX_DROPS:
-            raise _BadRequest(f"drops: more than exist ({_REMEDY['drops']})", request.id)
+            raise BadValue("drops", "more than exist", _REMEDY["drops"])
         held = request.held
         return Ask(
             server,
@@ -237,6 +242,21 @@ def _contents(request: _ClaimRequest) -> bytes:
     """16 bytes of everything a request says beside its payee (compared resolved) and `held` (which only advises)."""
     said = _encode((request.drops, request.user, request.content, request.tier, request.region, request.not_after))
     return hashlib.blake2b(said, digest_size=16).digest()
+
+
+def _plain_batch(payload: bytes) -> list[_ClaimRequest] | None:
+    """A batch read in one step; None where an item needs a look of its own (see `_quotes`), or is bad.
+
+    Every mark too many is one more than an item's own, so none hides behind another item's.
+    """
+    if len(payload) > LARGEST_OBJECT or b"\\" in payload:
+        return None
+    try:
+        requests = _decode_batch(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    plain = 1 <= len(requests) <= MOST_ITEMS and payload.count(b'"') == sum(map(_quotes, requests))
+    return requests if plain else None
 
 
 def _items(payload: bytes) -> list[msgspec.Raw]:
@@ -359,44 +379,3 @@ def _only_id(raw: bytes | msgspec.Raw) -> bytes:
         return _encode(_decode_id(raw).id)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return b"null"
-
-
-# --- replies ---------------------------------------------------------------------------------------------------------
-
-
-def reply(parsed: Parsed, answer: Answer) -> dict[str, Any]:
-    """The reply to one request, in the contract's words."""
-    if isinstance(answer, Refusal):
-        refusal = {"id": parsed.id, "status": "rejected", "code": answer.code.value, "reason": answer.reason}
-        if answer.retry_after_ms is not None:
-            refusal["retry_after_ms"] = answer.retry_after_ms  # type: ignore[assignment]
-        return refusal
-    return _accepted(parsed.id, answer)
-
-
-def _accepted(request_id: str | None, granted: Granted) -> dict[str, Any]:
-    accepted = {
-        "id": request_id,
-        "status": "accepted",
-        "drops": str(granted.covers_to - granted.covers_from),
-        "covers": {"from": str(granted.covers_from), "to": str(granted.covers_to)},
-        "claim": {
-            "channel_id": granted.channel_id,
-            "amount": str(granted.amount),
-            "signature": granted.signature.hex().upper(),
-            "public_key": granted.public_key,
-        },
-        "source_account": granted.source_account,
-        "destination_account": granted.destination_account,
-        "destination_tag": granted.destination_tag,
-        "headroom": str(granted.headroom),
-        "replayed": granted.replayed,
-    }
-    if granted.paid is not None:
-        accepted |= {"channel_state": "closed", "paid": str(granted.paid)}
-    return accepted
-
-
-def encode(value: Any) -> bytes:
-    """JSON, compact."""
-    return _encode(value)

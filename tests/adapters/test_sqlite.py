@@ -251,6 +251,10 @@ class Model(RuleBasedStateMachine):
         self.store.apply(self.step(channels=[told], payments=[money, money]))
         self.channels[row] = new
 
+    @rule()
+    def read_again(self) -> None:
+        self.store.load()
+
     @rule(limit=st.integers(1, 9))
     def folding(self, limit: int) -> None:
         """What was appended is spread into the tables, and nothing that can be asked changes."""
@@ -273,7 +277,9 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def both_say_the_same(self) -> None:
-        said = self.store.load()
+        other = SqliteStore(self.path, network_id=1)  # reads the disk; the store itself goes on where it is
+        said = other.load()
+        other._db.close()
         assert said.processed == self.processed
         assert {r.row: r for r in said.channels} == {n: c for n, c in self.channels.items() if c.closed_at is None}
         assert {n: self.store.channel(n) for n in self.channels} == self.channels
@@ -301,6 +307,49 @@ def test_the_intent_to_close_stops_issuing_in_the_same_transaction(store: Sqlite
     with nothing_changes(store), pytest.raises(StoreError):
         store.accept(2, both, [mark(2, 5), mark(1, 6)], [("a", 1, 6)])
     assert store.remembered([both[0].key, both[1].key]) == {}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 8])
+def test_a_crash_between_any_two_steps_of_folding_changes_nothing(tmp_path: Path, limit: int) -> None:
+    """Groups of several sizes, one more accepted in the middle; after each number of steps the disk says the same."""
+
+    def told(store: SqliteStore) -> tuple[Any, ...]:
+        said = store.load()
+        kept = store.remembered([number.to_bytes(16, "big") for number in range(1, 12)])
+        return said.spent, {r.row: r.authorized for r in said.channels}, kept
+
+    steps, done = 0, False
+    while not done:
+        store = SqliteStore(tmp_path / f"{steps}.db", network_id=1)
+        store.apply(update(new_channels=[record(1), record(2)]))
+        number = authorized = 0
+
+        def accept(store: SqliteStore, size: int) -> None:
+            nonlocal number, authorized
+            group = [request(number + n, 1, (authorized + n, authorized + n + 1)) for n in range(1, size + 1)]
+            number, authorized = number + size, authorized + size + 1
+            store.accept(7, group, [mark(1, authorized), mark(2, authorized)], [("a", 1, size), ("b", 1, 1)])
+
+        for size in (3, 1, 4, 2):
+            accept(store, size)
+        for step in range(steps):
+            if step == 2:
+                accept(store, 1)
+            done = store.fold(limit) == 0
+        if steps <= 2:
+            accept(store, 1)
+        store._db.close()
+        again = SqliteStore(store.path, network_id=1)
+        spent, authorized_now, kept = told(again)
+        assert spent == {("a", 1): 11, ("b", 1): 5}
+        assert authorized_now == {1: authorized, 2: authorized}
+        assert len(kept) == 11
+        again.close()
+        folded = SqliteStore(store.path, network_id=1)
+        assert (told(folded), folded.backlog) == ((spent, authorized_now, kept), 0)
+        folded.close()
+        steps += 1
+    assert steps > 16 // limit
 
 
 @pytest.mark.parametrize("authorized", [4, 5, 101])

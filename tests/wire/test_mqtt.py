@@ -13,7 +13,8 @@ from worlds import PAYEES
 
 from channeld.core.requests import Answer, Ask, Code, Granted, Refusal
 from channeld.core.units import Address, ChannelId
-from channeld.wire.mqtt import ClaimReader, Parsed, Topics, encode, reply, request_key
+from channeld.wire.mqtt import ClaimReader, Parsed, Topics, request_key
+from channeld.wire.replies import replies, reply
 
 READER = ClaimReader(0)
 PAYEE = str(PAYEES[0])
@@ -213,7 +214,7 @@ def test_no_payload_raises_and_every_one_can_be_answered(payload: bytes) -> None
     items, _ = READER.read("a", payload)
     assert items
     for item in items:
-        encode(reply(item, item.ask if isinstance(item.ask, Refusal) else Refusal(Code.BUSY, "later", 5)))
+        json.loads(reply(item.id, item.ask if isinstance(item.ask, Refusal) else Refusal(Code.BUSY, "later", 5)))
 
 
 SAID = ("drops", "user", "content", "tier", "region", "not_after")
@@ -286,6 +287,15 @@ def test_items_of_a_batch_fail_one_by_one() -> None:
     assert [isinstance(item.ask, Ask) for item in items] == [True, *[False] * 6, True]
 
 
+@given(st.lists(objects(), min_size=1, max_size=4))
+@settings(max_examples=3 * settings().max_examples)
+def test_an_array_is_read_as_its_items_are(texts: list[str]) -> None:
+    """One item that needs a closer look, or is bad, changes nothing for the others."""
+    items, is_batch = READER.read("a", ("[" + ",".join(texts) + "]").encode("utf-8", "surrogatepass"))
+    assert is_batch
+    assert items == [one(text.encode("utf-8", "surrogatepass")) for text in texts]
+
+
 @pytest.mark.parametrize("inner", [batch(2), b"[null]", b"[[]]", b'[["id","r1"]]', b"[1]", b'["id"]', b"[{}]"])
 def test_a_batch_in_a_batch_is_no_batch(inner: bytes) -> None:
     items, _ = READER.read("a", b"[" + inner + b"]")
@@ -348,7 +358,7 @@ def granted(**other: Any) -> Answer:
 
 def test_an_accepted_request_is_answered_in_the_contracts_words() -> None:
     item = one(GOOD)
-    assert reply(item, granted()) == {
+    assert json.loads(reply(item.id, granted())) == {
         "id": "r1",
         "status": "accepted",
         "drops": "1500",
@@ -360,14 +370,33 @@ def test_an_accepted_request_is_answered_in_the_contracts_words() -> None:
         "headroom": "7",
         "replayed": False,
     }
-    closed = reply(item, granted(paid=0, replayed=True))
+    closed = json.loads(reply(item.id, granted(paid=0, replayed=True)))
     assert (closed["channel_state"], closed["paid"], closed["replayed"]) == ("closed", "0", True)
+
+
+@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=9), st.data())
+def test_what_a_reply_says_is_read_back_as_it_was(request_id: str, data: st.DataObject) -> None:
+    amounts = st.integers(0, 10**17)
+    covers = sorted((data.draw(amounts), data.draw(amounts)))
+    tag, paid = data.draw(st.none() | st.integers(0, 2**32 - 1)), data.draw(st.none() | amounts)
+    amount, headroom, signature = data.draw(amounts), data.draw(amounts), data.draw(st.binary(min_size=64, max_size=72))
+    answer = granted(
+        covers_from=covers[0], covers_to=covers[1], amount=amount, headroom=headroom, signature=signature,
+        destination_tag=tag, paid=paid,
+    )  # fmt: skip
+    said = json.loads(reply(request_id, answer))
+    assert said["id"] == request_id
+    assert said["covers"] == {"from": str(covers[0]), "to": str(covers[1])}
+    assert said["drops"] == str(covers[1] - covers[0])
+    assert (said["claim"]["amount"], bytes.fromhex(said["claim"]["signature"])) == (str(amount), signature)
+    assert (said["headroom"], said["destination_tag"]) == (str(headroom), tag)
+    assert said.get("paid") == (None if paid is None else str(paid))
 
 
 @pytest.mark.parametrize("code", Code)
 @pytest.mark.parametrize("retry", [None, 0, 4000])
 def test_a_refusal_says_when_to_come_again_only_where_that_helps(code: Code, retry: int | None) -> None:
-    said = reply(one(GOOD), Refusal(code, "why", retry))
+    said = json.loads(reply(one(GOOD).id, Refusal(code, "why", retry)))
     assert said == {"id": "r1", "status": "rejected", "code": code.value, "reason": "why"} | (
         {} if retry is None else {"retry_after_ms": retry}
     )
@@ -382,7 +411,7 @@ def test_the_largest_batch_of_answers_fits_into_a_message() -> None:
         source_account=account, destination_account=account, destination_tag=2**32 - 1, headroom=largest,
         replayed=True, paid=largest,
     )  # fmt: skip
-    assert len(encode([reply(item, answer)] * 1000)) <= 1024 * 1024
+    assert len(replies([reply(item.id, answer)] * 1000)) <= 1024 * 1024
 
 
 def test_nothing_is_kept_of_what_strangers_invent() -> None:

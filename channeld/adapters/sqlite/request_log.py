@@ -72,11 +72,15 @@ class _Pending:
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """A batch of groups on its way into the tables: `done` of its `rows`, in the order of their keys, are in."""
+    """A batch of groups on its way into the tables: `done` of its `rows`, in the order of their keys, are in.
+
+    Once all are, the groups go, oldest first; `groups` are those that stay after this step, `ended` those that went.
+    """
 
     groups: list[_Pending]
     rows: Sequence[_Request]
     done: int
+    ended: Sequence[_Pending] = ()
 
 
 class RequestLog:
@@ -199,20 +203,22 @@ class RequestLog:
         return self._pending[0].body.at_unix if self._pending else None
 
     def fold(self, limit: int) -> Folding:
-        """Spread up to `limit` requests into the table of requests, in the order of their keys.
+        """Do up to `limit` things of a batch: first each request goes into the table, in the order of their keys.
 
         The first call takes the oldest groups as one batch; what stands together on a page of the index is written
-        together. When its last request is in, the marks and sums of its groups follow and the groups go, in the same
+        together. When the last request is in, the groups go one by one, each with its marks and sums in the same
         transaction. `folded` must be told once it is committed.
         """
         batch = self._batch or self._next_batch()
         done = min(batch.done + limit, len(batch.rows))
         self._db.executemany(_INSERT_REQUEST, batch.rows[batch.done : done])
-        if done == len(batch.rows) and batch.groups:
-            self.settle_marks({mark[0] for group in batch.groups for mark in group.body.marks})
-            self._db.executemany(_ADD_SPENT, [spent for group in batch.groups for spent in group.body.spent])
-            self._db.execute("DELETE FROM request_group WHERE number <= ?", (batch.groups[-1].number,))
-        return Folding(batch.groups, batch.rows, done)
+        left = batch.done + limit - done if done == len(batch.rows) else 0
+        ended, groups = batch.groups[:left], batch.groups[left:]
+        if ended:
+            self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
+            self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
+            self._db.execute("DELETE FROM request_group WHERE number <= ?", (ended[-1].number,))
+        return Folding(groups, batch.rows, done, ended)
 
     def _next_batch(self) -> Folding:
         groups: list[_Pending] = []
@@ -226,19 +232,16 @@ class RequestLog:
         return Folding(groups, rows, 0)
 
     def folded(self, batch: Folding) -> int:
-        """A step of folding is committed; how many requests it handled."""
-        handled = batch.done - (self._batch.done if self._batch else 0)
-        if batch.done < len(batch.rows):
-            self._batch = batch
-            return handled
-        self._batch = None
-        for group in batch.groups:
+        """A step of folding is committed; how many things it did: requests in their table, groups gone."""
+        did = batch.done - (self._batch.done if self._batch else 0) + len(batch.ended)
+        self._batch = batch if batch.groups else None
+        for group in batch.ended:
             assert self._pending.popleft() is group
             for request in group.body.requests:
                 del self._recent[request[1]]
         if not self._pending:
             self._marks.clear()
-        return handled
+        return did
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` folded requests accepted before `before` (Unix seconds), oldest first; how many went."""
@@ -247,6 +250,14 @@ class RequestLog:
         gone = self._db.execute(delete, (limit, before)).rowcount
         self._db.execute("DELETE FROM spent WHERE hour < ?", (before // 3600 - _SPENT_HOURS_KEPT,))
         return gone
+
+
+def _summed(spent: Iterable[_Spent]) -> list[_Spent]:
+    """Sums by server and hour: many small groups name the same few."""
+    sums: dict[tuple[str, int], int] = {}
+    for server, hour, drops in spent:
+        sums[server, hour] = sums.get((server, hour), 0) + drops
+    return [(server, hour, drops) for (server, hour), drops in sums.items()]
 
 
 def signed_in(bodies: Iterable[bytes]) -> dict[int, int]:

@@ -251,7 +251,7 @@ class SqliteStore:
         return self._requests.folding
 
     def fold(self, limit: int) -> int:
-        """Spread up to `limit` requests into the tables; how many that were, 0 if none is left.
+        """Do up to `limit` things (a request into its table, a group gone); how many that were, 0 if none is left.
 
         Not synced by itself: if it is lost in a crash, the groups are still there and are folded again.
         """
