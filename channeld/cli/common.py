@@ -83,6 +83,8 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]
     for name, value in facts.items():
         if isinstance(value, Mapping):
             rows += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            rows.append((f"{prefix}{name}", ", ".join(map(str, value))))
         else:
             rows.append((f"{prefix}{name}", value))
     return rows

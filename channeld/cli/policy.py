@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     family = typer.Typer(help="Look at a policy file.", no_args_is_help=True, rich_markup_mode=None)
     family.callback()(_family)
     family.command("check")(check)
+    family.command("schema")(schema)
     app.add_typer(family, name="policy")
 
 
@@ -24,11 +25,28 @@ def _family() -> None:
 
 def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: JsonOption = False) -> None:
     """Validate all of a policy file; exit 2 with every problem if there is any."""
-    from channeld.settings import load_policy
+    from channeld.settings import load_policy, unbuilt
+    from channeld.settings.problems import spell
 
     policy = load_policy(file)
-    answer = {"ok": True, "file": str(file), "hash": policy.hash, "pools": sorted(policy.pools)}
+    answer = {
+        "ok": True,
+        "file": str(file),
+        "hash": policy.hash,
+        "pools": sorted(policy.pools),
+        "rules": {concern.value: [rule.name for rule in chain] for concern, chain in policy.rules.items()},
+        "not_acted_on_yet": sorted({spell(key) for key, _, _ in unbuilt(policy)}),
+    }
     if wants_json(json):
         print_json(answer)
     else:
-        print_facts("policy", {**answer, "pools": ", ".join(sorted(policy.pools))})
+        print_facts("policy", answer)
+
+
+def schema() -> None:
+    """Print the JSON Schema of policy files, for editors that complete and check them."""
+    from json import dumps
+
+    from channeld.settings import json_schema
+
+    typer.echo(dumps(json_schema(), indent=2))

@@ -7,10 +7,15 @@ seconds. Bounds are given per field; a loader must refuse what lies outside them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Final
 
-from channeld.core.units import Drops, Seconds
+from channeld.core.budgets import Budget
+from channeld.core.rules import Rule
+from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
+from channeld.core.vocabulary import PPM, Concern, Mode
 
 URGENT_FEE_CAP: Final = Drops(100_000)
 """A tenth of an XRP: far less than any payout worth defending."""
@@ -22,12 +27,13 @@ class ChannelShape:
 
     `min` (1 or more) goes into a new channel unless more is asked for. `max` (`min` or more) bounds what one channel
     holds unpaid (amount - balance), which is also the largest single request it could ever carry. `max_per_payee` is
-    1..32.
+    1..32. `spare` (below `max_per_payee`) is how many more channels than needed are kept ready.
     """
 
     min: Drops
     max: Drops
     max_per_payee: int
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,15 @@ class FundTerms:
     """When a channel gets more, and how much.
 
     Funding is due when headroom falls below the larger of `low` and forecast demand over `runway_low`; it brings
-    headroom up to the larger of `target` (above `low`) and forecast demand over `runway_target` (above `runway_low`).
+    headroom up to the larger of `target` (above `low`) and forecast demand over `runway_target` (above `runway_low`),
+    but not beyond forecast demand over `runway_high` (`runway_target` or more) where that is more than `low`.
     """
 
     low: Drops
     target: Drops
     runway_low: Seconds
     runway_target: Seconds
+    runway_high: Seconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,8 @@ class Pool:
     `settle_delay` (seconds the payee has after a close request) and `cancel_after` (seconds from opening to a channel's
     fixed end, or None for no fixed end; longer than `settle_delay` + `life_margin`) are fixed in a channel when it
     opens. No claim is issued nearer than `life_margin` to the moment from which a payee would not have its full settle
-    delay.
+    delay. `terms` names the concerns whose chains end in this pool's own terms: for the others, what no rule decides is
+    left alone.
     """
 
     name: str
@@ -84,6 +93,81 @@ class Pool:
     fund: FundTerms
     settle: SettleTerms
     close: CloseTerms
+    regions: tuple[str, ...] = ()
+    terms: frozenset[Concern] = frozenset(Concern)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A class of readers. `users` are names or globs; one tier of a policy may be the `default`.
+
+    `trust_request` says that a server's request may name it. A `dedicated` tier has channels of its own for each user.
+    """
+
+    name: str
+    users: tuple[str, ...] = ()
+    trust_request: bool = False
+    dedicated: bool = False
+    default: bool = False
+
+    def has(self, user: str) -> bool:
+        """Whether a user is listed here."""
+        return any(fnmatchcase(user, pattern) for pattern in self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most `count` (1 or more), or else `ppm` millionths of however many there are, but always one."""
+
+    count: int | None = None
+    ppm: int = 0
+
+    def of(self, total: int) -> int:
+        """The cap for so many; 1 or more."""
+        return self.count if self.count is not None else max(1, total * self.ppm // PPM)
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeIf:
+    """Stop everything but deadline work while `fact` is above `limit`."""
+
+    fact: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an override is for: all that is named must fit; None fits everything. Something is named."""
+
+    channel_id: ChannelId | None = None
+    payee: str | None = None
+    server: str | None = None
+    pool: str | None = None
+    tier: str | None = None
+
+    def fits(self, *, channel_id: str | None, payee: str, server: str, pool: str, tier: str | None) -> bool:
+        """Whether a channel (None: a payee without one) is meant."""
+        pairs = (
+            (self.channel_id, channel_id),
+            (self.payee, payee),
+            (self.server, server),
+            (self.pool, pool),
+            (self.tier, tier),
+        )
+        return all(named is None or named == given for named, given in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A person's hand-brake: these concerns hold for the scope until a moment, and then it is as if it were not there.
+
+    It stands above every rule and below deadline work.
+    """
+
+    scope: Scope
+    concerns: frozenset[Concern]
+    until: RippleTime
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +179,8 @@ class Guards:
     for one ordinary transaction, 10 or more; `urgent_fee_cap` (`fee_cap` or more) for a payout that a payee would lose
     if it came too late. `ticket_stock` (0..250): tickets every wallet keeps ready for new channels; when many are
     opened at once it makes more by itself, and each counts against its reserve until it is used. `demand_half_life`:
-    seconds over which an observed rate loses half its weight.
+    seconds over which an observed rate loses half its weight. `max_closes_per_hour` bounds, pool by pool, closes that
+    nothing forces (None: no bound). Any of `freeze_if` stops everything but deadline work.
     """
 
     treasury_floor: Drops
@@ -105,13 +190,32 @@ class Guards:
     demand_half_life: Seconds
     urgent_fee_cap: Drops = URGENT_FEE_CAP
     ticket_stock: int = 0
+    max_closes_per_hour: Cap | None = None
+    freeze_if: tuple[FreezeIf, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything an operator tunes, as one value. `hash` is the canonical SHA-256 (hex) of what the file says."""
+    """Everything an operator tunes, as one value. `hash` is the canonical SHA-256 (hex) of what the file says.
+
+    `rules` has a chain for each concern that has rules. `modes` has the mode in force for each concern, `APPLY` where
+    it is not there.
+    """
 
     schema: int
     pools: Mapping[str, Pool]
     guards: Guards
     hash: str
+    rules: Mapping[Concern, tuple[Rule, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    modes: Mapping[Concern, Mode] = field(default_factory=lambda: MappingProxyType({}))
+    tiers: Mapping[str, Tier] = field(default_factory=lambda: MappingProxyType({}))
+    budgets: tuple[Budget, ...] = ()
+    overrides: tuple[Override, ...] = ()
+
+    def chain(self, concern: Concern) -> tuple[Rule, ...]:
+        """The operator's rules for a concern, in order; the pool's own terms come after them."""
+        return self.rules.get(concern, ())
+
+    def mode(self, concern: Concern) -> Mode:
+        """How far the engine goes about a concern."""
+        return self.modes.get(concern, Mode.APPLY)

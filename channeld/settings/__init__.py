@@ -3,7 +3,9 @@
 from channeld.settings.build import check_policy
 from channeld.settings.load import load
 from channeld.settings.policy import load_policy
+from channeld.settings.policy_shape import json_schema
 from channeld.settings.sources import find_config
+from channeld.settings.unbuilt import unbuilt
 from channeld.settings.values import (
     DaemonSettings,
     HttpSettings,
@@ -28,6 +30,8 @@ __all__ = [
     "WalletSettings",
     "check_policy",
     "find_config",
+    "json_schema",
     "load",
     "load_policy",
+    "unbuilt",
 ]

@@ -17,6 +17,7 @@ from channeld.settings.fields import Context, resolve, split_url
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
 from channeld.settings.sections import DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
+from channeld.settings.unbuilt import unbuilt
 from channeld.settings.values import (
     DaemonSettings,
     LedgerSettings,
@@ -160,9 +161,12 @@ def check_wallet(key: Key, table: WalletTable, problems: Problems) -> None:
 def check_policy(settings: Settings, policy: Policy) -> list[str]:
     """What settings and policy say of each other that cannot be: an empty list where they fit.
 
-    A pool's wallet must exist and pay; a payee's pool must exist, and the payee not be the account that would pay.
+    A pool's wallet must exist and pay; a payee's pool must exist, and the payee not be the account that would pay; and
+    the engine must do what the policy says.
     """
     problems = Problems(settings.policy_path)
+    for key, problem, remedy in unbuilt(policy):
+        problems.add(key, problem, remedy)
     paying = {w.name: w.address for w in settings.wallets.values() if w.role == "pay"}
     for pool in policy.pools.values():
         if pool.wallet not in paying:

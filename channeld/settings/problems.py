@@ -42,6 +42,7 @@ class Problems:
     lines: Mapping[Key, int] = field(default_factory=dict)
     origins: Mapping[Key, str] = field(default_factory=dict)
     found: list[str] = field(default_factory=list)
+    keys: set[Key] = field(default_factory=set)
 
     def add(
         self, key: Key, problem: str, remedy: str = "", *, file: Path | None = None, line: int | None = None
@@ -50,6 +51,11 @@ class Problems:
         where = f"{file}:{line}" if file and line else str(file) if file else self._place(key)
         text = f"{where}: {spell(key)}: {problem}" if key else f"{where}: {problem}"
         self.found.append(text + (f" ({remedy})" if remedy else ""))
+        self.keys.update(key[:length] for length in range(1, len(key) + 1))
+
+    def has_below(self, key: Key) -> bool:
+        """Whether anything was found at `key` or below it."""
+        return key in self.keys
 
     def add_bad_value(self, key: Key, error: BadValue, *, file: Path | None = None, line: int | None = None) -> None:
         """Note what a parser said about `key`."""
