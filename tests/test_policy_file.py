@@ -68,7 +68,11 @@ BAD = [
     ("schema = 1", "", "policy.schema: is missing"),
     ("schema = 1", "schema = 2", "policy.schema: a schema unknown here"),
     ("schema = 1", "schema = true", "policy.schema: a schema unknown here"),
-    ("schema = 1", 'schema = 1\nmode = "observe"', "policy.mode: not one of the words known here ('apply')"),
+    (
+        "schema = 1",
+        'schema = 1\nmode = "off"',
+        "policy.mode: not one of the words known here ('observe', 'suggest' or 'apply')",
+    ),
     ("[guards]", "[guard]", "guard: unknown key (did you mean guards?)"),
     ("fee_cap ", "feecap ", "guards.feecap: unknown key (did you mean fee_cap?)"),
     ('"0.005 XRP"', '"9"', "guards.fee_cap: too little (at least 10 drops)"),

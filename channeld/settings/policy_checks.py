@@ -141,8 +141,7 @@ def _must_exist(at: Key, name: object, kind: str, known: Mapping[str, set[str]],
 def _check_terms(read: Mapping[str, Any], problems: Problems) -> None:
     """A pool without terms for a concern needs a rule that decides it: otherwise that was forgotten."""
     for concern, key in TERMS.items():
-        rules = _rules(read, concern)
-        if any(rule is BAD or "act" in rule or problems.has_below((key, "rule", i)) for i, rule in enumerate(rules)):
+        if problems.has_below((key, "rule")) or any("act" in rule for rule in _rules(read, concern)):
             continue
         for pool, table in read.get("pools", {}).items():
             at: Key = ("pools", pool, key)

@@ -1,4 +1,4 @@
-"""What the policy language says and the engine does not do yet: a daemon refuses it, rather than do less than it says."""
+"""What the policy language says and the engine does not do yet: a daemon refuses it, and so never does less."""
 
 from __future__ import annotations
 
