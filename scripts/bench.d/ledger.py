@@ -27,13 +27,13 @@ from channeld.core.policy import CloseTerms, Policy
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
 
 
-def filled(channels: int) -> Ledger:
-    """A ledger with so many channels of ours, each for a payee of its own."""
+def filled(channels: int, amount: int = 50) -> Ledger:
+    """A ledger with so many channels of ours of so many drops, each for a payee of its own."""
     ledger = Ledger(balance=10**15)
     for number in range(channels):
         payee = Payee(PAYEES[0].account, number)
         channel = Channel(
-            ChannelId(f"{number + 10**6:064X}"), SOURCE, payee.account, payee.tag, KEY, Drops(50), Drops(0),
+            ChannelId(f"{number + 10**6:064X}"), SOURCE, payee.account, payee.tag, KEY, Drops(amount), Drops(0),
             Seconds(10), None, None, LedgerIndex(ledger.index),
         )  # fmt: skip
         ledger.channels[channel.channel_id] = channel
