@@ -38,6 +38,7 @@ from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask
 from channeld.core.units import Address
 from channeld.service.claim_desk import ClaimDesk
+from channeld.service.clock import Clock
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
@@ -63,6 +64,11 @@ _COLLECT_EVERY = 4_000
 """New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
 
+def elapsed() -> float:
+    """Seconds that have passed since some moment, those included in which the machine slept where it can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def grants(settings: Settings) -> dict[str, Grant]:
     """What every content server may charge for."""
     return {
@@ -86,13 +92,14 @@ class Daemon:
 
     def __init__(self, settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
         self.settings, self.keys, self.version = settings, keys, __version__
-        self.monotonic = time.monotonic
+        self.monotonic = elapsed
         self.instance = secrets.token_hex(8)
         self.store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
         snapshot = self.store.load()
         self.store_id = snapshot.store_id
         self.telemetry = Telemetry(version=__version__, policy_hash=policy.hash)
         self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, grants(settings))
+        self.clock = Clock(self.mirror, time.time, self.monotonic)
         self.mirror.claim_keys = frozenset(keys.claim_signers)
         self.planner = Planner(self.mirror, self.store, self.telemetry, self.monotonic)
         self.reconciler = Reconciler(self.mirror, self.store, self.planner, self.telemetry, self.monotonic)
@@ -155,7 +162,7 @@ class Daemon:
             signers=self.keys.claim_signers,
             verify=signer.verify,
             monotonic=self.monotonic,
-            unix=time.time,
+            unix=self.clock,
         )
         self.desk.on_store_failed = self._store_failed
 
@@ -297,7 +304,8 @@ class Daemon:
                 self.store.fold(_SLICE)
                 due = self.monotonic() + _FOLD_EVERY_S
             if not self.store.folding:
-                self.store.forget(int(time.time()) - keep, _SLICE)
+                self.store.forget(self.clock.forget_before(keep), _SLICE)
+            self.clock.look()
             await asyncio.sleep(_SLICE_PAUSE_S if self.store.folding else _IDLE_PAUSE_S)
 
     async def _bear_witness(self) -> None:

@@ -78,6 +78,7 @@ def warnings(daemon: Daemon) -> list[str]:
     """What people should know although claims are issued; nothing if all is well."""
     dear = daemon.executor.prices.waits()
     found = [f"ledger: {dear}"] if dear else []
+    found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
     found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]
     return found
@@ -199,6 +200,9 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}
     yield Gauged("transactions_waiting", "Transactions not signed for what they would cost now.", ("reason",), dear)
+    ahead = daemon.clock.ahead_s
+    ahead_s = float("nan") if ahead is None else ahead
+    yield Gauged("clock_ahead_seconds", "How far this machine's clock is ahead of the ledger's.", (), {(): ahead_s})
     yield Gauged("ready", "Whether the daemon can issue claims.", (), {(): not problems(daemon)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,20 @@ async def test_a_node_that_talks_nonsense_is_survived_and_shown(tmp_path: Path) 
         text = stage.daemon.log.read_text()
         assert "defect" not in text
         assert 0 < text.count("node_message_skipped") < 30, "said, and not again and again"
+
+
+async def test_a_clock_that_is_hours_off_the_ledgers_is_shown_and_does_not_count(tmp_path: Path) -> None:
+    hours = 5 * 3600
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        assert abs(await metric(stage, "clock_ahead_seconds")) < 60
+        async with content_server(world) as server:
+            await server.buy({"id": "1", "drops": "5"})
+            now = int(time.time())
+            await world.fault("clock", offset_s=hours)
+            await until(lambda: warned(stage, "s behind the ledger's"), what="the clock shows in /readyz")
+            assert await metric(stage, "clock_ahead_seconds") == pytest.approx(-hours, abs=60)
+            late = await server.ask({"id": "late", "drops": "5", "not_after": now + hours - 120})
+            assert (late["code"], "not_after" in late["reason"]) == ("bad_request", True)
+            await server.buy({"id": "2", "drops": "5", "not_after": now + hours + 600})
+            assert (await server.ask({"id": "1", "drops": "5"}))["replayed"] is True
