@@ -106,6 +106,7 @@ class Gateway:
         self.outbox: Outbox | None = None
         self.online = self.held = False
         self.on_witness: Callable[[bytes], None] = lambda payload: None
+        self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
 
     @property
     def waiting(self) -> int:
@@ -283,12 +284,13 @@ class Gateway:
         return None
 
     def _not_a_request(self, message: Message) -> None:
-        """A witness; or our own status, to put right if a late will of an older connection overwrote it."""
+        """A witness; a channel as the broker holds it; or our own status, which a late will may have overwritten."""
         if message.topic == self._topics.witness:
             self.on_witness(message.payload)
             return
         if message.topic != self._topics.status:
-            self._dropped("topic")
+            if not self.on_retained(message.topic, message.payload):
+                self._dropped("topic")
             return
         stale = self.online and message.payload != self._status(True)
         if stale and self._time() - self._status_said > _STATUS_PAUSE_S:

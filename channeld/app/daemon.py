@@ -12,7 +12,6 @@ import secrets
 import ssl
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -28,6 +27,7 @@ from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
+from channeld.app.board import BrokerBoard
 from channeld.app.operations import Operations
 from channeld.app.witness_topic import BrokerWitness
 from channeld.core.admission import Admission
@@ -43,6 +43,7 @@ from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.guard import Guard
+from channeld.service.herald import Herald
 from channeld.service.mirror import Grant, Mirror
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
@@ -108,6 +109,7 @@ class Daemon:
         self._wire_desk()
         self._wire_broker(settings)
         self._wire_truth(settings)
+        self._wire_herald()
         operations = Operations(self)
         self.http = HttpServer(
             scrape=self.telemetry.scrape,
@@ -171,7 +173,7 @@ class Daemon:
             self._failed.set_exception(StoreError(self.mirror.frozen.get("store", "the store failed")))
 
     def _wire_broker(self, settings: Settings) -> None:
-        topics = Topics(settings.mqtt.topic_prefix, settings.daemon.name)
+        self.topics = topics = Topics(settings.mqtt.topic_prefix, settings.daemon.name)
         wallets = [wallet.address for wallet in settings.wallets.values()]
 
         def status(online: bool) -> bytes:
@@ -193,11 +195,12 @@ class Daemon:
         )
         self.broker = Broker(
             broker_settings(settings),
-            subscriptions=(*topics.requests, topics.status, topics.witness),
+            subscriptions=(*topics.requests, topics.status, topics.witness, topics.channels),
             retained=(topics.witness,),
+            retained_once=(topics.channels,),
             will=Will(topics.status, status(False)),
             on_messages=self.gateway.on_messages,
-            on_connected=lambda _: self._connected(),
+            on_connected=self._connected,
             on_lost=lambda reason: None,
         )
         self.gateway.outbox = self.broker
@@ -206,7 +209,7 @@ class Daemon:
         """Freezes, and the witnesses of the store: nothing is issued before the broker has shown what it holds."""
         self.guard = Guard(self.mirror, self.store.books, time.time)
         mqtt = settings.mqtt
-        topic = BrokerWitness(self.gateway, self.broker, Topics(mqtt.topic_prefix, settings.daemon.name).witness)
+        topic = BrokerWitness(self.gateway, self.broker, self.topics.witness)
         self.watch = WitnessWatch(
             self.mirror,
             self.store.books,
@@ -221,8 +224,17 @@ class Daemon:
         self.guard.on_thawed = self._thawed
         self.desk.on_old_store = lambda found: self.guard.doubt(Cause.OLD_STORE, found)
 
-    def _connected(self) -> None:
+    def _wire_herald(self) -> None:
+        """Content servers are told of their channels, with ledgers and never with claims."""
+        board = BrokerBoard(self.broker, self.topics)
+        self.herald = Herald(self.mirror, self.store.events, board, asyncio.get_running_loop().call_soon)
+        self.gateway.on_retained = board.reads(self.herald)
+        self.watch.on_marked = self.herald.marked
+        self.follower.on_ledger = self.herald.ledger
+
+    def _connected(self, session_present: bool) -> None:
         self.gateway.connected()
+        self.herald.connected(session_present=session_present)
         self.watch.connected()
 
     def _thawed(self, cause: Cause) -> None:
@@ -283,6 +295,7 @@ class Daemon:
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             self.gateway.close()
             self._failed.cancel()
+            self.herald.close()
             await self.http.stop()
             self.store.close()
 
@@ -325,8 +338,11 @@ class Daemon:
         self.mirror.policy, self.mirror.grants = policy, grants(settings)
         self.admission.reload(*limits(settings))
         self.planner.touch_all()
-        with suppress(StoreError):
+        try:
+            self.herald.reload()
             self.planner.decide_dirty()
+        except StoreError:
+            self._store_failed()
         log.info("reloaded", policy_hash=policy.hash[:12], servers=len(settings.servers))
 
 

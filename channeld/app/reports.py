@@ -14,6 +14,7 @@ from channeld.core.units import to_unix
 from channeld.service.endpoints import Endpoint, Endpoints
 from channeld.service.mirror import PoolTotals
 from channeld.settings import Settings
+from channeld.wire import events as contract
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
@@ -23,23 +24,11 @@ _MOST_AUDITS: Final = 200
 
 def channel_object(record: ChannelRecord) -> dict[str, Any]:
     """A channel as the contract shows it, and what the store adds: pool, server, how far it is signed."""
-    channel = record.channel
-    state = "open" if record.issuing and channel.expiration is None else "closing"
     return {
-        "channel_id": channel.channel_id,
-        "state": state if record.pool else "quarantined",
-        "source_account": channel.source_account,
-        "destination_account": channel.destination_account,
-        "destination_tag": channel.destination_tag,
-        "public_key": channel.public_key,
-        "amount": str(channel.amount),
-        "balance": str(channel.balance),
-        "settle_delay": channel.settle_delay,
-        "expiration": channel.expiration,
-        "cancel_after": channel.cancel_after,
-        "ledger_index": channel.ledger_index,
+        **contract.channel_object(record),
+        **({} if record.pool else {"state": "quarantined"}),
         "authorized": str(record.authorized),
-        "headroom": str(channel.headroom(record.authorized)),
+        "headroom": str(record.channel.headroom(record.authorized)),
         "pool": record.pool,
         "adopted": record.adopted,
         "reason": _quarantine(record),

@@ -10,6 +10,7 @@ from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss
 from channeld.core.freezes import Freeze
 from channeld.core.intents import Action, Intent, Status
+from channeld.core.news import Event
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
 
 
@@ -156,13 +157,15 @@ class Payment:
 @dataclass(frozen=True, slots=True)
 class Booked:
     """What a span of ledgers means for money: what came in, what was lost, what must stop, and what the balances of our
-    accounts are after it (None: not known, for history is missing).
+    accounts are after it (None: not known, for history is missing). `events` are what content servers, each by name,
+    are to be told of it, in order.
     """
 
     incomes: Sequence[Income] = ()
     losses: Sequence[Loss] = ()
     freezes: Sequence[Freeze] = ()
     balances: Mapping[Address, int | None] = field(default_factory=dict)
+    events: Sequence[tuple[str, Event]] = ()
 
 
 @dataclass(frozen=True, slots=True)

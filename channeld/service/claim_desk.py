@@ -252,7 +252,7 @@ class ClaimDesk:
         old ledger still leaves the payee its full settle delay.
         """
         record, header = state.record, self._mirror.header
-        if not record.issuing or header is None or record.channel.public_key not in self._signers:
+        if not (record.issuing and state.told) or header is None or record.channel.public_key not in self._signers:
             return 0
         channel = record.channel
         if channel.deadline is not None:

@@ -41,7 +41,8 @@ _BEHIND_TRIES = 10
 class Follower:
     """Keeps the reconciler fed from the node that is fittest, with what enough nodes agree on.
 
-    `check_account` raises `ConfigError` for an account that our keys cannot act for.
+    `check_account` raises `ConfigError` for an account that our keys cannot act for. `on_ledger` is called when a
+    ledger was processed and decided on, before anything else happens; it may raise `StoreError`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Follower:
         self._session: NodeSession | None = None
         self._last: Endpoint | None = None
         self.problem: str | None = "not connected to a ledger node yet"
+        self.on_ledger: Callable[[], None] = lambda: None
 
     @property
     def endpoint(self) -> str | None:
@@ -218,6 +220,7 @@ class Follower:
             self._reconciler.compare(header, account, channels)
         self._planner.touch_all()
         self._planner.decide_dirty()
+        self.on_ledger()
         self._thaw()
 
     async def _whole(
@@ -256,6 +259,7 @@ class Follower:
             raise Unreachable(f"does not have all ledgers from {before} to {header.index}")
         self._reconciler.apply(header, transactions)
         self._planner.decide_dirty()
+        self.on_ledger()
         self._thaw()
         self._executor.ledger()
         if before is not None and may_change_amendments(before, header.index):

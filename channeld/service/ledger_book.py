@@ -30,6 +30,7 @@ from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransactio
 from channeld.core.records import Booked, ChannelRecord
 from channeld.core.units import Address, format_xrp, to_unix
 from channeld.service.mirror import Mirror
+from channeld.service.news import SpanNews, addressed
 
 log = structlog.get_logger()
 _SELF = "channeld"
@@ -39,7 +40,8 @@ class SpanBook:
     """Gathers one span, up to `header`. `gapless` says that no transaction of our accounts is missing from it."""
 
     def __init__(self, mirror: Mirror, header: LedgerHeader, *, gapless: bool = True) -> None:
-        self._wallets, self._header, self._gapless = mirror.by_address, header, gapless
+        self._mirror, self._wallets, self._header, self._gapless = mirror, mirror.by_address, header, gapless
+        self._news, self._comparing = SpanNews(mirror, header), False
         self._keys = mirror.claim_keys
         self._balances = {a: w.booked if gapless else None for a, w in mirror.by_address.items()}
         self._incomes: list[Income] = []
@@ -50,12 +52,14 @@ class SpanBook:
     def booked(self) -> Booked:
         """All of it, to be written with the span. Only balances that changed are in it."""
         balances = {a: b for a, b in self._balances.items() if self._wallets[a].booked != b}
-        return Booked(self._incomes, self._losses, self._freezes, balances)
+        events = addressed(self._news.events, self._mirror)
+        return Booked(self._incomes, self._losses, self._freezes, balances, events)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
     def transaction(self, tx: ValidatedTransaction, moves: Sequence[Moved], *, ours: bool) -> None:
         """A validated transaction: was it ours, and is every drop that it moved accounted for?"""
+        self._news.transaction(tx, moves, ours=ours)
         if tx.account in self._wallets and not ours:
             self._freeze_wallet(
                 tx.account, Cause.FOREIGN_TRANSACTION, f"it sent {tx.kind} {tx.hash}, which is not ours"
@@ -82,17 +86,25 @@ class SpanBook:
 
     def changed(self, old: ChannelRecord, now: Channel) -> None:
         """A channel is not as it was. More was paid from it than this store knows to be signed: it is an old copy."""
+        if self._comparing:
+            self._news.changed(old, now)
         if old.pool and not old.adopted and now.balance > old.authorized:
             paid = f"{now.balance} drops were paid from {now.channel_id}, and {old.authorized} were signed"
             self._freeze(EVERYTHING, Cause.OLD_STORE, f"{paid} as far as this store knows: it is an old copy")
 
     def closed(self, record: ChannelRecord, tx: ValidatedTransaction | None) -> None:
         """A channel is gone, by this transaction or by one that was not seen."""
+        if tx is None:
+            self._news.gone(record)
         kind = loss_of(record.channel, record.authorized, tx, self._header.close_time)
         if kind is not None:
             drops = record.channel.unredeemed(record.authorized)
             ledger = tx.ledger_index if tx else self._header.index
             self._losses.append(Loss(record.channel.channel_id, ledger, kind, drops, tx.hash if tx else ""))
+
+    def opened(self, channel: Channel) -> None:
+        """A full read shows a channel that an intent of ours opened, in a ledger that nobody showed us."""
+        self._news.opened(channel)
 
     def unknown(self, channel: Channel) -> None:
         """A full read shows a channel of ours that this store never opened."""
@@ -107,6 +119,7 @@ class SpanBook:
 
         The books follow the ledger from here on.
         """
+        self._comparing = True
         booked = self._balances[account.address]
         self._balances[account.address] = account.balance
         surplus = 0 if booked is None else account.balance - booked

@@ -19,6 +19,7 @@ from channeld.core.policy import Policy
 from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, Setback, StoreSnapshot
 from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
+from channeld.service.audience import Audience
 
 GroupKey = tuple[str, Payee]
 NO_TIME = RippleTime(0)
@@ -26,13 +27,17 @@ NO_TIME = RippleTime(0)
 
 @dataclass(slots=True, eq=False)
 class ChannelState:
-    """A live channel of ours: the store's record of it, and what only matters while we run."""
+    """A live channel of ours: the store's record of it, and what only matters while we run.
+
+    `told` is false while content servers are still to be told of it as it is now: then no claim is issued on it.
+    """
 
     record: ChannelRecord
     id_bytes: bytes
     group: Group | None
     pending: Kind | None = None
     setback: Setback | None = None
+    told: bool = True
 
     def view(self) -> ChannelView:
         """What `decide` may see of it."""
@@ -117,7 +122,11 @@ class Grant:
 
 
 class Mirror:
-    """All of it. `header` is the last ledger processed whole, `seen_at` the monotonic time of that."""
+    """All of it. `header` is the last ledger processed whole, `seen_at` the monotonic time of that.
+
+    `changed` are channels that are not as they were when somebody last took note, gone ones included, with their
+    payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
+    """
 
     def __init__(self, snapshot: StoreSnapshot, wallets: Iterable[Wallet], policy: Policy, grants: Mapping[str, Grant]):
         self.policy = policy
@@ -145,6 +154,9 @@ class Mirror:
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
+        self._audience = Audience()
+        self.tells = False
+        self.changed: dict[ChannelId, Payee] = {}
         for address, balance in snapshot.balances.items():
             if address in self.by_address:
                 self.by_address[address].booked = balance
@@ -154,6 +166,10 @@ class Mirror:
             self.add(record)
         for entry in snapshot.journal:
             self.open_entry(entry)
+
+    def servers_of(self, payee: Payee) -> tuple[str, ...]:
+        """Content servers that may charge for a payee, by name."""
+        return self._audience.of(self.grants, payee)
 
     # --- freezes -----------------------------------------------------------------------------------------------------
 
@@ -210,6 +226,7 @@ class Mirror:
         state = ChannelState(record, bytes.fromhex(record.channel.channel_id), group)
         self.channels[record.channel.channel_id] = self.by_row[record.row] = state
         state.setback = self.setbacks.get(record.channel.channel_id)
+        self._note(record, state)
         if group is not None:
             group.channels.append(state)
         self._count(record, 1)
@@ -219,12 +236,18 @@ class Mirror:
         """Put a changed record in the place of the old one; a closed channel leaves."""
         self._count(state.record, -1)
         state.record = record
+        self._note(record, state)
         if record.closed_at is None:
             self._count(record, 1)
             return
         del self.channels[record.channel.channel_id], self.by_row[record.row]
         if state.group is not None:
             state.group.channels.remove(state)
+
+    def _note(self, record: ChannelRecord, state: ChannelState) -> None:
+        """What content servers were told of it does not hold any more."""
+        state.told = not self.tells
+        self.changed[record.channel.channel_id] = record.channel.payee
 
     def _count(self, record: ChannelRecord, sign: int) -> None:
         locked, count = self._used.get(record.server, (0, 0))
@@ -250,6 +273,7 @@ class Mirror:
         self._count(state.record, -1)
         state.record.issuing = False
         self._count(state.record, 1)
+        self.changed[state.record.channel.channel_id] = state.record.channel.payee
 
     def adopt(self, state: ChannelState, pool: str, authorized: int) -> None:
         """The store has it: a quarantined channel was taken over, to settle and close only."""
@@ -258,6 +282,7 @@ class Mirror:
         record.pool, record.server, record.issuing, record.adopted = pool, "", False, True
         record.authorized = max(record.authorized, authorized)
         self._count(record, 1)
+        self._note(record, state)
         state.group = self.group(pool, record.channel.payee)
         state.group.channels.append(state)
 

@@ -19,6 +19,7 @@ from channeld.core.records import JournalEntry
 from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import Hold, Planned, Reason, World
 from channeld.service.mirror import Group, Mirror
+from channeld.service.news import closing_notices
 from channeld.service.ports import Store, Telemetry
 from channeld.service.steps import UNWATCHED, Step, Steps
 
@@ -153,7 +154,7 @@ class Planner:
             return
         mirror = self._mirror
         with self._steps(Step.JOURNALED):
-            entries = self._store.journal(intents, index)
+            entries = self._store.journal(intents, index, closing_notices(intents, index, mirror))
         eta = self._monotonic() + 2.2 * mirror.interval_s + 0.5
         for entry in entries:
             mirror.open_entry(entry)

@@ -5,7 +5,7 @@ Adapters need not import this: the fit is structural, and the type checker prove
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from channeld.core.channel import Channel
 from channeld.core.freezes import Audit, Cause, Freeze
 from channeld.core.intents import Intent, Number, Status, Transaction
 from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts, OpenFees, SubmitResult
+from channeld.core.news import Event
 from channeld.core.records import (
     Accepted,
     ChannelMark,
@@ -123,8 +124,13 @@ class Store(Protocol):
         `now` is in Unix seconds; `spent` adds (server, hour, drops).
         """
 
-    def journal(self, intents: Sequence[Intent], decided_at: LedgerIndex) -> list[JournalEntry]:
-        """Write intents down. One that closes a channel stops issuing on it in the same transaction."""
+    def journal(
+        self, intents: Sequence[Intent], decided_at: LedgerIndex, told: Sequence[tuple[str, Event]] = ()
+    ) -> list[JournalEntry]:
+        """Write intents down, and what content servers are to be told with them.
+
+        One that closes a channel stops issuing on it in the same transaction.
+        """
 
     def signed(self, transactions: Sequence[LiveTransaction]) -> None:
         """Keep signed transactions before they are first submitted; their intents, if any, become SIGNED."""
@@ -159,6 +165,48 @@ class TruthStore(Protocol):
 
     def incoming(self, account: Address, channels: Sequence[Channel]) -> None:
         """Keep the channels that pay an account of ours."""
+
+
+class Waiting(Protocol):
+    """An event that a content server is still to be told. `number` orders those of all servers, `seq` its server's."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def server(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def event(self) -> Event: ...
+
+
+class EventStore(Protocol):
+    """The same store, where it keeps what content servers are still to be told. Every method is one transaction."""
+
+    def waiting(self, after: int, limit: int) -> Sequence[Waiting]:
+        """Up to `limit` events above number `after`, in order."""
+
+    def done(self, numbers: Sequence[int]) -> None:
+        """The broker has these."""
+
+    def only(self, servers: Collection[str]) -> None:
+        """Drop what waits for any other server."""
+
+
+class NoticeBoard(Protocol):
+    """What content servers can read without asking. `told` is called once: whether the broker has it."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def render(self, record: ChannelRecord) -> bytes:
+        """What is retained of a channel."""
+
+    def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
+        """Retain a channel for a server, or nothing if `payload` is empty. False: there is no room, come again."""
+
+    def tell(self, waiting: Waiting, told: Callable[[bool], None]) -> bool:
+        """Tell a server an event. False: there is no room, come again."""
 
 
 class WitnessFile(Protocol):

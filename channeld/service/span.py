@@ -194,8 +194,7 @@ class Span:
             state = self._mirror.channels.get(channel_id)
             if state is None:
                 self.found[channel_id] = record = self._new_record(channel, self._store.opening(channel_id))
-                if not record.pool:
-                    self.book.unknown(channel)
+                (self.book.opened if record.pool else self.book.unknown)(channel)
             elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:
                 self.book.changed(state.record, channel)
                 self.after[channel_id] = self._updated(state.record, channel)

@@ -45,7 +45,8 @@ _DOUBTS: Final = (Cause.OLD_STORE, Cause.OTHER_STORE, Cause.WITNESS_MISSING, Cau
 class WitnessWatch:
     """One for a life of the daemon. `home` names this daemon on its broker; `monotonic` is in seconds.
 
-    `release` lets requests be decided again. `failed` is told of a store that cannot be written.
+    `release` lets requests be decided again. `failed` is told of a store that cannot be written; `on_marked` that all
+    which the broker holds retained for us has come.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class WitnessWatch:
         self._home, self._monotonic = home, monotonic
         self.on_cleared: Callable[[], None] = lambda: None
         self.failed: Callable[[], None] = lambda: None
+        self.on_marked: Callable[[], None] = lambda: None
         self._marker: str | None = None
         self._seen: list[Witness] = []
         self._shown: int | None = None
@@ -100,6 +102,7 @@ class WitnessWatch:
         """A marker came back. If it is the one of this connection, all that is witnessed has been seen."""
         if marker == self._marker:
             self._marker = None
+            self.on_marked()
             self._judge(self._seen)
 
     def _judge(self, seen: list[Witness]) -> None:

@@ -111,6 +111,7 @@ class Topics:
         self._known = lru_cache(maxsize=65_536)(self._request)
         self.status = f"{prefix}/daemons/{daemon}/status"
         self.witness = f"{prefix}/daemons/{daemon}/witness"
+        self.channels = f"{prefix}/servers/+/channels/+"
         self.requests = tuple(f"{prefix}/servers/+/{verb}" for verb in ("claim", "receive", "query"))
 
     def request(self, topic: str) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import mqtt5
 import structlog
@@ -28,6 +28,7 @@ from channeld.core.errors import BadValue, Unreachable
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
+_ALWAYS: Final = mqtt5.RetainHandling.SEND_ALWAYS
 
 
 class Broker:
@@ -35,7 +36,8 @@ class Broker:
 
     `on_messages` gets all that one read of the socket brought, in order; `on_connected(session_present)` comes before
     the first messages of a connection; `on_lost(reason)` after it, `TAKEN_OVER` if another client has our client id.
-    Of subscriptions that are in `retained` the broker sends what it holds, with every connection.
+    Of subscriptions that are in `retained` the broker sends what it holds, with every connection; of those in
+    `retained_once` with the first one that stands, and later only where it has lost the session.
     A callback that raises is logged and counted; its messages stay unacknowledged.
     """
 
@@ -49,6 +51,7 @@ class Broker:
         on_connected: Callable[[bool], None],
         on_lost: Callable[[str], None],
         retained: Collection[str] = (),
+        retained_once: Collection[str] = (),
     ) -> None:
         self.settings = settings
         self.generation = 0
@@ -56,7 +59,8 @@ class Broker:
         self.last_error: str | None = None
         self.received = self.published = self.acked = self.reconnects = 0
         self.dropped_malformed = self.publish_refused = self.callback_errors = 0
-        self._subscriptions, self._retained = tuple(subscriptions), frozenset(retained)
+        self._subscriptions, self._greeted = tuple(subscriptions), False
+        self._retained, self._retained_once = frozenset(retained), frozenset(retained_once)
         self._will = will
         self._on_messages, self._on_connected, self._on_lost = on_messages, on_connected, on_lost
         self._outbox = Outbox(settings.send_limit)
@@ -90,8 +94,11 @@ class Broker:
         retain: bool = False,
         correlation_data: bytes | None = None,
         message_expiry_s: int | None = None,
+        told: Callable[[bool], None] | None = None,
     ) -> bool:
         """Send, or queue until the broker's window or the connection allows it. Never waits.
+
+        `told` is called once at QoS 1: true when the broker has it, false when it refused it or never will have it.
 
         False: refused, the queue is full; nothing was sent, come again after `writable`. Raises `BadValue` for what
         can never be sent (a topic with a wildcard, a packet above the broker's maximum): do not repeat it.
@@ -115,6 +122,8 @@ class Broker:
                 outbox.free_id(packet_id)
             raise
         self.published += 1
+        if told is not None:
+            outbox.tell(packet_id, told)
         connection = self._connection
         if connection is not None and connection.writable and outbox.has_window:
             connection.write(outbox.sent(packet_id, frame))
@@ -166,7 +175,7 @@ class Broker:
 
     def _settled(self, packet_id: int, refused: bool) -> None:
         outbox = self._outbox
-        if outbox.settle(packet_id) and refused:
+        if outbox.settle(packet_id, refused=refused) and refused:
             self.publish_refused += 1
         if outbox.queued:
             self._room()
@@ -242,7 +251,7 @@ class Broker:
         connection = Connection(self, self.settings.receive_maximum, self.settings.maximum_packet_size)
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s):
-                connack = await enter(connection, self.settings, self._will, self._subscriptions, self._retained)
+                connack = await enter(connection, self.settings, self._will, self._subscriptions, self._handling)
         except (OSError, TimeoutError, Unreachable) as error:
             connection.abort()
             return self._cannot(error)
@@ -266,6 +275,11 @@ class Broker:
             _log.warning("mqtt_cannot_connect", reason=reason)
         return reason
 
+    def _handling(self, topic: str) -> mqtt5.RetainHandling:
+        if topic in self._retained_once:
+            return mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS if self._greeted else _ALWAYS
+        return _ALWAYS if topic in self._retained else mqtt5.RetainHandling.SEND_NEVER
+
     def _up(self, connection: Connection, connack: mqtt5.ConnAckPacket) -> None:
         """Take over the broker's terms, send again what was not settled, tell the owner. Sources: section 3.2.2.3."""
         self._max_packet = connack.max_packet_size or MAX_PACKET
@@ -276,6 +290,7 @@ class Broker:
             self.publish_refused += lost
             _log.error("mqtt_messages_given_up", messages=lost, why="too large, or the broker hangs up on them")
         self._connection, self.connected, self.last_error = connection, True, None
+        self._greeted = True
         _log.info("mqtt_connected", session_present=connack.session_present, window=connack.receive_max)
         self._room()
         self._call(self._on_connected, connack.session_present)

@@ -7,7 +7,7 @@ Sources: OASIS MQTT 5.0 sections 3.1.2.4 (Clean Start), 3.1.2.11 (CONNECT proper
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import mqtt5
@@ -25,11 +25,11 @@ async def enter(
     settings: BrokerSettings,
     will: Will | None,
     subscriptions: Sequence[str],
-    retained: Collection[str] = (),
+    handling: Callable[[str], mqtt5.RetainHandling],
 ) -> mqtt5.ConnAckPacket:
     """Connect and subscribe; returns the broker's terms. Raises `OSError` or `Unreachable`: come again later.
 
-    Of the `retained` among the subscriptions the broker sends what it holds, each time.
+    `handling` says for each subscription whether the broker is to send what it holds.
     """
     server_name = settings.host if settings.tls else None
     await asyncio.get_running_loop().create_connection(
@@ -40,7 +40,7 @@ async def enter(
     _check(connack)
     connection.keep_alive(settings.keep_alive_s if connack.server_keep_alive is None else connack.server_keep_alive)
     if subscriptions:
-        await _subscribe(connection, subscriptions, retained)
+        await _subscribe(connection, subscriptions, handling)
     return connack
 
 
@@ -76,10 +76,11 @@ def _check(connack: mqtt5.ConnAckPacket) -> None:
         raise Unreachable("the broker grants no QoS 1, which channeld cannot do without")
 
 
-async def _subscribe(connection: Connection, subscriptions: Sequence[str], retained: Collection[str]) -> None:
-    connection.write(
-        mqtt5.SubscribePacket(SUBSCRIBE_ID, [_filter(topic, topic in retained) for topic in subscriptions]).write()
-    )
+async def _subscribe(
+    connection: Connection, subscriptions: Sequence[str], handling: Callable[[str], mqtt5.RetainHandling]
+) -> None:
+    filters = [_filter(topic, handling(topic)) for topic in subscriptions]
+    connection.write(mqtt5.SubscribePacket(SUBSCRIBE_ID, filters).write())
     suback = await _answer(connection, connection.suback)
     refused = [topic for topic, code in zip(subscriptions, suback.reason_codes, strict=False) if int(code) != 1]
     if refused:
@@ -87,16 +88,13 @@ async def _subscribe(connection: Connection, subscriptions: Sequence[str], retai
         raise Unreachable(f"the broker does not let us subscribe at QoS 1 to {', '.join(refused)}")
 
 
-def _filter(topic: str, retained: bool) -> mqtt5.TopicFilter:
-    """QoS 1, and the retain flag as it was published: a retained request is to be seen as such.
-
-    What is retained there already is sent only if asked for.
-    """
+def _filter(topic: str, handling: mqtt5.RetainHandling) -> mqtt5.TopicFilter:
+    """QoS 1, and the retain flag as it was published: a retained request is to be seen as such."""
     return mqtt5.TopicFilter(
         topic,
         max_qos=mqtt5.QoS.AT_LEAST_ONCE,
         retain_as_published=True,
-        retain_handling=mqtt5.RetainHandling.SEND_ALWAYS if retained else mqtt5.RetainHandling.SEND_NEVER,
+        retain_handling=handling,
     )
 
 

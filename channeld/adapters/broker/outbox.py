@@ -9,7 +9,7 @@ Sources: OASIS MQTT 5.0 sections 2.2.1 (packet identifiers), 3.3.1.1 (DUP), 4.4 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import mqtt5
@@ -36,6 +36,7 @@ class Outbox:
         "_queue",
         "_strikes",
         "_terms",
+        "_told",
         "_unsettled",
         "limit",
         "retain_available",
@@ -50,6 +51,7 @@ class Outbox:
         self._ids = deque(range(1, MAX_ID + 1))
         self._queue: deque[tuple[int, bytes]] = deque()
         self._unsettled: dict[int, bytes] = {}
+        self._told: dict[int, Callable[[bool], None]] = {}
 
     @property
     def queued(self) -> int:
@@ -77,6 +79,15 @@ class Outbox:
     def free_id(self, packet_id: int) -> None:
         self._ids.append(packet_id)
 
+    def tell(self, packet_id: int, told: Callable[[bool], None]) -> None:
+        """Call `told` once when a message is settled: true if the broker has it, false if it will never have it."""
+        self._told[packet_id] = told
+
+    def _tell(self, packet_ids: Iterable[int], taken: bool) -> None:
+        for packet_id in packet_ids:
+            if (told := self._told.pop(packet_id, None)) is not None:
+                told(taken)
+
     def wait(self, packet_id: int, frame: bytes) -> None:
         """Put a message behind those that wait; `packet_id` 0 is QoS 0."""
         self._queue.append((packet_id, frame))
@@ -95,10 +106,12 @@ class Outbox:
         while queue and len(unsettled) < self.window:
             write(self.sent(*queue.popleft()))
 
-    def settle(self, packet_id: int) -> bool:
-        """The broker has taken it. False: it was not under way, the broker answered something that nobody sent."""
+    def settle(self, packet_id: int, *, refused: bool = False) -> bool:
+        """The broker has answered. False: it was not under way, the broker answered something that nobody sent."""
         if self._unsettled.pop(packet_id, None) is None:
             return False
+        if self._told:
+            self._tell((packet_id,), not refused)
         self._ids.append(packet_id)
         self._progress = True
         self.window = self._terms
@@ -121,6 +134,7 @@ class Outbox:
         self._ids.extend(pid for pid, _ in given_up)
         if given_up:
             self._strikes = 0
+            self._tell([pid for pid, _ in given_up], False)
         waiting = self._queue if session_present else [(pid, _marked(frame, 0)) for pid, frame in self._queue]
         self._queue = deque([*again[len(given_up) :], *waiting])
         self.retain_available, self._terms, self._progress = retain_available, window, False
@@ -132,6 +146,7 @@ class Outbox:
         dropped = [pid for pid, frame in self._queue if len(frame) > size]
         if dropped:
             self._ids.extend(pid for pid in dropped if pid)
+            self._tell(dropped, False)
             self._queue = deque((pid, frame) for pid, frame in self._queue if len(frame) <= size)
         return len(dropped)
 

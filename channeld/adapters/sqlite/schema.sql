@@ -184,3 +184,28 @@ CREATE TABLE incoming (
     cancel_after    INTEGER,
     ledger_index    INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- What content servers are still to be told: written with what caused it, gone once the broker has it.
+CREATE TABLE event (
+    number          INTEGER PRIMARY KEY AUTOINCREMENT,
+    server          TEXT NOT NULL,
+    seq             INTEGER NOT NULL,
+    event           TEXT NOT NULL,
+    channel_id      TEXT NOT NULL,
+    destination     TEXT NOT NULL,
+    destination_tag INTEGER,
+    amount          INTEGER NOT NULL,
+    balance         INTEGER NOT NULL,
+    expiration      INTEGER,
+    ledger          INTEGER NOT NULL,
+    hash            TEXT,
+    paid            INTEGER,
+    owed            INTEGER
+);
+CREATE UNIQUE INDEX event_seq ON event (server, seq);
+
+-- The number of the last event of every content server, for ever: a server that comes back goes on from there.
+CREATE TABLE event_last (
+    server TEXT PRIMARY KEY,
+    seq    INTEGER NOT NULL
+) WITHOUT ROWID;

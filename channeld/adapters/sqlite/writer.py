@@ -16,10 +16,11 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import books, rows
+from channeld.adapters.sqlite import books, events, rows
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
+from channeld.core.news import Event
 from channeld.core.records import (
     Accepted,
     ChannelMark,
@@ -56,6 +57,7 @@ class SqliteStore:
     def __init__(self, path: Path, *, network_id: int) -> None:
         self.path = path
         self.books = books.Books(self._transaction, self._retired)
+        self.events = events.Events(self._transaction)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)
@@ -274,8 +276,13 @@ class SqliteStore:
 
     # --- the journal -------------------------------------------------------------------------------------------------
 
-    def journal(self, intents: Sequence[Intent], decided_at: LedgerIndex) -> list[JournalEntry]:
-        """Write intents down. One that closes a channel stops issuing on it in the same transaction."""
+    def journal(
+        self, intents: Sequence[Intent], decided_at: LedgerIndex, told: Sequence[tuple[str, Event]] = ()
+    ) -> list[JournalEntry]:
+        """Write intents down, and what content servers are to be told with them.
+
+        One that closes a channel stops issuing on it in the same transaction.
+        """
         columns = rows.INTENT_COLUMNS.removeprefix("number, ")
         insert = f"INSERT INTO intent ({columns}) VALUES ({rows.marks(columns)})"
         entries = []
@@ -287,6 +294,7 @@ class SqliteStore:
                 entries.append(JournalEntry(number, intent, Status.PLANNED, decided_at, channel_id))
             closing = [(i.action.channel_id,) for i in intents if isinstance(i.action, RequestClose)]
             stopped = [db.execute(_STOP_ISSUING, channel).fetchone() for channel in closing]
+            events.keep(db, told)
         for row in stopped:
             if row is not None:
                 self._open.pop(row[0], None)
@@ -350,6 +358,7 @@ class SqliteStore:
                 [(p.hash, p.channel_id, p.ledger, p.paid, p.by) for p in update.payments],
             )
             books.book(db, update.booked)
+            events.keep(db, update.booked.events)
             self._keep_setbacks(update.setbacks)
             db.executemany("INSERT OR IGNORE INTO ticket VALUES (?, ?)", update.tickets_made)
             db.executemany("DELETE FROM ticket WHERE account = ? AND number = ?", update.tickets_gone)

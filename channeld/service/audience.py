@@ -1,0 +1,29 @@
+"""Which content servers are told of a channel: all that may charge for its payee, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from channeld.core.units import Payee
+
+if TYPE_CHECKING:
+    from channeld.service.mirror import Grant
+
+
+class Audience:
+    """The grants turned round. They are read anew when others are given, so replace them and never change them."""
+
+    def __init__(self) -> None:
+        self._grants: Mapping[str, Grant] | None = None
+        self._servers: dict[Payee, tuple[str, ...]] = {}
+
+    def of(self, grants: Mapping[str, Grant], payee: Payee) -> tuple[str, ...]:
+        """The servers that may charge for a payee, by name."""
+        if self._grants is not grants:
+            found: dict[Payee, list[str]] = {}
+            for server in sorted(grants):
+                for granted in grants[server].payees:
+                    found.setdefault(granted, []).append(server)
+            self._grants, self._servers = grants, {granted: tuple(servers) for granted, servers in found.items()}
+        return self._servers.get(payee, ())

@@ -1,0 +1,236 @@
+"""Content servers are told of their channels: what is retained for them, and what happens, in order.
+
+**What is retained** follows the mirror. With the first connection, and with any that finds its session lost, the broker
+shows what it holds of ours; a marker that comes behind it says that this is all. Then, and with every ledger, what is
+not as it should be is published, and what should not be there is cleared: channels that are gone, and what was meant
+for servers that are not configured any more, in this life of the daemon or in an earlier one. Nothing is kept on disk
+for that. A channel whose state is not with the broker yet is not `told`, and no claim is issued on it: what was handed
+over first arrives first, so a server that gets a claim has got the channel before.
+
+**What happens** waits in the store, where it was written with what caused it, until the broker has it. So a crash may
+tell it twice with the same number, and never leaves a gap.
+
+Both wait for the broker's word on no more than `MOST_UNSETTLED` messages, so that a thousand changes at once do not
+stand between a claim and its server.
+
+Sources: OASIS MQTT 5.0 sections 3.3.1.3 (retained messages), 3.8.3.1 (Retain Handling), 4.6 (message ordering).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from channeld.core.errors import StoreError
+from channeld.core.records import ChannelRecord
+from channeld.core.units import ChannelId, Payee
+from channeld.service.mirror import Mirror
+from channeld.service.ports import EventStore, NoticeBoard, Waiting
+
+log = structlog.get_logger()
+MOST_UNSETTLED = 500
+_LOOKED_AT = 500
+"""Channels looked at in one turn of the loop."""
+_READ = 1000
+"""Events read from the store at once."""
+
+
+class Herald:
+    """One for a life of the daemon. `later` calls back in another turn of the loop."""
+
+    def __init__(
+        self, mirror: Mirror, store: EventStore, board: NoticeBoard, later: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._mirror, self._store, self._board, self._later = mirror, store, board, later
+        self._shown: dict[str, dict[ChannelId, int]] = {}
+        self._complete = self._looked = self._scheduled = False
+        self._due: dict[ChannelId, Payee] = {}
+        self._wrong: deque[tuple[str, ChannelId]] = deque()
+        self._events: deque[Waiting] = deque()
+        self._read_to, self._done = 0, list[int]()
+        self._unsettled = 0
+        mirror.tells = True
+        for state in mirror.channels.values():
+            state.told = False
+
+    def shown(self, server: str) -> list[ChannelId]:
+        """The channels that are retained for a server, in order."""
+        return sorted(self._shown.get(server, ()))
+
+    # --- what the broker holds ---------------------------------------------------------------------------------------
+
+    def connected(self, *, session_present: bool) -> None:
+        """A connection stands. Without its session the broker shows everything again, and may have lost any of it."""
+        if session_present and self._complete:
+            self._work()
+            return
+        if not session_present:
+            self._complete = self._looked = False
+            self._shown.clear()
+            self._due.clear()
+            self._wrong.clear()
+
+    def found(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
+        """The broker shows that it holds this for a server: from an earlier life, or what was just published."""
+        if not self._complete:
+            if payload:
+                self._shown.setdefault(server, {})[channel_id] = hash(payload)
+            else:
+                self._shown.get(server, {}).pop(channel_id, None)
+        elif payload and self._should_go(server, channel_id):
+            self._shown.setdefault(server, {})[channel_id] = hash(payload)
+            self._wrong.append((server, channel_id))
+            self._work()
+
+    def marked(self) -> None:
+        """Everything that the broker holds has been shown."""
+        if not self._complete:
+            self._complete = True
+            self._look_at_all()
+
+    def reload(self) -> None:
+        """Other servers or payees than before: what does not concern a server any more goes at once."""
+        self._store.only(self._mirror.grants)
+        if self._complete:
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        """Everything that should be there is due, and everything else is wrong, as soon as a ledger was seen."""
+        self._looked = self._mirror.header is not None
+        if not self._looked:
+            return
+        self._mirror.changed.clear()
+        self._due = {c: s.record.channel.payee for c, s in self._mirror.channels.items()}
+        self._wrong = deque(
+            (server, channel_id)
+            for server, shown in self._shown.items()
+            for channel_id in shown
+            if self._should_go(server, channel_id)
+        )
+        for channel_id, state in self._mirror.channels.items():
+            servers = self._mirror.servers_of(state.record.channel.payee)
+            state.told = state.told and all(channel_id in self._shown.get(server, ()) for server in servers)
+        self._work()
+
+    def _should_go(self, server: str, channel_id: ChannelId) -> bool:
+        """Whether nothing should be there. What is in quarantine is left alone: another store may have put it there."""
+        state = self._mirror.channels.get(channel_id)
+        if state is None:
+            return True
+        return bool(state.record.pool) and server not in self._mirror.servers_of(state.record.channel.payee)
+
+    # --- a ledger ----------------------------------------------------------------------------------------------------
+
+    def ledger(self) -> None:
+        """A ledger was processed and decided on. Raises `StoreError`."""
+        if self._complete and not self._looked:
+            self._look_at_all()
+        elif self._complete:
+            self._due.update(self._mirror.changed)
+        self._mirror.changed.clear()
+        if self._done:
+            done, self._done = self._done, []
+            self._store.done(done)
+        self._read()
+        self._work()
+
+    def _read(self) -> None:
+        if not self._events:
+            self._events.extend(self._store.waiting(self._read_to, _READ))
+            if self._events:
+                self._read_to = self._events[-1].number
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Hand over what the broker may have now; the rest when it has settled some, or in another turn."""
+        if not self._board.connected:
+            return
+        if self._looked and not (self._clear() and self._show()):
+            return
+        while self._events and self._unsettled < MOST_UNSETTLED:
+            if not self._tell(self._events[0]):
+                return
+            self._events.popleft()
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        self._work()
+
+    def _clear(self) -> bool:
+        """Clear what should not be there. False: some of it is left."""
+        while self._wrong:
+            server, channel_id = self._wrong[0]
+            if self._unsettled >= MOST_UNSETTLED or not self._publish(server, channel_id, b""):
+                return False
+            self._wrong.popleft()
+        return True
+
+    def _show(self) -> bool:
+        """Show what is due as it is now. False: some of it is left."""
+        for _ in range(min(_LOOKED_AT, len(self._due))):
+            channel_id = next(iter(self._due))
+            if self._unsettled >= MOST_UNSETTLED or not self._show_channel(channel_id, self._due[channel_id]):
+                return False
+            del self._due[channel_id]
+        if self._due and not self._scheduled:
+            self._scheduled = True
+            self._later(self._go_on)
+        return not self._due
+
+    def _show_channel(self, channel_id: ChannelId, payee: Payee) -> bool:
+        """Hand over a channel for every server that it concerns. False: not for every one."""
+        state = self._mirror.channels.get(channel_id)
+        wanted = self._rendered(state.record) if state is not None else b""
+        for server in self._mirror.servers_of(payee):
+            if self._shown.get(server, {}).get(channel_id) != (hash(wanted) if wanted else None) and (
+                not self._publish(server, channel_id, wanted)
+            ):
+                return False
+        if state is not None:
+            state.told = True
+        return True
+
+    def _rendered(self, record: ChannelRecord) -> bytes:
+        return self._board.render(record) if record.pool else b""
+
+    def _publish(self, server: str, channel_id: ChannelId, payload: bytes) -> bool:
+        if not self._board.show(server, channel_id, payload, self._settled):
+            return False
+        self._unsettled += 1
+        shown = self._shown.setdefault(server, {})
+        if payload:
+            shown[channel_id] = hash(payload)
+        else:
+            shown.pop(channel_id, None)
+        return True
+
+    def _tell(self, waiting: Waiting) -> bool:
+        def told(taken: bool) -> None:
+            self._done.append(waiting.number)
+            self._settled(taken)
+
+        if not self._board.tell(waiting, told):
+            return False
+        self._unsettled += 1
+        return True
+
+    def _settled(self, taken: bool) -> None:
+        """The broker has one, or will never have it: an access list that forbids it must not stop the rest."""
+        self._unsettled -= 1
+        if not taken:
+            log.error(
+                "notice_refused", remedy="the broker's access list must let this daemon write events and channels"
+            )
+        if (self._due or self._wrong or self._events) and not self._scheduled:
+            self._scheduled = True
+            self._later(self._go_on)
+
+    def close(self) -> None:
+        """Forget on disk what the broker has."""
+        try:
+            self._store.done(self._done)
+        except StoreError:
+            log.warning("events_told_again", events=len(self._done))

@@ -1,0 +1,127 @@
+"""What content servers see of their channels: what is retained is what a ledger says, and events leave no gap."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from service.heralds import SUBSETS, Heralded
+from worlds import PAYEES
+
+from channeld.core.requests import Granted
+
+
+class HeraldMachine(RuleBasedStateMachine):
+    """Ledgers, deaths, lost sessions and other servers, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="channeld-herald-"))
+        self.engine = Heralded(self.directory / "s.db")
+        self.engine.meet()
+        self.engine.connect()
+        self.asked = 0
+        self.dropped: set[str] = set()
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    @rule(payee=st.sampled_from(PAYEES[:2]), server=st.sampled_from("ab"), drops=st.integers(1, 15))
+    def ask(self, payee: Any, server: str, drops: int) -> None:
+        self.asked += 1
+        engine = self.engine
+        (answer,) = engine.answer(engine.ask(self.asked, drops, server=server, payee=payee))
+        if isinstance(answer, Granted):
+            shown = engine.board.arriving().get((server, answer.channel_id))
+            assert shown is not None, "a claim on a channel that the server was never shown"
+            assert int(json.loads(shown)["amount"]) >= answer.amount
+            assert json.loads(shown)["state"] == "open"
+
+    @rule(seconds=st.sampled_from([4, 4, 4, 30, 90]), take=st.booleans())
+    def ledger(self, seconds: int, take: bool) -> None:
+        self.engine.tick(seconds, take=take)
+
+    @rule(count=st.integers(1, 3))
+    def ledgers_unseen(self, count: int) -> None:
+        for _ in range(count):
+            self.engine.ledger.close()
+        self.engine.connect()
+
+    @rule(pick=st.integers(0, 3), amount=st.integers(1, 20))
+    def redeem(self, pick: int, amount: int) -> None:
+        channels = sorted(self.engine.ledger.channels)
+        if channels:
+            state = self.engine.mirror.channels.get(channels[pick % len(channels)])  # type: ignore[call-overload]
+            if state is not None and amount <= state.record.authorized:
+                self.engine.ledger.redeem(channels[pick % len(channels)], amount)
+                self.engine.see()
+
+    @rule(count=st.integers(0, 6))
+    def arrive(self, count: int) -> None:
+        self.engine.board.deliver(count)
+        self.engine.turn()
+
+    @rule(room_for=st.sampled_from([0, 1, 10**9]))
+    def crowd(self, room_for: int) -> None:
+        self.engine.board.room = room_for
+
+    @rule(arrived=st.integers(0, 6), session=st.booleans())
+    def killed(self, arrived: int, session: bool) -> None:
+        """What was handed over arrives in part, and nobody hears the answers."""
+        self.engine.board.deliver(arrived, answered=False)
+        self.engine.restart()
+        self.engine.meet(session=session)
+
+    @rule(forgets=st.booleans())
+    def session_lost(self, forgets: bool) -> None:
+        """The broker comes back without our session, perhaps without anything; what is under way is sent again."""
+        if forgets:
+            self.engine.board.retained.clear()
+        self.engine.board.deliver()
+        self.engine.meet(session=False)
+
+    @rule(a=st.sampled_from(SUBSETS), b=st.sampled_from(SUBSETS))
+    def reload(self, a: Any, b: Any) -> None:
+        self.engine.grant({"a": a, "b": b})
+        self.dropped |= {"a", "b"} - self.engine.grants.keys()  # what waited for them was dropped
+
+    # --- what holds --------------------------------------------------------------------------------------------------
+
+    @invariant()
+    def events_leave_no_gap(self) -> None:
+        for server, told in self.engine.board.told.items():
+            known: dict[int, bytes] = {}
+            for seq, payload in told:
+                assert known.setdefault(seq, payload) == payload, "one number, two events"
+                assert server in self.dropped or seq == 1 or seq - 1 in known, f"a gap before {seq}"
+
+    def teardown(self) -> None:
+        engine = self.engine
+        engine.board.room = 10**9
+        engine.meet()
+        engine.settle()
+        engine.tick()
+        engine.settle()
+        engine.tick(1)
+        engine.settle()
+        assert engine.board.retained == engine.expected()
+        assert engine.herald._unsettled == 0
+        engine.herald.close()
+        assert engine.on_disk("SELECT number FROM event") == [], "what the broker has is not kept"
+        shown, before = engine.board.shown, dict(engine.board.retained)
+        engine.restart()
+        engine.meet()
+        engine.settle()
+        changed = [key for key, payload in engine.board.retained.items() if before.get(key) != payload]
+        assert engine.board.shown - shown == len(changed), "what is retained already is not published again"
+        engine.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class TestHerald(HeraldMachine.TestCase):
+    settings = settings(max_examples=max(40, settings().max_examples // 4), stateful_step_count=30, deadline=None)
