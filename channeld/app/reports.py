@@ -118,6 +118,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
             for pool, t in mirror.totals.items()
             if pool or t.channels
         },
+        "paused_channels": len(mirror.cautions),
         "intents_open": len(mirror.journal),
         "transactions_live": len(mirror.live),
     }
@@ -150,7 +151,11 @@ def _node(nodes: Endpoints, endpoint: Endpoint) -> dict[str, Any]:
 
 def channels(daemon: Daemon) -> dict[str, Any]:
     """Every live channel."""
-    return {"channels": [channel_object(state.record) for state in daemon.mirror.channels.values()]}
+    mirror, shown = daemon.mirror, []
+    for state in mirror.channels.values():
+        told = channel_object(state.record)
+        shown.append(told | {"reason": told["reason"] or mirror.cautious(state)})
+    return {"channels": shown}
 
 
 def gauges(daemon: Daemon) -> Iterator[Gauged]:
@@ -178,6 +183,8 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("reconcile_difference_drops", text, ("wallet",), differences)
     frozen: dict[tuple[str, ...], float] = {(n,): mirror.halted(n) is not None for n in mirror.wallets}
     yield Gauged("wallet_frozen", "Whether nothing may be issued for a wallet.", ("wallet",), frozen)
+    text = "Channels on which nothing is issued, for a single node shows their end."
+    yield Gauged("channels_paused", text, (), {(): len(mirror.cautions)})
     yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
     yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
     yield from _node_gauges(daemon.follower.endpoints)

@@ -228,11 +228,15 @@ class ClaimDesk:
             return Refusal(*_REFUSED[Reason.TOO_LARGE])
         payees.asked += ask.drops
         best: ChannelState | None = None
-        best_left = 0
+        best_left, paused = 0, None
         for state in payees.channels:
             left = self._headroom(state, group)
-            if left >= ask.drops and (best is None or left < best_left):
+            if left >= ask.drops and state in self._mirror.cautions:
+                paused = self._mirror.cautious(state)
+            elif left >= ask.drops and (best is None or left < best_left):
                 best, best_left = state, left
+        if best is None and paused is not None:
+            return Refusal(Code.FROZEN, paused, self._after_ledgers(2))
         if best is None:
             payees.wanted, payees.wanted_by = max(payees.wanted, ask.drops), ask.server
             self._planner.urge(payees)
@@ -343,10 +347,14 @@ class ClaimDesk:
             wait = max(wait, ((hold.until or 0) - self._mirror.header.close_time) * 1000)
             return Refusal(Code.NO_HEADROOM, "the last attempt to get more failed; it is made again", wait)
         if hold is not None and hold.reason is Reason.GUARD_RATE:
-            wait = max(wait, int(self._mirror.interval_s * 3000))
+            wait = max(wait, self._after_ledgers(3))
             return Refusal(Code.NO_HEADROOM, "a channel is opened as soon as the guard on opens allows", wait)
         what = "a channel is being opened" if payees.opening else "more funds are on their way"
         return Refusal(Code.NO_HEADROOM, what, wait)
+
+    def _after_ledgers(self, count: int) -> int:
+        """Milliseconds in which so many ledgers usually close."""
+        return int(self._mirror.interval_s * count * 1000)
 
     def _frozen(self, why: str) -> Refusal:
         return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)

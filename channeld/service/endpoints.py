@@ -99,7 +99,10 @@ class Endpoint:
 
 
 class Endpoints:
-    """Keeps the nodes connected and compares them. `now` is the monotonic clock."""
+    """Keeps the nodes connected and compares them. `now` is the monotonic clock.
+
+    `on_heard` is called with a node that announced a ledger.
+    """
 
     def __init__(
         self,
@@ -117,12 +120,13 @@ class Endpoints:
         self._news = asyncio.Event()
         self._agreed_at: dict[LedgerIndex, float] = {}
         self._contested: LedgerIndex | None = None
+        self.on_heard: Callable[[Endpoint], None] = lambda _endpoint: None
 
     # --- keeping them connected --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Until cancelled. Problems of nodes are waited out, each for itself."""
-        await _until_one_ends(*(self._keep(endpoint) for endpoint in self.all))
+        await until_one_ends(*(self._keep(endpoint) for endpoint in self.all))
 
     async def news(self, longest_s: float) -> None:
         """Return when a node said something or was lost, at the latest after `longest_s`."""
@@ -157,7 +161,7 @@ class Endpoints:
         endpoint.session, endpoint.problem = session, None
         self._hear(endpoint, header)
         log.info("node_connected", endpoint=endpoint.name, build=endpoint.facts and endpoint.facts.build)
-        await _until_one_ends(self._listen(endpoint, session), self._watch(endpoint, session))
+        await until_one_ends(self._listen(endpoint, session), self._watch(endpoint, session))
 
     async def _listen(self, endpoint: Endpoint, session: NodeSession) -> None:
         async for header in session.ledgers():
@@ -193,6 +197,7 @@ class Endpoints:
             self._telemetry.disagreed()
             log.error("nodes_disagree", ledger=header.index, told=self.versions(header.index))
         self._news.set()
+        self.on_heard(endpoint)
 
     def told(self, index: LedgerIndex) -> dict[LedgerHeader, list[Endpoint]]:
         """The headers of one index that connected nodes announced, and who told each."""
@@ -314,7 +319,7 @@ class _deadline:  # noqa: N801 (used as a function)
             raise Unreachable(f"no answer to {self._what} within {_ANSWER_WITHIN_S:.0f} s") from None
 
 
-async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+async def until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
     """Run all until the first ends; the others are cancelled, and what it raised is raised."""
     tasks: Iterable[asyncio.Task[None]] = [asyncio.create_task(work) for work in works]
     try:

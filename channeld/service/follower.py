@@ -24,6 +24,7 @@ from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransactio
 from channeld.core.units import Address, LedgerIndex
 from channeld.service.endpoints import LATE_S, Endpoint, Endpoints
 from channeld.service.executor import Executor
+from channeld.service.lookout import Lookout
 from channeld.service.mirror import Mirror, Wallet
 from channeld.service.ports import NodeSession, Telemetry
 from channeld.service.quorum import Jury
@@ -58,6 +59,7 @@ class Follower:
         self.endpoints = endpoints
         self._mirror, self._reconciler, self._planner, self._executor = mirror, reconciler, reconciler.planner, executor
         self._telemetry, self._check_account = telemetry, check_account
+        self.lookout = Lookout(endpoints, mirror, reconciler.planner)
         executor.courier.on_trouble = self._fault
         self._primary: Endpoint | None = None
         self._session: NodeSession | None = None
@@ -75,16 +77,18 @@ class Follower:
 
         `StoreError` ends it, and so does `ConfigError`, which comes at first contact only.
         """
-        connecting = asyncio.create_task(self.endpoints.run())
+        beside = [asyncio.create_task(work) for work in (self.endpoints.run(), self.lookout.run())]
         try:
             while True:
                 await self.endpoints.news(_LOOK_EVERY_S)
-                if connecting.done():
-                    connecting.result()
+                for task in beside:
+                    if task.done():
+                        task.result()
                 await self.step()
         finally:
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             self._leave()
 
     async def step(self) -> None:
@@ -218,6 +222,7 @@ class Follower:
         self._reconciler.apply(header, transactions, gapless=gapless)
         for account, channels, _ in found:
             self._reconciler.compare(header, account, channels)
+        self.lookout.review()
         self._planner.touch_all()
         self._planner.decide_dirty()
         self.on_ledger()
@@ -258,6 +263,7 @@ class Follower:
         if not gapless:
             raise Unreachable(f"does not have all ledgers from {before} to {header.index}")
         self._reconciler.apply(header, transactions)
+        self.lookout.review()
         self._planner.decide_dirty()
         self.on_ledger()
         self._thaw()

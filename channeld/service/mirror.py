@@ -126,6 +126,7 @@ class Mirror:
 
     `changed` are channels that are not as they were when somebody last took note, gone ones included, with their
     payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
+    `cautions` are channels whose end single nodes showed in ledgers not processed yet: nothing is issued on them.
     """
 
     def __init__(self, snapshot: StoreSnapshot, wallets: Iterable[Wallet], policy: Policy, grants: Mapping[str, Grant]):
@@ -145,6 +146,7 @@ class Mirror:
         self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
         self.doomed: dict[tuple[Address, int], str] = {}
         self.missing: set[tuple[Address, int]] = set()
+        self.cautions: dict[ChannelState, dict[str, LedgerIndex]] = {}
         self.setbacks = dict(snapshot.setbacks)
         self._by_subject: dict[str, Group] = {}
         self.tickets = set(snapshot.tickets)
@@ -189,6 +191,13 @@ class Mirror:
             if frozen:
                 return next(iter(frozen.values()))
         return None
+
+    def cautious(self, state: ChannelState) -> str | None:
+        """Why nothing may be issued on a channel until some ledger to come is processed, or None."""
+        told = self.cautions.get(state)
+        if not told:
+            return None
+        return f"{', '.join(told)}: the channel is being closed, as of ledger {max(told.values())}; not confirmed yet"
 
     def holds_back(self, action: Action) -> str | None:
         """Why an action has to wait, or None. What was signed is paid out all the same, what has expired is removed.

@@ -122,6 +122,10 @@ class Several(Engine):
         self.endpoints.all[number].lost("connection lost")
         self.nodes[number] = replace(self.nodes[number])
 
+    def look(self, number: int) -> None:
+        """What the lookout does on the node's announcement."""
+        self.loop.run_until_complete(self.follower.lookout.look(self.endpoints.all[number]))
+
     def step(self) -> None:
         """The follower does what is due, then the executor."""
         self.loop.run_until_complete(self.follower.step())
