@@ -23,11 +23,12 @@ from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.adapters.xrpl_node import NodeSession, _result
 from channeld.app.keyring import Keyring, new_channel_id
+from channeld.core.claim import claim_message
 from channeld.core.errors import LedgerError, Unreachable
 from channeld.core.ledger import Fees, LedgerHeader
-from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, SettleTerms
-from channeld.core.requests import Answer, Ask, Granted
-from channeld.core.units import Address, Drops, LedgerIndex, Payee, RippleTime, Seconds
+from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, ReceiveTerms, SettleTerms
+from channeld.core.requests import Answer, Ask, Granted, HandIn, Refusal, Taken
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
 from channeld.sandbox.ledger.api import envelope
 from channeld.sandbox.ledger.api.call import Call
 from channeld.sandbox.ledger.history import Record
@@ -39,6 +40,7 @@ from channeld.service.mirror import Grant, Mirror, Wallet
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.service.steps import Step, Steps
+from channeld.service.strongbox import Strongbox
 from channeld.wire.mqtt import request_key
 
 T = TypeVar("T")
@@ -49,6 +51,8 @@ LEDGER_S = 10
 WALLETS = {"hot": "p", "cold": "q"}
 PAYEES = {"bob": "p", "carol": "p", "dave": "q"}
 WEALTH = 1000 * 10**6
+TILL = "till"
+"""An account of ours that only receives, where a lab has one."""
 
 
 def terms(*, stock: int = 0, opens: int = 100, max_per_payee: int = 1) -> Policy:
@@ -68,7 +72,8 @@ def terms(*, stock: int = 0, opens: int = 100, max_per_payee: int = 1) -> Policy
         )
 
     guards = Guards(Drops(0), opens, Seconds(3600), Drops(100), Seconds(60), Drops(1000), stock)
-    return Policy(1, {p: pool(p, w) for w, p in WALLETS.items()}, guards, "F" * 64)
+    receive = ReceiveTerms(Drops(10), Seconds(40), Seconds(100), Drops(25), Seconds(120), Seconds(60), False)
+    return Policy(1, {p: pool(p, w) for w, p in WALLETS.items()}, guards, "F" * 64, receive=receive)
 
 
 class NearSession(NodeSession):
@@ -108,10 +113,12 @@ class Lab:
         deadly: Callable[[Where, int], bool] = lambda _where, _count: False,
         capacity: int = 1000,
         network_id: int = 0,
+        receives: bool = False,
     ) -> None:
+        self.receivers = (TILL,) if receives else ()
         self.path, self.policy = path, policy or terms()
         self.rig = Rig(capacity, network_id)
-        self.rig.fund(*WALLETS, *PAYEES, drops=WEALTH)
+        self.rig.fund(*WALLETS, *PAYEES, *self.receivers, drops=WEALTH)
         self.contacts: Counter[Where] = Counter()
         self.deadly = deadly
         self.died: list[Where] = []
@@ -131,12 +138,17 @@ class Lab:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _loop, _context: None)
         self.store = SqliteStore(self.path, network_id=self.network_id)
-        keys = {w: key(w) for w in WALLETS}
-        signers = {k.public_key: k.signer() for k in keys.values()}
-        addresses = {w: Address(address(w)) for w in WALLETS}
+        keys = {w: key(w) for w in (*WALLETS, *self.receivers)}
+        signers = {keys[w].public_key: keys[w].signer() for w in WALLETS}
+        addresses = {w: Address(address(w)) for w in keys}
         self.keys = Keyring(self.network_id, keys, keys, signers, addresses)
         wallets = [Wallet(w, addresses[w], keys[w].public_key) for w in WALLETS]
-        grant = Grant({self.payee(p): pool for p, pool in PAYEES.items()}, 10**15, 10**15, 10**6)
+        wallets += [Wallet(w, addresses[w], "", pays=False, receives=True) for w in self.receivers]
+        payees, tills = (
+            {self.payee(p): pool for p, pool in PAYEES.items()},
+            frozenset(addresses[w] for w in self.receivers),
+        )
+        grant = Grant(payees, 10**15, 10**15, 10**6, tills)
         self.mirror = Mirror(self.store.load(), wallets, self.policy, {"a": grant})
         silent: Any = Silent()
         steps = Steps(self._reached)
@@ -166,7 +178,22 @@ class Lab:
             monotonic=lambda: self.clock,
             unix=lambda: 1_700_000_000 + self.clock,
         )
+        self._build_strongbox(silent, steps)
         self.session = NearSession(self.rig)
+
+    def _build_strongbox(self, silent: Any, steps: Steps) -> None:
+        self.strongbox = Strongbox(
+            self.mirror,
+            self.store,
+            self.store.claims,
+            silent,
+            verify=verify,
+            stopped=self.desk.stopped,
+            unix=lambda: 1_700_000_000 + self.clock,
+            steps=steps,
+        )
+        self.reconciler.on_redeemed = self.strongbox.redeemed
+        self.follower.on_ledger = self.strongbox.decide
 
     def _reached(self, step: Step, kind: str, after: bool) -> None:
         """The hook of every step: count it, and die if this is the place. The dead reach nothing more."""
@@ -254,6 +281,21 @@ class Lab:
         self.alive(work)
         if answers and isinstance(answers[0], Granted):
             self.accepted[number] = answers[0]
+        return answers[0] if answers else None
+
+    def hand_in(self, number: str, channel_id: str, drops: int, payer: str, **other: Any) -> Taken | Refusal | None:
+        """A content server hands in a claim that a payer signed, once; None if the process died of it."""
+        signature = key(payer).signer()(claim_message(bytes.fromhex(channel_id), drops))
+        contents = f"{channel_id} {drops} {payer}".encode()
+        said = (ChannelId(channel_id), drops, signature, key(payer).public_key)
+        claim = HandIn("a", request_key("a", "receive", number), contents, *said)._replace(**other)
+        answers: list[Taken | Refusal] = []
+
+        def work() -> None:
+            answers.extend(self.strongbox.answer([claim]))
+            self.work()
+
+        self.alive(work)
         return answers[0] if answers else None
 
     # --- what became of it -------------------------------------------------------------------------------------------

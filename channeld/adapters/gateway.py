@@ -20,8 +20,9 @@ from typing import Any, Final, Protocol
 import structlog
 
 from channeld.core.admission import Admission
-from channeld.core.requests import Answer, Ask, Code, Refusal
+from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, refuse_unread, weigh
+from channeld.wire.receive import read_hand_in, taken_in
 from channeld.wire.replies import replies, reply
 
 log = structlog.get_logger()
@@ -71,7 +72,8 @@ Waiting = tuple[Message, str, str]
 
 
 class Gateway:
-    """One for a daemon. `answer` decides a group of requests durably, in order; it must not raise.
+    """One for a daemon. `answer` decides a group of requests durably, in order, `take_in` one of claims that payers
+    signed for us; neither must raise.
 
     With `most_queued` replies waiting for the broker nothing more is decided until it has taken some; with half as many
     again nothing is refused either. `dropped` is told why a message got no answer: a word of a small closed set;
@@ -84,6 +86,7 @@ class Gateway:
         topics: Topics,
         reader: ClaimReader,
         answer: Callable[[Sequence[Ask]], list[Answer]],
+        take_in: Callable[[Sequence[HandIn]], list[Taken | Refusal]],
         *,
         most_queued: int,
         status: Callable[[bool], bytes],
@@ -94,7 +97,7 @@ class Gateway:
         nanoseconds: Callable[[], int],
         later: Callable[[Callable[[], None]], object],
     ) -> None:
-        self._topics, self._reader, self._answer = topics, reader, answer
+        self._topics, self._reader, self._answer, self._take_in = topics, reader, answer, take_in
         self._status, self._dropped, self._time = status, dropped, loop_time
         self._most_queued = most_queued
         self._admission, self._refused = admission, refused
@@ -261,9 +264,12 @@ class Gateway:
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
             return None
-        if verb != "claim":
+        if verb == "query":
             return [_refused(None, Code.BAD_REQUEST, f"{verb}: not served by this version of channeld")], False
-        parsed, batch = self._reader.read(server, message.payload)
+        if verb == "receive":
+            parsed, batch = [read_hand_in(server, message.payload)], False
+        else:
+            parsed, batch = self._reader.read(server, message.payload)
         refusal = self._refusal(message, server)
         if refusal is None:
             return parsed, batch
@@ -301,8 +307,17 @@ class Gateway:
         """Decide a group, queue the replies, then acknowledge."""
         asks = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, Ask)]
         answers = iter(self._answer(asks) if asks else [])
+        claims = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, HandIn)]
+        taken = iter(self._take_in(claims) if claims else [])
+
+        def answer(parsed: Parsed) -> bytes:
+            if isinstance(parsed.ask, Ask):
+                return reply(parsed.id, next(answers))
+            said = next(taken) if isinstance(parsed.ask, HandIn) else parsed.ask
+            return taken_in(parsed.id, said) if isinstance(said, Taken) else reply(parsed.id, said)
+
         for message, server, parsed, batch in group:
-            items = [reply(p.id, p.ask if isinstance(p.ask, Refusal) else next(answers)) for p in parsed]
+            items = [answer(p) for p in parsed]
             for refused in (p for p in parsed if isinstance(p.ask, Refusal)):
                 self._dropped(f"refused_{refused.ask.code.value}")  # type: ignore[union-attr]
             if self._send(message, server, replies(items) if batch else items[0]):

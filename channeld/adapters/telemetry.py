@@ -77,6 +77,9 @@ class Telemetry:
         self._lost = counter("lost_drops", "Drops signed and never to be paid, by whose doing that is.", "kind")
         self._refused = counter("payee_refusals", "Channels and payouts that a payee's account did not take.", "kind")
         self._foreign = counter("foreign_transactions", "Transactions of our wallets that are not in our journal.")
+        self._received = counter("received_claims", "Claims handed in that payers signed for us, by answer.", "code")
+        self._took_in = counter("received_drops", "Drops that claims taken in added to what is held.")
+        self._redeemed = counter("redeemed_drops", "Drops that channels paid us, from validated metadata.")
         self._ledgers = counter("ledgers_processed", "Validated ledgers processed.")
         self._failovers = counter("ledger_failovers", "Times that another node is followed than before.")
         self._disagreements = counter("ledger_disagreements", "Times that nodes contradicted each other.")
@@ -103,6 +106,7 @@ class Telemetry:
         """Every series there can be is there from the start: a rate over one that appears late would miss its first."""
         for code in (*(c.value for c in Code), "accepted", "replayed"):
             self._answered.labels(code)
+            self._received.labels(code)
         for reason in Reason:
             self._held.labels(reason.value)
         for kind in (*(k.value for k in Kind), FILLER, TICKETS):
@@ -171,6 +175,15 @@ class Telemetry:
         """A group of requests was answered."""
         self._group_size.observe(size)
         self._group_seconds.observe(seconds)
+
+    def received(self, code: str) -> None:
+        self._received.labels(code).inc()
+
+    def took_in(self, drops: int) -> None:
+        self._took_in.inc(drops)
+
+    def redeemed(self, drops: int) -> None:
+        self._redeemed.inc(drops)
 
     def processed(self, ledgers: int, seconds: float) -> None:
         self._ledgers.inc(ledgers)

@@ -224,6 +224,21 @@ class NodeSession:
             found += [wire.listed_channel(item, at) for item in items]
         return found
 
+    async def incoming(self, account: Address, at: LedgerIndex) -> list[Channel]:
+        """All channels whose destination is `account`, as of ledger `at`.
+
+        `account_channels` lists what an account pays only; what pays it stands in its directory. A page may be empty
+        and still not be the last.
+        """
+        found: list[Channel] = []
+        listing = self._pages("account_objects", account=account, type="payment_channel", ledger_index=at, limit=_PAGE)
+        async for page in listing:
+            items = page.get("account_objects")
+            if not isinstance(items, list):
+                raise Malformed("account_objects: not a list")
+            found += wire.channels_paying(items, account, at)
+        return found
+
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         """The account as of ledger `at`; None if there is none."""
         try:

@@ -47,6 +47,7 @@ from channeld.service.herald import Herald
 from channeld.service.mirror import Grant, Mirror
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
+from channeld.service.strongbox import Strongbox
 from channeld.service.witness_watch import WitnessWatch
 from channeld.settings import MqttSettings, Settings
 from channeld.wire.mqtt import ClaimReader, Topics, status_payload
@@ -78,6 +79,7 @@ def grants(settings: Settings) -> dict[str, Grant]:
             server.max_drops_per_day,
             server.max_locked_drops,
             server.max_open_channels,
+            frozenset(server.receive_accounts),
         )
         for name, server in settings.servers.items()
     }
@@ -167,6 +169,21 @@ class Daemon:
             unix=self.clock,
         )
         self.desk.on_store_failed = self._store_failed
+        self._wire_strongbox()
+
+    def _wire_strongbox(self) -> None:
+        self.strongbox = Strongbox(
+            self.mirror,
+            self.store,
+            self.store.claims,
+            self.telemetry,
+            verify=signer.verify,
+            stopped=self.desk.stopped,
+            unix=self.clock,
+        )
+        self.strongbox.on_planned = self.executor.wake
+        self.strongbox.on_store_failed = self.desk.store_failed
+        self.reconciler.on_redeemed = self.strongbox.redeemed
 
     def _store_failed(self) -> None:
         if not self._failed.done():
@@ -184,6 +201,7 @@ class Daemon:
             topics,
             ClaimReader(settings.ledger.network_id),
             self._answer,
+            self.strongbox.answer,
             most_queued=_SEND_LIMIT // 2,
             status=status,
             dropped=self.telemetry.dropped,
@@ -230,7 +248,12 @@ class Daemon:
         self.herald = Herald(self.mirror, self.store.events, board, asyncio.get_running_loop().call_soon)
         self.gateway.on_retained = board.reads(self.herald)
         self.watch.on_marked = self.herald.marked
-        self.follower.on_ledger = self.herald.ledger
+        self.follower.on_ledger = self._decided
+
+    def _decided(self) -> None:
+        """A ledger was processed and decided on: now what pays us, and then the news of all of it."""
+        self.strongbox.decide()
+        self.herald.ledger()
 
     def _connected(self, session_present: bool) -> None:
         self.gateway.connected()
@@ -244,8 +267,10 @@ class Daemon:
     def go_on(self) -> None:
         """Something that held issuing back is over: decide everything again."""
         self.planner.touch_all()
+        self.strongbox.touch_all()
         try:
             self.planner.decide_dirty()
+            self.strongbox.decide()
         except StoreError:
             self._store_failed()
         self.executor.wake()
@@ -318,6 +343,7 @@ class Daemon:
                 due = self.monotonic() + _FOLD_EVERY_S
             if not self.store.folding:
                 self.store.forget(self.clock.forget_before(keep), _SLICE)
+                self.store.claims.forget(self.clock.forget_before(keep), _SLICE)
             self.clock.look()
             await asyncio.sleep(_SLICE_PAUSE_S if self.store.folding else _IDLE_PAUSE_S)
 
@@ -338,9 +364,11 @@ class Daemon:
         self.mirror.policy, self.mirror.grants = policy, grants(settings)
         self.admission.reload(*limits(settings))
         self.planner.touch_all()
+        self.strongbox.touch_all()
         try:
             self.herald.reload()
             self.planner.decide_dirty()
+            self.strongbox.decide()
         except StoreError:
             self._store_failed()
         log.info("reloaded", policy_hash=policy.hash[:12], servers=len(settings.servers))

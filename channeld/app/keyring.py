@@ -83,7 +83,8 @@ def load(settings: Settings) -> Keyring:
     for name, wallet in settings.wallets.items():
         try:
             wallets[name], claims[name], retired = _derive(wallet)
-            signers |= {key.public_key: key.signer() for key in (claims[name], *retired)}
+            if wallet.role == "pay":
+                signers |= {key.public_key: key.signer() for key in (claims[name], *retired)}
         except BadValue as error:
             problems.append(f"wallets.{name}: {error}")
     if problems:
@@ -105,9 +106,15 @@ def _derive(wallet: WalletSettings) -> tuple[KeyPair, KeyPair, list[KeyPair]]:
 
 
 def mirror_wallets(settings: Settings, keyring: Keyring) -> list[Wallet]:
-    """The wallets that pay, as the mirror keeps them."""
+    """All wallets, as the mirror keeps them. One receives if its role says so, or if a server may hand in for it."""
+    named = {account for server in settings.servers.values() for account in server.receive_accounts}
     return [
-        Wallet(name, wallet.address, keyring.claim_keys[name].public_key)
+        Wallet(
+            name,
+            wallet.address,
+            keyring.claim_keys[name].public_key if wallet.role == "pay" else "",
+            pays=wallet.role == "pay",
+            receives=wallet.role == "receive" or wallet.address in named,
+        )
         for name, wallet in settings.wallets.items()
-        if wallet.role == "pay"
     ]

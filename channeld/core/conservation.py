@@ -63,11 +63,16 @@ class LossKind(enum.Enum):
     """The channel ended before we had paid what we signed. This is our failure, and alarmed as such."""
     UNSEEN = "unseen"
     """The channel went while no history shows how."""
+    UNREDEEMED = "unredeemed"
+    """A channel that pays us ended before we had collected what we held a claim for: our failure, and our loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A payout that did not happen and cannot happen any more. `hash` is empty where no transaction was seen."""
+    """A payout, by us or to us, that did not happen and cannot happen any more.
+
+    `hash` is empty where no transaction was seen.
+    """
 
     channel_id: ChannelId
     ledger: LedgerIndex

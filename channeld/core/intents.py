@@ -25,6 +25,7 @@ class Kind(enum.Enum):
     SETTLE = "settle"
     REQUEST_CLOSE = "request_close"
     FINALIZE_CLOSE = "finalize_close"
+    REDEEM = "redeem"
 
 
 class Status(enum.Enum):
@@ -121,7 +122,20 @@ class FinalizeClose:
     kind = Kind.FINALIZE_CLOSE
 
 
-Action = OpenChannel | FundChannel | SettleChannel | RequestClose | FinalizeClose
+@dataclass(frozen=True, slots=True)
+class RedeemChannel:
+    """Collect what a payer signed on a channel that pays us, up to `target_balance` or more.
+
+    What is really collected is the best claim held when it is signed: that can only have risen.
+    """
+
+    wallet: str
+    channel_id: ChannelId
+    target_balance: Drops
+    kind = Kind.REDEEM
+
+
+Action = OpenChannel | FundChannel | SettleChannel | RequestClose | FinalizeClose | RedeemChannel
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +177,21 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Redeem:
+    """PaymentChannelClaim by the destination: be paid up to `balance`, which `signature` under `public_key` allows.
+
+    `amount`, at least `balance`, is what was signed. `close` gives up the channel with it. All hex is upper-case.
+    """
+
+    channel_id: ChannelId
+    balance: Drops
+    amount: Drops
+    signature: str
+    public_key: str
+    close: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Noop:
     """An AccountSet that changes nothing: fills a sequence that nothing else needs, so that later ones can go on."""
 
@@ -174,7 +203,7 @@ class MakeTickets:
     count: int
 
 
-Transaction = Create | Fund | Claim | Noop | MakeTickets
+Transaction = Create | Fund | Claim | Redeem | Noop | MakeTickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +228,9 @@ def transaction_for(
     `channel` is the validated channel (None when it is gone, or for an open), `authorized` what was signed on it,
     `claim_key` the public key of new channels, `close_time` that of the last validated ledger. Where the payee's
     account `refused` a payout, a close goes without one, for a refused payout undoes the close in the same transaction.
+    What redeems is not made here but in `core.receiving`.
     """
+    assert not isinstance(action, RedeemChannel)
     if isinstance(action, OpenChannel):
         cancel_after = None if action.life is None else RippleTime(close_time + action.life)
         payee = action.payee

@@ -12,7 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from channeld.core.intents import Action, FinalizeClose, FundChannel, OpenChannel, RequestClose, SettleChannel, Status
+from channeld.core.intents import (
+    Action,
+    FinalizeClose,
+    FundChannel,
+    OpenChannel,
+    RedeemChannel,
+    RequestClose,
+    SettleChannel,
+    Status,
+)
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.records import Setback
 from channeld.core.results import After, after
@@ -55,7 +64,7 @@ def _reached(action: Action, change: ChannelChange) -> bool:
         return change.created
     if isinstance(action, FundChannel):
         return not change.deleted and change.channel.amount >= action.target_amount
-    if isinstance(action, SettleChannel):
+    if isinstance(action, SettleChannel | RedeemChannel):
         return change.paid > 0
     if isinstance(action, RequestClose):
         return change.deleted or change.channel.expiration is not None

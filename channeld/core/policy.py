@@ -98,6 +98,36 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiveTerms:
+    """Which channels that pay us are good enough to take claims on, and when what is held is collected.
+
+    A claim is taken in where the channel's Amount is `min_amount` or more, its settle delay (seconds we have after its
+    source requests a close) `min_settle_delay` or more, and its fixed end, if any, at least `min_life` away. It is
+    collected once `worth` is held, or the oldest of it is `max_age` old; always when the source requested a close, and
+    `before_end` (less than `min_life`) before a fixed end. With `close_with_last` that last one closes the channel.
+    """
+
+    min_amount: Drops
+    min_settle_delay: Seconds
+    min_life: Seconds
+    worth: Drops
+    max_age: Seconds
+    before_end: Seconds
+    close_with_last: bool = False
+
+
+RECEIVE: Final = ReceiveTerms(
+    min_amount=Drops(1000),
+    min_settle_delay=Seconds(3600),
+    min_life=Seconds(7200),
+    worth=Drops(5_000_000),
+    max_age=Seconds(86_400),
+    before_end=Seconds(3600),
+)
+"""What holds where a policy says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """A class of readers. `users` are names or globs; one tier of a policy may be the `default`.
 
@@ -199,7 +229,7 @@ class Policy:
     """Everything an operator tunes, as one value. `hash` is the canonical SHA-256 (hex) of what the file says.
 
     `rules` has a chain for each concern that has rules. `modes` has the mode in force for each concern, `APPLY` where
-    it is not there.
+    it is not there. `receive` is about channels that pay us.
     """
 
     schema: int
@@ -211,6 +241,7 @@ class Policy:
     tiers: Mapping[str, Tier] = field(default_factory=lambda: MappingProxyType({}))
     budgets: tuple[Budget, ...] = ()
     overrides: tuple[Override, ...] = ()
+    receive: ReceiveTerms = RECEIVE
 
     def chain(self, concern: Concern) -> tuple[Rule, ...]:
         """The operator's rules for a concern, in order; the pool's own terms come after them."""

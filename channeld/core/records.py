@@ -169,6 +169,53 @@ class Booked:
 
 
 @dataclass(frozen=True, slots=True)
+class Incoming:
+    """A channel in which an account of ours is the payee, and the best claim that a payer signed on it.
+
+    `held` is what the claim is good for in all (0: none yet), `signature` upper-case hex, `server` who handed it in.
+    `held_since` is the close time as of which something was first held and not collected, None: nothing is. `lost` says
+    that this can never be collected any more, and was booked. `closed_at` is the ledger that deleted the channel.
+    """
+
+    channel: Channel
+    held: int = 0
+    signature: str = ""
+    server: str = ""
+    held_since: RippleTime | None = None
+    lost: bool = False
+    closed_at: LedgerIndex | None = None
+
+    @property
+    def unredeemed(self) -> int:
+        """Drops that the claim is good for and that were not paid yet."""
+        return self.channel.unredeemed(self.held)
+
+    @property
+    def collectable(self) -> int:
+        """Drops that can still be collected."""
+        return 0 if self.lost or self.closed_at is not None else self.unredeemed
+
+
+class TakenIn(NamedTuple):
+    """A claim about to be taken in: its key (16 bytes), and what is to be remembered of it."""
+
+    key: bytes
+    contents: bytes
+    channel_id: ChannelId
+    server: str
+    drops: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingUpdate:
+    """What a span of ledgers changes of channels that pay us: how they are now, and what they really paid."""
+
+    channels: Sequence[Incoming] = ()
+    payments: Sequence[Payment] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerUpdate:
     """Everything that one processed span of ledgers changes in the store, applied in one transaction.
 
@@ -187,6 +234,7 @@ class LedgerUpdate:
     setbacks: Sequence[Setback] = ()
     tickets_made: Sequence[tuple[Address, int]] = ()
     tickets_gone: Sequence[tuple[Address, int]] = ()
+    incoming: IncomingUpdate = IncomingUpdate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,3 +254,4 @@ class StoreSnapshot:
     freezes: list[Freeze] = field(default_factory=list)
     setbacks: dict[str, Setback] = field(default_factory=dict)
     tickets: set[tuple[Address, int]] = field(default_factory=set)
+    incoming: list[Incoming] = field(default_factory=list)

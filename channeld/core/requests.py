@@ -1,4 +1,4 @@
-"""What a content server asks of the claim desk, and the two things it can be told."""
+"""What a content server asks of the claim desk and of the strongbox, and what it can be told."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class Code(enum.Enum):
     FROZEN = "frozen"
     BUSY = "busy"
     INTERNAL = "internal"
+    BAD_SIGNATURE = "bad_signature"
+    UNKNOWN_CHANNEL = "unknown_channel"
+    NOT_OURS = "not_ours"
+    AMOUNT_NOT_HIGHER = "amount_not_higher"
+    AMOUNT_EXCEEDS_CHANNEL = "amount_exceeds_channel"
+    CHANNEL_CLOSING = "channel_closing"
+    POLICY = "policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,30 @@ class Refusal:
     code: Code
     reason: str
     retry_after_ms: int | None = None
+
+
+class HandIn(NamedTuple):
+    """A well-formed request to take in a claim that a payer signed for an account of ours.
+
+    `key` and `contents` are as in `Ask`. `amount` is 1 or more and may be more than there is; `public_key` is
+    upper-case hex. Nothing of the claim is verified.
+    """
+
+    server: str
+    key: bytes
+    contents: bytes
+    channel_id: ChannelId
+    amount: int
+    signature: bytes
+    public_key: str
+
+
+class Taken(NamedTuple):
+    """A claim that was taken in: it added `drops` to what was held, and is good for `amount` in all."""
+
+    drops: int
+    amount: int
+    replayed: bool
 
 
 Answer = Granted | Refusal

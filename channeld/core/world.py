@@ -36,6 +36,8 @@ class Reason(enum.Enum):
     CAP_LOCKED = "cap_locked"
     CAP_CHANNELS = "cap_channels"
     NO_WALLET = "no_wallet"
+    NOTHING_HELD = "nothing_held"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

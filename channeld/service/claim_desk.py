@@ -102,17 +102,17 @@ class ClaimDesk:
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
         except StoreError as error:
-            self._store_failed(error)
+            self.store_failed(error)
             return [self._frozen("the store does not take anything")] * len(asks)
         try:
             self._planner.decide_dirty()
         except StoreError as error:  # what was accepted is durable and is answered all the same
-            self._store_failed(error)
+            self.store_failed(error)
         answers = [self._finish(ask, outcome, group) for ask, outcome in zip(asks, outcomes, strict=True)]
         self._count(answers)
         return answers
 
-    def _store_failed(self, error: StoreError) -> None:
+    def store_failed(self, error: StoreError) -> None:
         """Nothing may be issued until the store was read again: a failed commit may have reached the disk."""
         self._mirror.frozen["store"] = f"the store failed: {error}"
         log.error("store_failed", reason=str(error))

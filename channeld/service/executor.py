@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, LedgerError, Unreachable
 from channeld.core.fees import Urgency, life
 from channeld.core.intents import (
@@ -26,11 +27,14 @@ from channeld.core.intents import (
     Noop,
     Number,
     OpenChannel,
+    Redeem,
+    RedeemChannel,
     Status,
     Transaction,
     transaction_for,
 )
 from channeld.core.ledger import LedgerHeader
+from channeld.core.receiving import redemption
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.courier import Courier
@@ -43,7 +47,14 @@ from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
-_ORDER: Final = {Kind.SETTLE: 1, Kind.REQUEST_CLOSE: 1, Kind.OPEN: 0, Kind.FUND: 0, Kind.FINALIZE_CLOSE: 2}
+_ORDER: Final = {
+    Kind.REDEEM: 0,
+    Kind.SETTLE: 1,
+    Kind.REQUEST_CLOSE: 1,
+    Kind.OPEN: 0,
+    Kind.FUND: 0,
+    Kind.FINALIZE_CLOSE: 2,
+}
 """Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
 _BATCH: Final = 16
 """Transactions signed and committed together: some 8 ms, after which claims get their turn."""
@@ -195,6 +206,9 @@ class Executor:
         return None if isinstance(action, OpenChannel) else self._mirror.channels.get(action.channel_id)
 
     def _transaction(self, wallet: Wallet, entry: JournalEntry) -> Transaction | None:
+        if isinstance(entry.action, RedeemChannel):
+            held = self._mirror.vault.channels.get(entry.action.channel_id)
+            return redemption(held, self._mirror.policy.receive, self._header().close_time)
         state = self._channel(entry)
         channel, authorized = (state.record.channel, state.record.authorized) if state else (None, 0)
         refused = state is not None and state.refused
@@ -238,11 +252,19 @@ class Executor:
     def _urgency(self, entry: JournalEntry | None, transaction: Transaction) -> Urgency:
         """A payout on a channel that ends is urgent; one that the payee refuses is not worth more than the usual."""
         tried = entry.attempts if entry else 0
+        if isinstance(transaction, Redeem):
+            return self._before(self._mirror.vault.channels[transaction.channel_id].channel, tried)
         state = self._channel(entry) if entry else None
         pays = isinstance(transaction, Claim) and transaction.balance is not None
         if state is None or not pays or state.refused or state.record.channel.deadline is None:
             return Urgency(tried)
-        left_s = max(0, state.record.channel.deadline - self._header().close_time)
+        return self._before(state.record.channel, tried)
+
+    def _before(self, channel: Channel, tried: int) -> Urgency:
+        """How pressing a payout is: what counts is the channel's deadline."""
+        if channel.deadline is None:
+            return Urgency(tried)
+        left_s = max(0, channel.deadline - self._header().close_time)
         return Urgency(tried, int(left_s / max(self._mirror.interval_s, 0.001)))
 
     def _persist(self, batch: list[LiveTransaction]) -> None:

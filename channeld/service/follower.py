@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -37,6 +38,18 @@ FROZEN = "ledger"
 _LOOK_EVERY_S = 0.5
 _BEHIND_WAIT_S = 0.2
 _BEHIND_TRIES = 10
+
+
+class _Whole(NamedTuple):
+    """A wallet as a ledger shows it: its account, its channels and tickets, and the channels that pay it.
+
+    `incoming` is None for a wallet that does not receive.
+    """
+
+    account: AccountState | None
+    channels: tuple[Channel, ...] = ()
+    tickets: frozenset[int] = frozenset()
+    incoming: tuple[Channel, ...] | None = None
 
 
 class Follower:
@@ -214,38 +227,44 @@ class Follower:
             raise Unreachable(f"is behind: at ledger {header.index}, {self._mirror.processed} is processed already")
         transactions, gapless = await self._gap(session, header)
         found = [await self._whole(wallet, session, header) for wallet in self._mirror.wallets.values()]
-        for account, _, tickets in found:
-            self._mirror.by_address[account.address].tickets_seen = tickets
-            self._mirror.by_address[account.address].account = account
-            self._check_account(account.address)
+        for account, _, tickets, _ in found:
+            if account is not None:
+                self._mirror.by_address[account.address].tickets_seen = tickets
+                self._mirror.by_address[account.address].account = account
+                self._check_account(account.address)
         await self._amendments(session, header)
         self._reconciler.apply(header, transactions, gapless=gapless)
-        for account, channels, _ in found:
-            self._reconciler.compare(header, account, channels)
+        for account, channels, _, incoming in found:
+            if account is not None:
+                self._reconciler.compare(header, account, channels, incoming)
         self.lookout.review()
         self._planner.touch_all()
         self._planner.decide_dirty()
         self.on_ledger()
         self._thaw()
 
-    async def _whole(
-        self, wallet: Wallet, session: NodeSession, header: LedgerHeader
-    ) -> tuple[AccountState, Sequence[Channel], frozenset[int]]:
-        """A wallet's account, all its channels and all its tickets as of a ledger."""
+    async def _whole(self, wallet: Wallet, session: NodeSession, header: LedgerHeader) -> _Whole:
+        """A wallet's account, all its channels in both directions and all its tickets as of a ledger.
 
-        async def ask(node: NodeSession) -> tuple[AccountState | None, tuple[Channel, ...], frozenset[int]]:
-            account = await node.account(wallet.address, header.index)
+        A wallet that pays must be in the ledger; one that only receives may be funded later.
+        """
+        address, at = wallet.address, header.index
+
+        async def ask(node: NodeSession) -> _Whole:
+            account = await node.account(address, at)
             if account is None:
-                return None, (), frozenset()
-            channels = await node.channels(wallet.address, header.index)
-            tickets = await node.tickets(wallet.address, header.index)
-            return account, tuple(sorted(channels, key=lambda c: c.channel_id)), frozenset(tickets)
+                return _Whole(None)
+            channels, tickets = _sorted(await node.channels(address, at)), frozenset(await node.tickets(address, at))
+            incoming = _sorted(await node.incoming(address, at)) if wallet.receives else None
+            return _Whole(account, channels, tickets, incoming)
 
-        what = f"the channels of wallet {wallet.name} in ledger {header.index}"
-        account, channels, tickets = await self._jury(session, header).verdict(what, ask)
-        if account is None:
-            raise LedgerError("actNotFound", f"wallet {wallet.name} ({wallet.address}) is not in the ledger: fund it")
-        return account, channels, tickets
+        what = f"the channels of wallet {wallet.name} in ledger {at}"
+        found = await self._jury(session, header).verdict(what, ask)
+        if found.account is None and wallet.pays:
+            raise LedgerError("actNotFound", f"wallet {wallet.name} ({address}) is not in the ledger: fund it")
+        if found.account is None:
+            log.warning("account_not_in_ledger", wallet=wallet.name, account=address)
+        return found
 
     async def _amendments(self, session: NodeSession, header: LedgerHeader) -> None:
         """Read which rules are in force. It is for the status only: we are right under either setting of each."""
@@ -289,3 +308,8 @@ class Follower:
             gapless = gapless and story.gapless
             found.update((t.hash, t) for t in story.transactions)
         return list(found.values()), gapless
+
+
+def _sorted(channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """In an order that does not depend on how a node lists them."""
+    return tuple(sorted(channels, key=lambda c: c.channel_id))

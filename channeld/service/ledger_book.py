@@ -27,10 +27,11 @@ from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, loss_of
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
+from channeld.core.news import Event
 from channeld.core.records import Booked, ChannelRecord
 from channeld.core.units import Address, format_xrp, to_unix
 from channeld.service.mirror import Mirror
-from channeld.service.news import SpanNews, addressed
+from channeld.service.news import SpanNews, addressed, to_receivers
 
 log = structlog.get_logger()
 _SELF = "channeld"
@@ -46,13 +47,14 @@ class SpanBook:
         self._balances = {a: w.booked if gapless else None for a, w in mirror.by_address.items()}
         self._incomes: list[Income] = []
         self._losses: list[Loss] = []
+        self._heard: list[Event] = []
         self._freezes: list[Freeze] = []
 
     @property
     def booked(self) -> Booked:
         """All of it, to be written with the span. Only balances that changed are in it."""
         balances = {a: b for a, b in self._balances.items() if self._wallets[a].booked != b}
-        events = addressed(self._news.events, self._mirror)
+        events = addressed(self._news.events, self._mirror) + to_receivers(self._heard, self._mirror)
         return Booked(self._incomes, self._losses, self._freezes, balances, events)
 
     # --- transactions ------------------------------------------------------------------------------------------------
@@ -106,6 +108,14 @@ class SpanBook:
         """A full read shows a channel that an intent of ours opened, in a ledger that nobody showed us."""
         self._news.opened(channel)
 
+    def lost(self, loss: Loss) -> None:
+        """Something held on a channel that pays us can never be collected any more."""
+        self._losses.append(loss)
+
+    def heard(self, event: Event) -> None:
+        """Something happened to a channel that pays us, on which a claim is held."""
+        self._heard.append(event)
+
     def unknown(self, channel: Channel) -> None:
         """A full read shows a channel of ours that this store never opened."""
         if channel.public_key in self._keys:
@@ -133,6 +143,10 @@ class SpanBook:
     # --- freezing ----------------------------------------------------------------------------------------------------
 
     def _freeze_wallet(self, address: Address, cause: Cause, found: str) -> None:
+        """Stop a wallet. One that only receives issues nothing: its owner may use it as he likes."""
+        if not self._wallets[address].pays:
+            log.info("receiving_account_used", account=address, found=found)
+            return
         self._freeze(self._wallets[address].name, cause, found)
 
     def _freeze(self, scope: str, cause: Cause, found: str) -> None:

@@ -20,6 +20,7 @@ from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, Live
 from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 from channeld.service.audience import Audience
+from channeld.service.vault import Vault
 
 GroupKey = tuple[str, Payee]
 NO_TIME = RippleTime(0)
@@ -99,6 +100,7 @@ class Wallet:
 
     `booked` is the balance that the transactions seen account for; None while that is not known. `difference` is by how
     many drops the last whole reading of the ledger was off.
+    `pays`: it opens channels; `receives`: channels that pay it are followed, and claims on them taken in.
     `tickets_seen` are all tickets that the account holds as of the ledger about to be applied, None where nobody asked.
     """
 
@@ -109,16 +111,22 @@ class Wallet:
     booked: int | None = None
     tickets_seen: frozenset[int] | None = None
     difference: int = 0
+    pays: bool = True
+    receives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a content server may charge for: its payees with their pools, and the caps that bind it."""
+    """What a content server may charge for: its payees with their pools, and the caps that bind it.
+
+    `receive_accounts` are those it may hand in claims for.
+    """
 
     payees: Mapping[Payee, str]
     max_drops_per_day: int
     max_locked: int
     max_open_channels: int
+    receive_accounts: frozenset[Address] = frozenset()
 
 
 class Mirror:
@@ -151,6 +159,7 @@ class Mirror:
         self._by_subject: dict[str, Group] = {}
         self.tickets = set(snapshot.tickets)
         self.spent = dict(snapshot.spent)
+        self.vault = Vault(snapshot.incoming)
         self.frozen: dict[str, str] = {}
         self.frozen_wallets: dict[str, dict[str, str]] = {}
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
@@ -172,6 +181,10 @@ class Mirror:
     def servers_of(self, payee: Payee) -> tuple[str, ...]:
         """Content servers that may charge for a payee, by name."""
         return self._audience.of(self.grants, payee)
+
+    def receiving(self) -> frozenset[Address]:
+        """The accounts of ours that are followed as payees."""
+        return frozenset(w.address for w in self.wallets.values() if w.receives)
 
     # --- freezes -----------------------------------------------------------------------------------------------------
 
@@ -200,11 +213,12 @@ class Mirror:
         return f"{', '.join(told)}: the channel is being closed, as of ledger {max(told.values())}; not confirmed yet"
 
     def holds_back(self, action: Action) -> str | None:
-        """Why an action has to wait, or None. What was signed is paid out all the same, what has expired is removed.
+        """Why an action has to wait, or None. What was signed is paid out and collected all the same, what has expired
+        is removed.
 
         A channel that was adopted is closed because an operator said so.
         """
-        if action.kind in (Kind.SETTLE, Kind.FINALIZE_CLOSE):
+        if action.kind in (Kind.SETTLE, Kind.FINALIZE_CLOSE, Kind.REDEEM):
             return None
         if isinstance(action, RequestClose):
             state = self.channels.get(action.channel_id)
@@ -358,7 +372,7 @@ class Mirror:
     def _worst_fee(self, kind: Kind) -> int:
         """The most that a transaction for such an intent may offer."""
         guards = self.policy.guards
-        return guards.urgent_fee_cap if kind in (Kind.SETTLE, Kind.REQUEST_CLOSE) else guards.fee_cap
+        return guards.urgent_fee_cap if kind in (Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM) else guards.fee_cap
 
     def _cost(self, entry: JournalEntry) -> int:
         """Drops that an open intent would lock."""

@@ -62,6 +62,16 @@ def addressed(events: Iterable[Event], mirror: Mirror) -> list[Told]:
     return [(server, e) for e in events for server in of(Payee(e.destination_account, e.destination_tag))]
 
 
+def to_receivers(events: Iterable[Event], mirror: Mirror) -> list[Told]:
+    """Every event of a channel that pays us, once for each server that may hand in claims for the account it pays."""
+    return [
+        (server, e)
+        for e in events
+        for server in sorted(mirror.grants)
+        if e.destination_account in mirror.grants[server].receive_accounts
+    ]
+
+
 def closing_notices(intents: Sequence[Intent], decided_at: LedgerIndex, mirror: Mirror) -> list[Told]:
     """What is to be told with intents that are about to be journaled: that a channel will be closed."""
     notices = []

@@ -122,7 +122,7 @@ def tickets_to_make(mirror: Mirror, wallet: Wallet) -> int:
     held = sum(account == wallet.address for account, _ in mirror.tickets)
     free = len(mirror.free_tickets(wallet))
     setback = mirror.setbacks.get(tickets_subject(wallet.name))
-    if header is None or mirror.frozen_wallets.get(wallet.name):
+    if header is None or not wallet.pays or mirror.frozen_wallets.get(wallet.name):
         return 0
     if any(tx.makes and tx.wallet == wallet.name for tx in mirror.live.values()):
         return 0

@@ -18,6 +18,7 @@ from channeld.core.records import (
     Accepted,
     ChannelMark,
     ChannelRecord,
+    Incoming,
     JournalEntry,
     LedgerUpdate,
     LiveTransaction,
@@ -25,6 +26,7 @@ from channeld.core.records import (
     Setback,
     Signed,
     StoreSnapshot,
+    TakenIn,
 )
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
 from channeld.core.witness import Identity, Witness
@@ -53,6 +55,9 @@ class NodeSession(Protocol):
 
     async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
         """All channels whose source is `account`, as of ledger `at`."""
+
+    async def incoming(self, account: Address, at: LedgerIndex) -> list[Channel]:
+        """All channels whose destination is `account`, as of ledger `at`."""
 
     async def amendments(self) -> frozenset[str]:
         """Which of `core.ledger.AMENDMENTS` are in force."""
@@ -163,8 +168,18 @@ class TruthStore(Protocol):
     def adopt(self, channels: Iterable[tuple[ChannelId, int]], pool: str, audit: Audit) -> None:
         """Take over quarantined channels with the amounts proven to be signed. Raises `Refused`; all or none."""
 
-    def incoming(self, account: Address, channels: Sequence[Channel]) -> None:
-        """Keep the channels that pay an account of ours."""
+
+class ClaimStore(Protocol):
+    """The same store, where it keeps claims that payers signed for us. Every method is one transaction, as above."""
+
+    def remembered(self, keys: Sequence[bytes]) -> dict[bytes, TakenIn]:
+        """Which of these claims were taken in before."""
+
+    def take_in(self, now: int, taken: Sequence[TakenIn], best: Sequence[Incoming]) -> None:
+        """Remember claims, and the best one of every channel they are on. `now` is in Unix seconds."""
+
+    def forget(self, before: int, limit: int) -> int:
+        """Drop up to `limit` remembered ids older than `before` (Unix seconds), never a claim; how many went."""
 
 
 class Waiting(Protocol):
@@ -278,6 +293,15 @@ class Telemetry(Protocol):
 
     def issued(self, drops: int, signatures: int) -> None:
         """A group of requests was accepted for so many drops, with so many signatures."""
+
+    def received(self, code: str) -> None:
+        """A claim that a payer signed was handed in: `accepted`, `replayed` or a refusal's code."""
+
+    def took_in(self, drops: int) -> None:
+        """A claim was taken in that added so many drops to what is held."""
+
+    def redeemed(self, drops: int) -> None:
+        """A channel paid us, by validated metadata."""
 
     def processed(self, ledgers: int, seconds: float) -> None:
         """A span of ledgers was applied, in so many seconds."""

@@ -14,7 +14,7 @@ from channeld.core.channel import Channel
 from channeld.core.intents import Status
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
 from channeld.core.outcome import Outcome, setback_after, subject_of
-from channeld.core.records import Booked, ChannelRecord, JournalEntry
+from channeld.core.records import Booked, ChannelRecord, JournalEntry, Payment
 from channeld.core.units import Drops
 from channeld.service.ledger_book import announce
 from channeld.service.mirror import ChannelState, Mirror
@@ -33,7 +33,8 @@ _LONGEST_SPACING_S = 60.0
 class Reconciler:
     """Keeps the mirror true, and the `planner` told of what changed. `monotonic` is the one clock beside the ledger's.
 
-    `on_refused` hears of every payout or channel that a payee's account did not take, with the result code.
+    `on_refused` hears of every payout or channel that a payee's account did not take, with the result code;
+    `on_redeemed` of every payment that a channel made to us.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Reconciler:
         self._telemetry, self._monotonic, self._steps = telemetry, monotonic, steps
         self._spacings = 0
         self.on_refused: Callable[[JournalEntry, str], None] = lambda _entry, _code: None
+        self.on_redeemed: Callable[[Payment], None] = lambda _payment: None
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -73,14 +75,23 @@ class Reconciler:
         self._advance(header)
         self._telemetry.processed(ledgers, self._monotonic() - started)
 
-    def compare(self, header: LedgerHeader, account: AccountState, channels: Sequence[Channel]) -> int:
+    def compare(
+        self,
+        header: LedgerHeader,
+        account: AccountState,
+        channels: Sequence[Channel],
+        incoming: Sequence[Channel] | None = None,
+    ) -> int:
         """Make the mirror say what ledger `header` says of one wallet's channels; how many differed.
 
-        The ledger is the truth about channels. Nothing that we signed is forgotten by it. Raises `StoreError`.
+        `incoming` are those that pay it, None where nobody asked. The ledger is the truth about channels. Nothing that
+        we signed, or hold, is forgotten by it. Raises `StoreError`.
         """
         wallet, span = self._mirror.by_address[account.address], self._span(header)
         wallet.account = account
         surplus = span.whole(account, channels)
+        if incoming is not None:
+            span.incoming.whole(account.address, incoming)
         wallet.difference = abs(surplus)
         differences = span.differences
         if differences or surplus:
@@ -118,8 +129,16 @@ class Reconciler:
             self._refused(entry, code)
         for payment in span.payments:
             self._telemetry.paid(payment.paid)
+        self._adopt_incoming(span)
         for address, account in span.accounts.items():
             mirror.by_address[address].account = account
+
+    def _adopt_incoming(self, span: Span) -> None:
+        for held in span.incoming.after.values():
+            self._mirror.vault.put(held)
+        for payment in span.incoming.payments:
+            self._telemetry.redeemed(payment.paid)
+            self.on_redeemed(payment)
 
     def _adopt_book(self, span: Span) -> None:
         booked = span.book.booked

@@ -24,7 +24,16 @@ from channeld.core.conservation import Moved
 from channeld.core.intents import OpenChannel, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
 from channeld.core.outcome import Outcome, cooled, judge, setback_after, subject_of
-from channeld.core.records import ChannelRecord, Ending, JournalEntry, LedgerUpdate, LiveTransaction, Payment, Setback
+from channeld.core.records import (
+    ChannelRecord,
+    Ending,
+    Incoming,
+    JournalEntry,
+    LedgerUpdate,
+    LiveTransaction,
+    Payment,
+    Setback,
+)
 from channeld.core.results import After
 from channeld.core.units import Address, ChannelId, Drops, RippleTime
 from channeld.service.ledger_book import SpanBook
@@ -32,6 +41,7 @@ from channeld.service.mirror import Mirror, tx_key
 from channeld.service.numbers import kind_of, tickets_subject
 from channeld.service.ports import Store, Telemetry
 from channeld.service.steps import Step, Steps
+from channeld.service.vault import IncomingSpan
 
 log = structlog.get_logger()
 
@@ -55,6 +65,7 @@ class Span:
         self._mirror, self._store, self._telemetry, self._steps = mirror, store, telemetry, steps
         self._header, self._gapless = header, gapless
         self.book = SpanBook(mirror, header, gapless=gapless)
+        self.incoming = IncomingSpan(mirror.vault, mirror.receiving(), header, self.book)
         self.after: dict[ChannelId, ChannelRecord] = {}
         self.found: dict[ChannelId, ChannelRecord] = {}
         self.outcomes: list[tuple[JournalEntry, Outcome]] = []
@@ -75,7 +86,7 @@ class Span:
     @property
     def differences(self) -> int:
         """How many channels are not as they were."""
-        return len(self.found) + len(self.after)
+        return len(self.found) + len(self.after) + len(self.incoming.after)
 
     # --- transactions -------------------------------------------------------------------------------------------------
 
@@ -98,6 +109,7 @@ class Span:
             if live is not None:
                 self._lost(live, "displaced")
         self._book(tx)
+        self.incoming.transaction(tx)
         for change in tx.channels:
             if change.channel.source_account in mirror.by_address:
                 self._change(change, tx, entry)
@@ -213,6 +225,7 @@ class Span:
             if key not in self.ended and (used_up or live.last_ledger < self._header.index):
                 self._overdue(live)
         self._missing_tickets()
+        self.incoming.finish()
 
     def _overdue(self, live: LiveTransaction) -> None:
         """A transaction was not found up to its last ledger, or its number was used up in a ledger nobody showed us.
@@ -273,6 +286,7 @@ class Span:
         steps = [(entry.number, outcome.status, outcome.note) for entry, outcome in self.outcomes]
         self._set_back()
         return LedgerUpdate(
+            incoming=self.incoming.update(),
             processed=self._header.index,
             close_time=self._now,
             channels=list(self.after.values()),
@@ -298,7 +312,8 @@ class Span:
             subject = tickets_subject(wallet)
             self.setbacks[subject] = cooled(known.get(subject), subject, self._now)
             log.warning("tickets_cool_down", wallet=wallet, result=result)
-        for record in self.after.values():
+        changed: list[ChannelRecord | Incoming] = [*self.after.values(), *self.incoming.after.values()]
+        for record in changed:
             if record.closed_at is not None:
                 subject = record.channel.channel_id
                 self.setbacks[subject] = Setback(subject, 0, None, refused=False)

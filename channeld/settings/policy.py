@@ -25,6 +25,7 @@ from channeld.core.policy import (
     Override,
     Policy,
     Pool,
+    ReceiveTerms,
     Scope,
     SettleTerms,
     Tier,
@@ -49,7 +50,7 @@ def load_policy(path: Path) -> Policy:
 
 def read_policy(data: Mapping[str, Any], problems: Problems) -> Policy:
     """The policy in a file's data. Raises `ConfigError` with all that is wrong with it."""
-    read = POLICY_FILE.read({"policy": {}, "guards": {}, "pools": {}, **data}, (), problems)
+    read = POLICY_FILE.read({"policy": {}, "guards": {}, "receive": {}, "pools": {}, **data}, (), problems)
     check_all(read, problems)
     problems.raise_if_any()
     policy = _policy(read, problems)
@@ -93,6 +94,7 @@ def _policy(read: Mapping[str, Any], problems: Problems) -> Policy:
         tiers=MappingProxyType(tiers),
         budgets=tuple(_budget(name, read["budgets"][name]) for name in sorted(read["budgets"])),
         overrides=tuple(_override(table) for table in read["override"]),
+        receive=ReceiveTerms(**read["receive"]),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from channeld.core.budgets import Purse
 from channeld.core.errors import BadValue
-from channeld.core.policy import URGENT_FEE_CAP, Cap, FreezeIf
+from channeld.core.policy import RECEIVE, URGENT_FEE_CAP, Cap, FreezeIf
 from channeld.core.units import parse_channel_id, parse_duration
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Fact, Mode, Setting, Unit
 from channeld.settings.lines import Path as Key
@@ -265,6 +265,33 @@ POOL: Final = Table(
     check=_check_pool,
 )
 
+# --- channels that pay us --------------------------------------------------------------------------------------------
+
+
+def _check_receive(at: Key, receive: Mapping[str, Any], problems: Problems) -> None:
+    """No claim is taken in so late that it would have to be collected at once."""
+    life, end = receive.get("min_life"), receive.get("before_end")
+    if life is not None and end is not None and life <= end:
+        problems.add((*at, "min_life"), "not above receive.before_end", "before_end below min_life")
+
+
+RECEIVING: Final = Table(
+    {
+        "min_amount": Entry(Money(), "no claim on a channel that holds less in all", RECEIVE.min_amount),
+        "min_settle_delay": Entry(
+            Time(), "nor on one that leaves us less time after its source requests a close", RECEIVE.min_settle_delay
+        ),
+        "min_life": Entry(Time(1), "nor on one whose fixed end is nearer than this", RECEIVE.min_life),
+        "worth": Entry(Money(1), "collect once so much is held", RECEIVE.worth),
+        "max_age": Entry(Time(1), "or once the oldest of it is so old", RECEIVE.max_age),
+        "before_end": Entry(Time(), "and always so long before a fixed end", RECEIVE.before_end),
+        "close_with_last": Entry(
+            Flag(), "what is collected from a channel that its source is closing closes it at once", False
+        ),
+    },
+    check=_check_receive,
+)
+
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +384,7 @@ POLICY_FILE: Final = Table(
         "pools": Entry(
             Named(POOL, MAX_POOLS, 1, "pool", "a table [pools.standard]"), "channels that are kept alike", required=True
         ),
+        "receive": Entry(RECEIVING, "channels that pay us"),
         **{c.value: Entry(_chain(c), f"the chain of rules that decides about `{c.value}`") for c in Concern},
         "override": Entry(Listed(OVERRIDE, MAX_OVERRIDES), "hand-brakes that expire by themselves", ()),
     }

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, Malformed
-from channeld.core.intents import Claim, Create, Fund, MakeTickets, Noop, Number, Transaction
+from channeld.core.intents import Claim, Create, Fund, MakeTickets, Noop, Number, Redeem, Transaction
 from channeld.core.ledger import (
     AMENDMENTS,
     AccountState,
@@ -277,6 +277,20 @@ def tickets(items: Iterable[Any]) -> list[int]:
     return [_uint32(item, "TicketSequence") for item in found]
 
 
+def channels_paying(items: Iterable[Any], account: Address, ledger_index: LedgerIndex) -> list[Channel]:
+    """Read the channels whose destination is `account` in a page of `account_objects`.
+
+    The directory of an account holds both directions, and other objects where the node filters nothing: all but what is
+    asked for is passed over.
+    """
+    found = (i for i in items if isinstance(i, dict) and i.get("LedgerEntryType") == "PayChannel")
+    return [
+        ledger_channel(_channel_id(item, "index"), item, ledger_index)
+        for item in found
+        if item.get("Destination") == account
+    ]
+
+
 def open_fees(result: Json) -> OpenFees:
     """Read from the answer to `fee` what a reference transaction must offer now."""
     drops = _object(result, "drops")
@@ -329,7 +343,25 @@ def _own_fields(transaction: Transaction) -> dict[str, Any]:
         if transaction.balance is not None:
             fields["Balance"] = str(transaction.balance)
         return fields | ({"Flags": TF_CLOSE} if transaction.close else {})
+    if isinstance(transaction, Redeem):
+        return _redeem_fields(transaction)
     if isinstance(transaction, MakeTickets):
         return {"TransactionType": "TicketCreate", "TicketCount": transaction.count}
     assert isinstance(transaction, Noop)
     return {"TransactionType": "AccountSet"}
+
+
+def _redeem_fields(redeem: Redeem) -> dict[str, Any]:
+    """A Claim by the destination.
+
+    Balance is what is to have been paid afterwards, Amount what was signed; without Balance it would deliver nothing.
+    """
+    fields = {
+        "TransactionType": "PaymentChannelClaim",
+        "Channel": redeem.channel_id,
+        "Balance": str(redeem.balance),
+        "Amount": str(redeem.amount),
+        "Signature": redeem.signature,
+        "PublicKey": redeem.public_key,
+    }
+    return fields | ({"Flags": TF_CLOSE} if redeem.close else {})

@@ -12,15 +12,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from channeld.core.errors import BadValue, Malformed
-from channeld.core.requests import Ask, Code, Held, Refusal
+from channeld.core.requests import Ask, Code, HandIn, Held, Refusal
 from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops
 from channeld.core.witness import Witness
 from channeld.wire.payee import parse_payee
@@ -37,7 +37,8 @@ _LONGEST_SERVER: Final = 64
 _SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ID: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
 
-_Id = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
+RequestId = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
+"""An idempotency key."""
 _Drops = Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,17}\Z")]
 _Hex64 = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{64}\Z")]
 _Hex = Annotated[str, Meta(pattern=r"\A(?:[0-9A-Fa-f]{2}){1,80}\Z")]
@@ -53,10 +54,13 @@ _REMEDY: Final = {
     "region": "a name of up to 64 letters, digits, _ . -",
     "not_after": "a whole number of Unix seconds",
     "held": "a claim object: channel_id, amount, signature and public_key",
+    "claim": "a claim object: channel_id, amount, signature and public_key",
 }
 
 
-class _HeldClaim(Struct, forbid_unknown_fields=True, gc=False):
+class ClaimObject(Struct, forbid_unknown_fields=True, gc=False):
+    """A claim as it stands in JSON, word for word what the ledger's `channel_verify` takes."""
+
     channel_id: _Hex64
     amount: _Drops
     signature: _Hex
@@ -66,7 +70,7 @@ class _HeldClaim(Struct, forbid_unknown_fields=True, gc=False):
 class _ClaimRequest(Struct, forbid_unknown_fields=True, gc=False):
     """A claim request as it stands in JSON; null means absent."""
 
-    id: _Id
+    id: RequestId
     drops: _Drops
     payee: Annotated[str, Meta(max_length=80)] | None = None
     user: Annotated[str, Meta(max_length=128)] | None = None
@@ -74,13 +78,13 @@ class _ClaimRequest(Struct, forbid_unknown_fields=True, gc=False):
     tier: _Name | None = None
     region: _Name | None = None
     not_after: Annotated[int, Meta(ge=0, le=MAX_UINT32 * 4)] | None = None
-    held: _HeldClaim | None = None
+    held: ClaimObject | None = None
 
 
 class _OnlyId(Struct, gc=False):
     """What is read of a request that is not decided."""
 
-    id: _Id
+    id: RequestId
 
 
 _decode_request: Final = msgspec.json.Decoder(_ClaimRequest).decode
@@ -91,7 +95,10 @@ _FIRST_ID: Final = re.compile(rb'\{"id":"([ !#-\[\]-~]{1,128})"', re.ASCII)
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _BadRequest(Exception):
+_Request = TypeVar("_Request")
+
+
+class BadRequest(Exception):
     """What is wrong with a request, and its id where that can be read."""
 
     def __init__(self, reason: str, request_id: str | None = None) -> None:
@@ -174,7 +181,7 @@ class Parsed(Struct, frozen=True, gc=False):
     """One item of a payload: its id where one could be read, and the request, or why it is none."""
 
     id: str | None
-    ask: Ask | Refusal
+    ask: Ask | HandIn | Refusal
 
 
 class ClaimReader:
@@ -196,13 +203,13 @@ class ClaimReader:
             if (requests := _plain_batch(payload)) is not None:
                 return [self._parsed(server, request) for request in requests], True
             return [self._item(server, bytes(raw)) for raw in _items(payload)], True
-        except _BadRequest as error:
+        except BadRequest as error:
             return [Parsed(None, Refusal(Code.BAD_REQUEST, error.reason))], False
 
     def _item(self, server: str, raw: bytes) -> Parsed:
         try:
             return self._parsed(server, _read_request(raw))
-        except _BadRequest as error:
+        except BadRequest as error:
             return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
 
     def _parsed(self, server: str, request: _ClaimRequest) -> Parsed:
@@ -229,7 +236,7 @@ class ClaimReader:
         )
 
 
-def _held(claim: _HeldClaim) -> Held:
+def _held(claim: ClaimObject) -> Held:
     amount = Drops(int(claim.amount))
     return Held(ChannelId(claim.channel_id.upper()), amount, bytes.fromhex(claim.signature))
 
@@ -262,26 +269,37 @@ def _plain_batch(payload: bytes) -> list[_ClaimRequest] | None:
 
 def _items(payload: bytes) -> list[msgspec.Raw]:
     if len(payload) > LARGEST_BATCH:
-        raise _BadRequest(f"a batch may have {LARGEST_BATCH} bytes, this one has {len(payload)}")
+        raise BadRequest(f"a batch may have {LARGEST_BATCH} bytes, this one has {len(payload)}")
     try:
         items = _decode_items(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _BadRequest(f"not JSON: {error}"[:300]) from None
+        raise BadRequest(f"not JSON: {error}"[:300]) from None
     if not 1 <= len(items) <= MOST_ITEMS:
-        raise _BadRequest(f"a batch has 1 to {MOST_ITEMS} items, this one has {len(items)}")
+        raise BadRequest(f"a batch has 1 to {MOST_ITEMS} items, this one has {len(items)}")
     return items
 
 
-def _read_request(raw: bytes) -> _ClaimRequest:
-    """Decode, validate, and refuse repeated names; raises `_BadRequest`."""
+def read_object(raw: bytes, decode: Callable[[bytes], _Request]) -> _Request:
+    """Decode and validate a request, and refuse repeated names; raises `BadRequest`."""
+    request = _decoded(raw, decode)
+    _refuse_repeated(raw)
+    return request
+
+
+def _decoded(raw: bytes, decode: Callable[[bytes], _Request]) -> _Request:
     if len(raw) > LARGEST_OBJECT:
-        raise _BadRequest(f"a request may have {LARGEST_OBJECT} bytes, this one has {len(raw)}")
+        raise BadRequest(f"a request may have {LARGEST_OBJECT} bytes, this one has {len(raw)}")
     try:
-        request = _decode_request(raw)
+        return decode(raw)
     except msgspec.ValidationError as error:
-        raise _BadRequest(_explain(str(error)), _readable_id(raw)) from None
+        raise BadRequest(_explain(str(error)), _readable_id(raw)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _BadRequest(f"not JSON: {error}"[:300]) from None
+        raise BadRequest(f"not JSON: {error}"[:300]) from None
+
+
+def _read_request(raw: bytes) -> _ClaimRequest:
+    """The same of a claim request, where repeated names are looked for only if there can be any."""
+    request = _decoded(raw, _decode_request)
     if raw.count(b'"') != _quotes(request) or b"\\" in raw:
         _refuse_repeated(raw)
     return request
@@ -310,12 +328,12 @@ def _refuse_repeated(raw: bytes) -> None:
         names = [name for name, _ in pairs]
         for name in names:
             if names.count(name) > 1:
-                raise _BadRequest(f"{name[:64]}: stands in the object more than once")
+                raise BadRequest(f"{name[:64]}: stands in the object more than once")
 
     try:
         json.loads(raw, object_pairs_hook=once)
-    except _BadRequest as error:
-        raise _BadRequest(error.reason, _readable_id(raw)) from None
+    except BadRequest as error:
+        raise BadRequest(error.reason, _readable_id(raw)) from None
 
 
 def _explain(problem: str) -> str:
@@ -367,7 +385,7 @@ def refuse_unread(payload: bytes, refusal: Refusal) -> bytes:
         return b'{"id":%b,%b' % (_only_id(payload), said)
     try:
         items = _items(payload)
-    except _BadRequest:
+    except BadRequest:
         return b'{"id":null,' + said
     return b"[" + b",".join(b'{"id":%b,%b' % (_only_id(raw), said) for raw in items) + b"]"
 

@@ -13,7 +13,7 @@ import pytest
 from channeld.adapters.gateway import FAIR_GROUP, LARGEST_GROUP, Gateway
 from channeld.core.admission import Admission
 from channeld.core.limits import Limit
-from channeld.core.requests import Answer, Ask, Code, Refusal
+from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.mqtt import ClaimReader, Topics
 
 TOPICS = Topics("channeld/v1", "d1")
@@ -58,6 +58,9 @@ class Out:
         await self.free.wait()
 
 
+NOT_HIGHER = Refusal(Code.AMOUNT_NOT_HIGHER, "held already")
+
+
 class Bench:
     """A gateway with a desk that says `busy` to everything and notes what it was asked."""
 
@@ -69,6 +72,7 @@ class Bench:
             TOPICS,
             ClaimReader(0),
             self.answer,
+            self.take_in,
             most_queued=10,
             status=lambda online: b'{"online":%d}' % online,
             dropped=self.dropped.append,
@@ -84,6 +88,10 @@ class Bench:
         self.asked.append(len(asks))
         self.out.log.append(("decided", len(asks)))
         return [Refusal(Code.BUSY, str(n)) for n in range(len(asks))]
+
+    def take_in(self, claims: Sequence[HandIn]) -> list[Taken | Refusal]:
+        self.out.log.append(("judged", len(claims)))
+        return [Taken(5, claim.amount, replayed=False) if claim.amount > 10 else NOT_HIGHER for claim in claims]
 
     def give(self, *messages: Sent) -> list[tuple[str, Any]]:
         self.out.log.clear()
@@ -292,3 +300,32 @@ def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: B
         for kind, _ in bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
     )
     assert said <= 1
+
+
+# --- claims that payers signed for us --------------------------------------------------------------------------------
+
+
+def handed(number: str, amount: str) -> bytes:
+    claim = {"channel_id": "AB" * 32, "amount": amount, "signature": "00" * 64, "public_key": "ED" + "00" * 32}
+    return json.dumps({"id": number, "claim": claim}).encode()
+
+
+def test_claims_handed_in_are_judged_before_they_are_answered_and_acknowledged(bench: Bench) -> None:
+    topic = f"{MINE}/receive"
+    messages = [
+        Sent(topic=topic, payload=handed("one", "11")),
+        Sent(),
+        Sent(topic=topic, payload=b"nonsense"),
+        Sent(topic=topic, payload=handed("two", "10")),
+        Sent(topic=topic, payload=handed("three", "12"), retain=True),
+    ]
+    log = bench.give(*messages)
+    assert [kind for kind, _ in log] == ["decided", "judged", *["reply", "ack"] * 5]
+    assert [what for kind, what in log if kind in ("decided", "judged")] == [1, 2]
+    said = [what[1] for kind, what in log if kind == "reply"]
+    assert said[0] == {"id": "one", "status": "accepted", "drops": "5", "amount": "11", "replayed": False}
+    assert [(s["id"], s.get("code")) for s in said[2:]] == [
+        (None, "bad_request"),
+        ("two", "amount_not_higher"),
+        ("three", "bad_request"),
+    ]

@@ -6,11 +6,10 @@ Shares the one connection and the one way to write of the store; every method is
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Final
 
-from channeld.core.channel import Channel
 from channeld.core.errors import Refused
 from channeld.core.freezes import RETIRES, Audit, Cause, Freeze
 from channeld.core.records import Booked
@@ -23,10 +22,6 @@ _RETIRE: Final = "UPDATE channel SET issuing = 0, adopted = 1 WHERE closed_at IS
 _ADOPT: Final = (
     "UPDATE channel SET pool = ?, server = '', authorized = max(authorized, ?), issuing = 0, adopted = 1"
     " WHERE channel_id = ? AND closed_at IS NULL AND pool = ''"
-)
-_INCOMING: Final = (
-    "channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
-    " cancel_after, ledger_index"
 )
 Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
@@ -113,18 +108,6 @@ class Books:
                     raise Refused(f"{channel_id} is not in quarantine")
             _audit(db, audit)
 
-    def incoming(self, account: Address, channels: Sequence[Channel]) -> None:
-        """Keep the channels that pay an account of ours, in the place of those kept before."""
-        with self._begin() as db:
-            db.execute("DELETE FROM incoming WHERE destination = ?", (account,))
-            rows = [_channel_row(channel) for channel in channels]
-            db.executemany(f"INSERT INTO incoming ({_INCOMING}) VALUES ({', '.join('?' * 11)})", rows)
-
-    def incoming_channels(self) -> list[Channel]:
-        """Channels that pay accounts of ours, as the ledger showed them last."""
-        with self._begin() as db:
-            return [Channel(*row) for row in db.execute(f"SELECT {_INCOMING} FROM incoming ORDER BY channel_id")]
-
 
 def book(db: sqlite3.Connection, booked: Booked) -> None:
     """Inside a transaction: what a span of ledgers means for money."""
@@ -175,8 +158,3 @@ def read_identity(db: sqlite3.Connection) -> Identity:
 
 def _set(db: sqlite3.Connection, key: str, value: str) -> None:
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-
-def _channel_row(c: Channel) -> tuple[Any, ...]:
-    who = (c.channel_id, c.source_account, c.destination_account, c.destination_tag, c.public_key)
-    return (*who, c.amount, c.balance, c.settle_delay, c.expiration, c.cancel_after, c.ledger_index)

@@ -8,10 +8,10 @@ from typing import Any
 
 import aiosqlite
 
-from channeld.adapters.sqlite import rows
+from channeld.adapters.sqlite import claims, rows
 from channeld.adapters.sqlite.request_log import RequestLog, signed_in
 from channeld.core.errors import StoreError
-from channeld.core.records import ChannelRecord
+from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import Address
 
 
@@ -24,6 +24,12 @@ async def read_channels(path: Path) -> list[ChannelRecord]:
     for record in records:
         record.authorized = max(record.authorized, highest.get(record.row, 0))
     return records
+
+
+async def read_incoming(path: Path) -> list[Incoming]:
+    """Every channel in the store at `path` that pays us and is not gone, with the best claim held on it."""
+    (found,) = await _fetch(path, claims.LIVE)
+    return [claims.record(row) for row in found]
 
 
 async def read_balances(path: Path) -> dict[Address, int]:

@@ -12,6 +12,7 @@ from channeld.core.intents import (
     Intent,
     Kind,
     OpenChannel,
+    RedeemChannel,
     RequestClose,
     SettleChannel,
     Status,
@@ -88,7 +89,7 @@ def intent_row(intent: Intent, decided_at: int) -> Row:
         channel_id = action.channel_id
     if isinstance(action, FundChannel):
         target = action.target_amount
-    if isinstance(action, SettleChannel):
+    if isinstance(action, SettleChannel | RedeemChannel):
         target = action.target_balance
     subject = (action.kind.value, action.wallet, channel_id, payee, tag, pool, server, target, delay, life)
     return (*subject, intent.reason, intent.policy_hash, decided_at, Status.PLANNED.value, "")
@@ -109,6 +110,8 @@ def _action(kind: Kind, row: Row) -> Action:
         return FundChannel(wallet, channel_id, target)
     if kind is Kind.SETTLE:
         return SettleChannel(wallet, channel_id, target)
+    if kind is Kind.REDEEM:
+        return RedeemChannel(wallet, channel_id, target)
     return RequestClose(wallet, channel_id) if kind is Kind.REQUEST_CLOSE else FinalizeClose(wallet, channel_id)
 
 

@@ -170,7 +170,8 @@ CREATE TABLE audit (
     why     TEXT NOT NULL
 );
 
--- Channels in which an account of ours is the payee, as the ledger showed them last.
+-- Channels in which an account of ours is the payee, for ever; `held` is the best claim that a payer signed for us on it,
+-- which only rises. `lost` is 1 once what is held and not paid can never be collected any more.
 CREATE TABLE incoming (
     channel_id      TEXT PRIMARY KEY,
     source          TEXT NOT NULL,
@@ -182,7 +183,36 @@ CREATE TABLE incoming (
     settle_delay    INTEGER NOT NULL,
     expiration      INTEGER,
     cancel_after    INTEGER,
-    ledger_index    INTEGER NOT NULL
+    ledger_index    INTEGER NOT NULL,
+    held            INTEGER NOT NULL DEFAULT 0,
+    signature       TEXT NOT NULL DEFAULT '',
+    server          TEXT NOT NULL DEFAULT '',
+    held_since      INTEGER,
+    lost            INTEGER NOT NULL DEFAULT 0,
+    closed_at       INTEGER
+) WITHOUT ROWID;
+CREATE INDEX incoming_live ON incoming (closed_at) WHERE closed_at IS NULL;
+
+-- Claims that were taken in: key = hash of (server, topic, id), contents = hash of the claim. Dropped from the old end.
+CREATE TABLE taken_in (
+    key        BLOB PRIMARY KEY,
+    contents   BLOB NOT NULL,
+    channel_id TEXT NOT NULL,
+    server     TEXT NOT NULL,
+    drops      INTEGER NOT NULL,
+    amount     INTEGER NOT NULL,
+    at_unix    INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX taken_in_age ON taken_in (at_unix);
+
+-- Money that channels paid us, from validated metadata only.
+CREATE TABLE redeemed (
+    hash       TEXT NOT NULL,
+    channel_id TEXT NOT NULL,
+    ledger     INTEGER NOT NULL,
+    paid       INTEGER NOT NULL,
+    by_account TEXT NOT NULL,
+    PRIMARY KEY (hash, channel_id)
 ) WITHOUT ROWID;
 
 -- What content servers are still to be told: written with what caused it, gone once the broker has it.

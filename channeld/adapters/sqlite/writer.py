@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import books, events, rows
+from channeld.adapters.sqlite import books, claims, events, rows
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
@@ -58,6 +58,7 @@ class SqliteStore:
         self.path = path
         self.books = books.Books(self._transaction, self._retired)
         self.events = events.Events(self._transaction)
+        self.claims = claims.Claims(self._transaction)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)
@@ -178,9 +179,10 @@ class SqliteStore:
             processed = self._meta("processed")
             store_id = self._meta("store_id") or ""
             balances, freezes = books.load_balances(db), books.load_freezes(db)
+            incoming = claims.load(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
-        found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets)
+        found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
         return StoreSnapshot(store_id, index, *found_all)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
@@ -359,6 +361,7 @@ class SqliteStore:
             )
             books.book(db, update.booked)
             events.keep(db, update.booked.events)
+            claims.apply(db, update.incoming)
             self._keep_setbacks(update.setbacks)
             db.executemany("INSERT OR IGNORE INTO ticket VALUES (?, ?)", update.tickets_made)
             db.executemany("DELETE FROM ticket WHERE account = ? AND number = ?", update.tickets_gone)

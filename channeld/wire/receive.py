@@ -1,0 +1,55 @@
+"""The `receive` topic: claims that payers signed for accounts of ours, as content servers hand them over.
+
+One object a message, read as strictly as a claim request. What the claim is worth, nothing here knows.
+
+Sources: the contract, section 1, receive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from channeld.core.requests import Code, HandIn, Refusal, Taken
+from channeld.core.units import ChannelId
+from channeld.wire.mqtt import BadRequest, ClaimObject, Parsed, RequestId, read_object, request_key
+
+
+class _Request(Struct, forbid_unknown_fields=True, gc=False):
+    id: RequestId
+    claim: ClaimObject
+
+
+_decode: Final = msgspec.json.Decoder(_Request).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def read_hand_in(server: str, payload: bytes) -> Parsed:
+    """The claim in a payload of the `receive` topic, or why it is none. Never raises."""
+    try:
+        request = read_object(payload, _decode)
+    except BadRequest as error:
+        return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
+    claim, key = request.claim, request_key(server, "receive", request.id)
+    said = (claim.channel_id.upper(), int(claim.amount), claim.signature.upper(), claim.public_key.upper())
+    contents = hashlib.blake2b("\0".join(map(str, said)).encode(), digest_size=16).digest()
+    channel_id, amount, signature, public_key = said
+    return Parsed(
+        request.id, HandIn(server, key, contents, ChannelId(channel_id), amount, bytes.fromhex(signature), public_key)
+    )
+
+
+def taken_in(request_id: str | None, taken: Taken) -> bytes:
+    """The reply to a claim that was taken in."""
+    return _encode(
+        {
+            "id": request_id,
+            "status": "accepted",
+            "drops": str(taken.drops),
+            "amount": str(taken.amount),
+            "replayed": taken.replayed,
+        }
+    )

@@ -1,0 +1,394 @@
+"""Claims that payers signed for us, against the sandbox's ledger: taken in, collected in time, whatever dies when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import TILL, WEALTH, Lab, Where
+from sandbox.rig import address, key
+
+from channeld.core.claim import claim_message
+from channeld.core.freezes import Cause
+from channeld.core.requests import Code, HandIn, Refusal, Taken
+from channeld.core.units import Address, ChannelId
+from channeld.sandbox.ledger.faults import order
+
+CLOSE = 0x00020000
+DELAY = 100
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return till(tmp_path / "s.db")
+
+
+def till(path: Path, **more: Any) -> Lab:
+    lab = Lab(path, receives=True, **more)
+    lab.rig.fund("alice", "ursulaK")
+    lab.alive(lab.see)
+    return lab
+
+
+def opened(lab: Lab, payer: str = "alice", amount: int = 1000, **fields: Any) -> str:
+    """A channel that pays us, in a ledger that the daemon has seen."""
+    fields = {"SettleDelay": DELAY, **fields}
+    channel_id = lab.rig.open_channel(payer, TILL, Amount=str(amount), **fields)
+    lab.alive(lab.see)
+    return channel_id
+
+
+def taken(lab: Lab, number: str, channel_id: str, drops: int, payer: str = "alice") -> int:
+    """Hand in until it is taken; what it added."""
+    for _ in range(5):
+        answer = lab.hand_in(number, channel_id, drops, payer)
+        if isinstance(answer, Taken):
+            return answer.drops
+    raise AssertionError(answer)
+
+
+def code(lab: Lab, number: str, channel_id: str, drops: int, payer: str = "alice", **other: Any) -> Code:
+    answer = lab.hand_in(number, channel_id, drops, payer, **other)
+    assert isinstance(answer, Refusal), answer
+    return answer.code
+
+
+def redeems(lab: Lab) -> list[Any]:
+    """Every validated transaction of the till, with its result."""
+    return [r for r in lab.rig.node.history.all() if r.tx.account == address(TILL)]
+
+
+def earned(lab: Lab) -> int:
+    """What the till has more than at the start, its fees not counted."""
+    return lab.settled_balance(TILL) - WEALTH + sum(r.tx.fee for r in redeems(lab))
+
+
+# --- taking in -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payer", ["alice", "ursulaK"])
+def test_claims_of_both_key_types_add_up_and_are_collected_once_worth_it(lab: Lab, payer: str) -> None:
+    channel_id = opened(lab, payer)
+    assert [taken(lab, str(n), channel_id, drops, payer) for n, drops in enumerate((5, 12, 30))] == [5, 7, 18]
+    lab.tick(2)
+    assert earned(lab) == 30
+    (redeem,) = redeems(lab)
+    assert redeem.tx.json.get("Flags", 0) & CLOSE == 0
+    assert lab.on_disk("SELECT paid FROM redeemed") == [(30,)]
+    assert taken(lab, "9", channel_id, 31, payer) == 1
+
+
+def test_every_refusal_has_its_code(lab: Lab) -> None:
+    channel_id = opened(lab)
+    assert code(lab, "1", "AB" * 32, 5) is Code.UNKNOWN_CHANNEL
+    assert code(lab, "1", channel_id, 5, "bob") is Code.BAD_SIGNATURE
+    assert code(lab, "1", channel_id, 5, signature=b"\0" * 64) is Code.BAD_SIGNATURE
+    assert code(lab, "1", channel_id, 1001) is Code.AMOUNT_EXCEEDS_CHANNEL
+    taken(lab, "2", channel_id, 20)
+    assert code(lab, "3", channel_id, 20) is Code.AMOUNT_NOT_HIGHER
+    assert code(lab, "2", channel_id, 21) is Code.ID_CONFLICT
+    assert code(lab, "4", channel_id, 22, server="stranger") is Code.UNKNOWN_PAYEE
+    short = lab.rig.open_channel("alice", TILL, Amount="1000", SettleDelay=39)
+    small = lab.rig.open_channel("alice", TILL, Amount="9", SettleDelay=DELAY)
+    brief = lab.rig.open_channel("alice", TILL, Amount="1000", SettleDelay=DELAY, CancelAfter=lab.rig.pct + 99)
+    lab.alive(lab.see)
+    assert [code(lab, "5", c, 5) for c in (short, small, brief)] == [Code.POLICY] * 3
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick()
+    assert code(lab, "6", channel_id, 30) is Code.CHANNEL_CLOSING
+
+
+def test_a_channel_of_ours_that_pays_somebody_else_is_not_ours(lab: Lab) -> None:
+    lab.ask("1", 5, "bob")
+    lab.tick(3)
+    (ours,) = lab.channels()
+    assert code(lab, "1", ours, 5, "hot") is Code.NOT_OURS
+
+
+def test_an_account_of_ours_that_the_server_may_not_hand_in_for_is_not_ours(lab: Lab) -> None:
+    channel_id = opened(lab)
+    grant = lab.mirror.grants["a"]
+    lab.mirror.grants = {"a": grant, "b": type(grant)({}, 1, 1, 1)}
+    assert code(lab, "1", channel_id, 5, server="b") is Code.NOT_OURS
+
+
+def test_a_repeated_id_gets_the_same_answer_whatever_has_happened_since(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 7)
+    taken(lab, "2", channel_id, 30)
+    lab.tick(2)
+    lab.restart()
+    assert lab.hand_in("1", channel_id, 7, "alice") == Taken(7, 7, replayed=True)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick(15)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id)
+    lab.tick()
+    assert lab.mirror.vault.channels == {}
+    assert lab.hand_in("2", channel_id, 30, "alice") == Taken(23, 30, replayed=True)
+    assert code(lab, "3", channel_id, 40) is Code.UNKNOWN_CHANNEL
+
+
+def test_one_group_judges_its_claims_in_turn(lab: Lab) -> None:
+    channel_id = opened(lab)
+
+    def claim(number: str, drops: int) -> Any:
+        signature = key("alice").signer()(claim_message(bytes.fromhex(channel_id), drops))
+        name = number.encode().rjust(16)
+        return HandIn("a", name, name, ChannelId(channel_id), drops, signature, key("alice").public_key)
+
+    group = [claim("1", 5), claim("2", 9), claim("3", 7), claim("2", 9), claim("4", 12)]
+    answers = lab.strongbox.answer(group)
+    told = [a.drops if isinstance(a, Taken) else a.code for a in answers]
+    assert told == [5, 4, Code.AMOUNT_NOT_HIGHER, 4, 3]
+    assert [a.replayed for a in answers if isinstance(a, Taken)] == [False, False, True, False]
+    assert lab.on_disk("SELECT held FROM incoming") == [(12,)]
+
+
+def test_while_frozen_nothing_is_taken_in_and_all_is_collected(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 20)
+    lab.mirror.frozen[Cause.OPERATOR.value] = "frozen by hand"
+    assert code(lab, "2", channel_id, 30) is Code.FROZEN
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick(3)
+    assert earned(lab) == 20
+
+
+# --- finding channels ------------------------------------------------------------------------------------------------
+
+
+def test_channels_opened_funded_and_paid_while_nobody_looked_are_found_by_the_next_start(lab: Lab) -> None:
+    known = opened(lab)
+    taken(lab, "1", known, 20)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=known, Balance="8")
+    lab.rig.submit("alice", "PaymentChannelFund", Channel=known, Amount="500")
+    new = lab.rig.open_channel("alice", TILL, Amount="77", SettleDelay=DELAY)
+    outgoing = lab.rig.open_channel(TILL, "alice", Amount="77", SettleDelay=DELAY)
+    lab.restart()
+    seen = {c: (i.channel.amount, i.channel.balance, i.unredeemed) for c, i in lab.mirror.vault.channels.items()}
+    assert seen == {known: (1500, 8, 12), new: (77, 0, 0)}
+    assert outgoing not in seen
+    assert taken(lab, "2", known, 21) == 1, "what was paid meanwhile was held before"
+
+
+def test_pages_that_are_empty_but_not_the_last_hide_nothing(tmp_path: Path) -> None:
+    lab = till(tmp_path / "s.db")
+    assert lab.rig.submit(TILL, "TicketCreate", TicketCount=200) == "tesSUCCESS"
+    ids = {lab.rig.open_channel("alice", TILL, Amount=str(10 + n), SettleDelay=DELAY) for n in range(5)}
+    pages: list[int] = []
+    ask = lab.session.request
+
+    async def small(command: str, **parameters: Any) -> Any:
+        if command == "account_objects" and parameters["type"] == "payment_channel":
+            page = await ask(command, **{**parameters, "limit": 10})
+            pages.append(len(page["account_objects"]))
+            return page
+        return await ask(command, **parameters)
+
+    lab.build()
+    ask = lab.session.request
+    lab.session.request = small  # type: ignore[method-assign]
+    lab.connect()
+    assert set(lab.mirror.vault.channels) == ids
+    assert 0 in pages[:-1], "a page that is empty and not the last"
+
+
+def test_a_destination_tag_of_zero_is_kept(lab: Lab) -> None:
+    channel_id = opened(lab, DestinationTag=0)
+    assert lab.mirror.vault.channels[channel_id].channel.destination_tag == 0  # type: ignore[index]
+    lab.restart()
+    assert lab.mirror.vault.channels[channel_id].channel.destination_tag == 0  # type: ignore[index]
+
+
+def test_the_owner_may_use_an_account_that_only_receives(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 20)
+    lab.rig.submit(TILL, "Payment", Destination=address("bob"), Amount="1000000")
+    lab.tick(2)
+    assert not lab.mirror.frozen_wallets.get(TILL)
+    assert taken(lab, "2", channel_id, 30) == 10
+    lab.tick(3)
+    assert lab.on_disk("SELECT sum(paid) FROM redeemed") == [(30,)]
+
+
+def test_an_account_that_is_not_funded_yet_holds_nothing_up(tmp_path: Path) -> None:
+    lab = till(tmp_path / "s.db")
+    wallet = lab.mirror.wallets[TILL]
+    lab.mirror.by_address.pop(wallet.address)
+    wallet.address, wallet.account = Address(address("nobody")), None
+    lab.mirror.by_address[wallet.address] = wallet
+    lab.connect()
+    lab.tick()
+    assert lab.mirror.header is not None
+    assert lab.mirror.header.index == lab.rig.node.validated.index
+    lab.rig.fund("nobody")
+    lab.alive(lab.see)
+    assert wallet.account is not None, "it is used from the ledger that made it"
+
+
+# --- in time ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_old_is_collected_though_it_is_little(lab: Lab) -> None:
+    taken(lab, "1", opened(lab), 3)
+    lab.tick(11)
+    assert earned(lab) == 0
+    lab.tick(4)
+    assert earned(lab) == 3
+
+
+def test_a_close_requested_by_the_source_is_answered_at_once(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 3)
+    assert lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE) == "tesSUCCESS"
+    lab.tick(2)
+    assert earned(lab) == 3
+    lab.tick()
+    told = [(e.server, e.event.news.value, e.event.owed, e.event.paid) for e in lab.store.events.waiting(0, 100)]
+    assert told == [
+        ("a", "channel_closing", None, None),
+        ("a", "at_risk", 3, None),
+        ("a", "redeemed", None, 3),
+    ]
+    assert lab.on_disk("SELECT * FROM loss") == []
+
+
+def test_an_expiration_set_by_a_fund_counts_as_a_close(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 3)
+    end = lab.rig.pct + DELAY + 50
+    fund = lab.rig.submit("alice", "PaymentChannelFund", Channel=channel_id, Amount="1", Expiration=end)
+    assert fund == "tesSUCCESS"
+    lab.tick(2)
+    assert earned(lab) == 3
+
+
+def test_before_a_fixed_end_it_is_collected(lab: Lab) -> None:
+    channel_id = opened(lab, CancelAfter=lab.rig.pct + 150)
+    taken(lab, "1", channel_id, 3)
+    lab.tick(5)
+    assert earned(lab) == 0
+    lab.tick(6)
+    assert earned(lab) == 3
+    told = [(e.event.news.value, e.event.owed, e.event.paid) for e in lab.store.events.waiting(0, 100)]
+    assert told == [("at_risk", 3, None), ("redeemed", None, 3)]
+
+
+def test_it_goes_again_with_a_rising_fee_until_it_is_paid(lab: Lab) -> None:
+    lab.tick(12)  # so that it is known how often ledgers close
+    channel_id = opened(lab, SettleDelay=600)
+    taken(lab, "1", channel_id, 20)
+    order(lab.rig.node.faults, {"kind": "submit_refuse", "count": 1000, "engine_result": "telCAN_NOT_QUEUE_FULL"})
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    fees: list[int] = []
+    numbers: set[int] = set()
+    for _ in range(55):
+        lab.close()
+        lab.alive(lab.see)
+        for live in lab.mirror.live.values():
+            numbers.add(live.number)
+            fees += [live.fee] if live.fee not in fees else []
+    lab.rig.node.faults.clear()
+    lab.tick(2)
+    assert fees == sorted(fees)
+    assert len(fees) > 3
+    assert fees[-1] == lab.policy.guards.urgent_fee_cap, "with little time left the cap is offered"
+    assert len(numbers) == 1, "what is replaced can never happen beside its replacement"
+    assert earned(lab) == 20
+
+
+def test_what_comes_too_late_is_a_loss_booked_once(lab: Lab) -> None:
+    """The payer's close is seen, and the payout lands when the channel has expired: it succeeds and pays nothing."""
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 20)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.close()
+    order(lab.rig.node.faults, {"kind": "delay_validation", "count": 1})
+    lab.alive(lab.see)
+    (live,) = lab.mirror.live.values()
+    for _ in range(12):
+        lab.close(30)
+        lab.alive(lab.see)
+    (redeem,) = [r for r in redeems(lab) if r.tx.hash == live.hash]
+    assert redeem.result == "tesSUCCESS"
+    assert earned(lab) == 0
+    assert lab.on_disk("SELECT channel_id, kind, drops FROM loss") == [(channel_id, "unredeemed", 20)]
+    assert lab.on_disk("SELECT * FROM redeemed") == []
+    assert lab.on_disk("SELECT note FROM intent WHERE kind = 'redeem' AND status = 'failed'") == [("expired_unpaid",)]
+    assert lab.on_disk("SELECT * FROM intent WHERE status IN ('planned', 'signed')") == []
+
+
+def test_a_channel_that_expired_while_we_were_away_is_a_loss_before_anybody_deletes_it(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 20)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    for _ in range(12):
+        lab.close()
+    lab.restart()
+    lab.tick(2)
+    assert lab.on_disk("SELECT channel_id, kind, drops FROM loss") == [(channel_id, "unredeemed", 20)]
+    assert redeems(lab) == [], "no fee is paid for what cannot be had"
+    lab.restart()
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id)
+    lab.tick(2)
+    assert lab.on_disk("SELECT count(*) FROM loss") == [(1,)]
+    assert lab.on_disk("SELECT lost, closed_at IS NULL FROM incoming") == [(1, 0)]
+
+
+def test_a_source_that_pays_by_itself_leaves_nothing_to_collect(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 20)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Balance="20", Flags=CLOSE)
+    lab.tick(20)
+    assert redeems(lab) == []
+    assert earned(lab) == 20
+    assert lab.on_disk("SELECT * FROM loss") == []
+
+
+# --- deaths ----------------------------------------------------------------------------------------------------------
+
+
+def life(path: Path, death: Where | None = None, nth: int = 1) -> Lab:
+    """Two channels are used and collected; one payer closes, the other is collected when it is worth it."""
+    lab = till(path, deadly=lambda where, count: where == death and count == nth)
+    one, two = opened(lab, "alice"), opened(lab, "ursulaK")
+    for n, drops in enumerate((4, 9, 17)):
+        taken(lab, f"one {n}", one, drops)
+        taken(lab, f"two {n}", two, drops + 13, "ursulaK")
+        lab.tick()
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=one, Flags=CLOSE)
+    lab.tick(20)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=one)
+    lab.tick(2)
+    return lab
+
+
+def fate(lab: Lab) -> dict[str, Any]:
+    return {
+        "earned": earned(lab),
+        "taken in": sorted(lab.on_disk("SELECT channel_id, drops, amount FROM taken_in")),
+        "held": sorted(lab.on_disk("SELECT channel_id, held, signature, balance, lost FROM incoming")),
+        "redeemed": sorted(lab.on_disk("SELECT channel_id, sum(paid) FROM redeemed GROUP BY 1")),
+        "loss": lab.on_disk("SELECT * FROM loss"),
+        "open": lab.on_disk("SELECT * FROM intent WHERE status IN ('planned', 'signed')"),
+        "live": lab.on_disk("SELECT * FROM tx WHERE ended IS NULL"),
+    }
+
+
+def test_a_death_at_every_step_of_collecting_loses_nothing_and_collects_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "clean").mkdir()
+    clean = life(tmp_path / "clean" / "s.db")
+    wanted = fate(clean)
+    assert wanted["earned"] == 17 + 30
+    assert sum(paid for _, paid in wanted["redeemed"]) == 17 + 30
+    places = [w for w in sorted(clean.contacts) if w[1] in ("redeem", "")]
+    assert {w[0] for w in places} >= {"journaled", "signed", "persisted", "sent", "validated", "outcome_written"}
+    for number, where in enumerate(places):
+        for nth in range(1, min(2, clean.contacts[where]) + 1):
+            folder = tmp_path / f"{number}-{nth}"
+            folder.mkdir()
+            lab = life(folder / "s.db", where, nth)
+            assert lab.died, where
+            assert fate(lab) == wanted, (where, nth)
+            lab.store._db.close()
