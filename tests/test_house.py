@@ -75,7 +75,8 @@ def test_the_lock_has_every_dependency() -> None:
     """Nothing is declared and not locked."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = (ROOT / "scripts/requirements/run.txt").read_text()
-    for dependency in project["dependencies"]:
+    extras = project["optional-dependencies"]
+    for dependency in project["dependencies"] + extras["daemon"] + extras["client"] + extras["redeem"][1:]:
         name = re.split(r"[\s<>=!~;\[]", dependency)[0].lower().replace("_", "-")
         assert re.search(rf"(?m)^{re.escape(name)}==", text), f"{name}: run scripts/lock"
 

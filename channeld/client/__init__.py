@@ -1,1 +1,14 @@
-"""For content servers in Python: ask, verify, keep the best claim."""
+"""For content servers in Python: ask, verify, keep the best claim.
+
+`Client` for asyncio, `SyncClient` for everything else; `python -m channeld.client redeem` collects without the daemon.
+Everything that is raised on purpose is in `errors`. Install with `channeld[client]`; nothing of the daemon is needed.
+"""
+
+from channeld.client import errors
+from channeld.client.client import Ask, Client
+from channeld.client.errors import ClientError
+from channeld.client.journal import Held
+from channeld.client.sync import SyncClient
+from channeld.wire.reply import Accepted, Claim
+
+__all__ = ["Accepted", "Ask", "Claim", "Client", "ClientError", "Held", "SyncClient", "errors"]
