@@ -9,6 +9,6 @@ from channeld.client.client import Ask, Client
 from channeld.client.errors import ClientError
 from channeld.client.journal import Held
 from channeld.client.sync import SyncClient
-from channeld.wire.reply import Accepted, Claim
+from channeld.wire.answers import Accepted, Claim
 
 __all__ = ["Accepted", "Ask", "Claim", "Client", "ClientError", "Held", "SyncClient", "errors"]

@@ -17,7 +17,7 @@ from channeld.client.errors import LedgerUnreachable, WrongNetwork
 from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, Malformed
 from channeld.core.units import ChannelId, LedgerIndex, parse_channel_id, to_ripple
-from channeld.wire.reply import ChannelState, read_channel_state
+from channeld.wire.answers import ChannelState, read_channel_state
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

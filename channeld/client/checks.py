@@ -34,7 +34,7 @@ from channeld.core.channel import Channel
 from channeld.core.claim import claim_message
 from channeld.core.units import Payee, RippleTime
 from channeld.signatures import verify
-from channeld.wire.reply import Accepted
+from channeld.wire.answers import Accepted
 
 
 class Asked(NamedTuple):

@@ -45,8 +45,8 @@ from channeld.client.journal import Held, Journal
 from channeld.client.link import Broker, Link
 from channeld.core.errors import BadValue, Malformed
 from channeld.core.units import MAX_DROPS, Payee
+from channeld.wire.answers import Accepted, Claim, Rejected, claim_request, contents_of, read_answers
 from channeld.wire.payee import parse_address, parse_payee
-from channeld.wire.reply import Accepted, Claim, Rejected, claim_request, contents_of, read_answers
 
 log = logging.getLogger("channeld.client")
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 from channeld.core.errors import ChanneldError
-from channeld.wire.reply import Accepted, Rejected
+from channeld.wire.answers import Accepted, Rejected
 
 
 class ClientError(ChanneldError):

@@ -32,7 +32,7 @@ from channeld.client.errors import (
     SliceSeen,
 )
 from channeld.core.units import Address, ChannelId, Drops, Payee
-from channeld.wire.reply import Accepted, Claim, accepted_json, read_accepted
+from channeld.wire.answers import Accepted, Claim, accepted_json, read_accepted
 
 _APPLICATION: Final = 0x63_6C_6D_73  # "clms"
 _VERSION: Final = 1

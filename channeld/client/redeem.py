@@ -167,7 +167,7 @@ class Redeemer:
 
     async def _fee(self) -> int:
         """Drops for one transaction now, at most `most_fee`."""
-        return min(self._most_fee, int(wire.open_ledger_fee(await self._result("fee"))))
+        return min(self._most_fee, int(wire.open_fees(await self._result("fee")).open_ledger))
 
     async def _result(self, command: str, **parameters: Any) -> dict[str, Any]:
         answer = await self._node.ask(command, **parameters)

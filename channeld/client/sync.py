@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from channeld.client.client import Ask, Client
 from channeld.client.errors import ClientError, Closed
 from channeld.client.journal import Held
-from channeld.wire.reply import Accepted
+from channeld.wire.answers import Accepted
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from channeld.client.checks import ANSWER_CHECKS, CHANNEL_CHECKS, Asked, Known, 
 from channeld.client.journal import _SCHEMA, _take_slice
 from channeld.core.errors import Malformed
 from channeld.core.units import RippleTime, to_ripple
-from channeld.wire.reply import Accepted, contents_of, read_answers
+from channeld.wire.answers import Accepted, contents_of, read_answers
 
 NOW = to_ripple(time.time())
 EACH = 15

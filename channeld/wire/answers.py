@@ -1,8 +1,8 @@
 """The claim contract as a content server sees it: write requests, read answers and retained channel states.
 
-The other side of `channeld.wire.mqtt`, on the standard library alone, so that a client stays light. Answers are read as
-strictly as the daemon reads requests, for they are money: exact types, no repeated names, nothing guessed; only unknown
-fields are passed over, for contracts grow new ones.
+The other side of `channeld.wire.mqtt` and `replies`, on the standard library alone, so that a client stays light. What
+comes is read as strictly as the daemon reads requests, for it is money: exact types, no repeated names, no guesses;
+only unknown fields are passed over, for contracts grow new ones.
 
 Sources: the contract, section 1.
 """
