@@ -38,7 +38,7 @@ from channeld.core.receiving import redemption
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.courier import Courier
-from channeld.service.mirror import ChannelState, Mirror, Wallet, tx_key
+from channeld.service.mirror import ChannelState, Mirror, Wallet
 from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of, tickets_to_make
 from channeld.service.ports import NodeSession, Store, Telemetry, TransactionSigner
 from channeld.service.prices import Prices
@@ -270,14 +270,11 @@ class Executor:
     def _persist(self, batch: list[LiveTransaction]) -> None:
         """Write down what was signed, before any of it is sent."""
         mirror = self._mirror
-        entries = [mirror.journal[live.intent] if live.intent is not None else None for live in batch]
-        with self._steps(Step.PERSISTED, kind_of(batch[0], entries[0])):
+        first = mirror.journal[batch[0].intent] if batch[0].intent is not None else None
+        with self._steps(Step.PERSISTED, kind_of(batch[0], first)):
             self._store.signed(batch)
-        for live, entry in zip(batch, entries, strict=True):
-            mirror.live[tx_key(live)] = live
-            if entry is not None:
-                entry.status, entry.channel_id = Status.SIGNED, live.channel_id
-                entry.attempts += 1
+        for live in batch:
+            mirror.signed(live)
 
 
 def _kind(entry: JournalEntry | None, transaction: Transaction) -> str:

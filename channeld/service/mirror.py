@@ -6,13 +6,12 @@ leaves nothing here that is not on disk. It decides nothing.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from channeld.core.demand import Rate
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
-from channeld.core.intents import Action, FundChannel, Kind, OpenChannel, RequestClose, Status
+from channeld.core.intents import Action, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.outcome import failed_at
 from channeld.core.policy import Policy
@@ -20,10 +19,12 @@ from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, Live
 from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 from channeld.service.audience import Audience
+from channeld.service.commitments import Commitments, WalletSums
 from channeld.service.vault import Vault
 
 GroupKey = tuple[str, Payee]
 NO_TIME = RippleTime(0)
+_NOTHING = WalletSums()
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +38,7 @@ class ChannelState:
     id_bytes: bytes
     group: Group | None
     pending: Kind | None = None
+    entry: JournalEntry | None = None
     setback: Setback | None = None
     told: bool = True
 
@@ -76,6 +78,11 @@ class Group:
     eta: float = 0.0
     answer: Hold | None = None
     setback: Setback | None = None
+
+    @property
+    def servers(self) -> set[str]:
+        """The content servers whose caps a decision about it may touch."""
+        return {self.wanted_by, *(state.record.server for state in self.channels)}
 
     def view(self) -> GroupView:
         """What `decide` may see of it."""
@@ -151,6 +158,7 @@ class Mirror:
         self.by_row: dict[int, ChannelState] = {}
         self.groups: dict[GroupKey, Group] = {}
         self.journal: dict[int, JournalEntry] = {}
+        self.commitments = Commitments()
         self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
         self.doomed: dict[tuple[Address, int], str] = {}
         self.missing: set[tuple[Address, int]] = set()
@@ -175,6 +183,8 @@ class Mirror:
             self.freeze(freeze)
         for record in snapshot.channels:
             self.add(record)
+        for live in self.live.values():
+            self.commitments.signed(live)
         for entry in snapshot.journal:
             self.open_entry(entry)
 
@@ -260,6 +270,8 @@ class Mirror:
         self._count(state.record, -1)
         state.record = record
         self._note(record, state)
+        if state.entry is not None:
+            self.commitments.count(state.entry, record if record.closed_at is None else None)
         if record.closed_at is None:
             self._count(record, 1)
             return
@@ -314,14 +326,41 @@ class Mirror:
     def open_entry(self, entry: JournalEntry) -> None:
         """Take in an intent that is open: its subject is not decided again until it ends."""
         self.journal[entry.number] = entry
+        self._commit(entry)
         if isinstance(entry.action, OpenChannel):
             self.group(entry.action.pool, entry.action.payee).opening += 1
         elif (state := self.channels.get(entry.action.channel_id)) is not None:
-            state.pending = entry.action.kind
+            state.pending, state.entry = entry.action.kind, entry
+
+    def signed(self, live: LiveTransaction) -> None:
+        """The store has it: a transaction that may be validated, and what it is for is under way."""
+        self.live[tx_key(live)] = live
+        self.commitments.signed(live)
+        if live.intent is not None:
+            entry = self.journal[live.intent]
+            entry.status, entry.channel_id = Status.SIGNED, live.channel_id
+            entry.attempts += 1
+            self._commit(entry)
+
+    def ended(self, live: LiveTransaction) -> None:
+        """The store has it: a transaction was validated, or never will be."""
+        del self.live[tx_key(live)]
+        self.missing.discard(tx_key(live))
+        self.commitments.ended(live)
+
+    def plan_again(self, entry: JournalEntry) -> None:
+        """The store has it: what was signed for an intent is dead, and it is signed anew."""
+        entry.status = Status.PLANNED
+        self._commit(entry)
+
+    def _commit(self, entry: JournalEntry) -> None:
+        state = None if isinstance(entry.action, OpenChannel) else self.channels.get(entry.action.channel_id)
+        self.commitments.count(entry, state.record if state else None)
 
     def close_entry(self, entry: JournalEntry) -> Group | None:
         """An intent ended: its group may be decided again."""
         del self.journal[entry.number]
+        self.commitments.forget(entry.number)
         if isinstance(entry.action, OpenChannel):
             group = self.group(entry.action.pool, entry.action.payee)
             group.opening -= 1
@@ -329,7 +368,7 @@ class Mirror:
         state = self.channels.get(entry.action.channel_id)
         if state is None:
             return None
-        state.pending = None
+        state.pending = state.entry = None
         return state.group
 
     def set_back(self, setback: Setback) -> None:
@@ -346,65 +385,31 @@ class Mirror:
 
     def wallet_views(self) -> dict[str, WalletView]:
         """Every wallet that a ledger has shown, with what its open intents take at worst."""
-        by_ticket = {tx.intent for tx in self.live.values() if tx.ticket}
-        drops: dict[str, int] = {}
-        objects: Counter[str] = Counter()
-        waiting: Counter[str] = Counter()
-        for entry in self.journal.values():
-            action = entry.action
-            drops[action.wallet] = drops.get(action.wallet, 0) + self._cost(entry) + self._worst_fee(action.kind)
-            if isinstance(action, OpenChannel) and entry.number not in by_ticket:
-                (waiting if entry.status is Status.PLANNED else objects)[action.wallet] += 1
         views = {}
         for name, wallet in self.wallets.items():
-            if wallet.account is None:
-                continue
-            left = len(self.free_tickets(wallet)) - waiting[name]
-            coming = sum(tx.makes for tx in self.live.values() if tx.wallet == name)
-            committed = objects[name] + coming + max(0, -left)
-            views[name] = WalletView(wallet.account, drops.get(name, 0), committed, max(0, left))
+            if wallet.account is not None:
+                sums = self.commitments.wallets.get(name, _NOTHING)
+                left = len(self.free_tickets(wallet)) - sums.unsigned_opens
+                objects = sums.objects + sums.tickets + max(0, -left)
+                views[name] = WalletView(wallet.account, sums.committed(self.policy.guards), objects, max(0, left))
         return views
 
     def free_tickets(self, wallet: Wallet) -> list[int]:
         """Tickets of a wallet that we made and no live transaction uses, lowest first."""
-        return sorted(n for account, n in self.tickets - self.live.keys() if account == wallet.address)
+        return sorted(key[1] for key in self.tickets if key[0] == wallet.address and key not in self.live)
 
-    def _worst_fee(self, kind: Kind) -> int:
-        """The most that a transaction for such an intent may offer."""
-        guards = self.policy.guards
-        return guards.urgent_fee_cap if kind in (Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM) else guards.fee_cap
-
-    def _cost(self, entry: JournalEntry) -> int:
-        """Drops that an open intent would lock."""
-        action = entry.action
-        if isinstance(action, OpenChannel):
-            return action.amount
-        if isinstance(action, FundChannel) and (state := self.channels.get(action.channel_id)):
-            return max(0, action.target_amount - state.record.channel.amount)
-        return 0
-
-    def server_views(self) -> dict[str, ServerView]:
-        """Every configured content server's use of its caps, in flight included."""
-        extra: dict[str, tuple[int, int]] = {}
-        for entry in self.journal.values():
-            action = entry.action
-            server = action.server if isinstance(action, OpenChannel) else self._server_of(action.channel_id)
-            locked, count = extra.get(server, (0, 0))
-            extra[server] = (locked + self._cost(entry), count + isinstance(action, OpenChannel))
+    def server_views(self, servers: Iterable[str]) -> dict[str, ServerView]:
+        """What these content servers use of their caps, in flight included; only of those that are configured."""
         views = {}
-        for server, grant in self.grants.items():
-            (used, channels), (flying, opening) = self._used.get(server, (0, 0)), extra.get(server, (0, 0))
-            views[server] = ServerView(used + flying, channels + opening, grant.max_locked, grant.max_open_channels)
+        for server in servers:
+            if (grant := self.grants.get(server)) is not None:
+                (used, channels), (flying, opening) = self._used.get(server, (0, 0)), self.commitments.server(server)
+                views[server] = ServerView(used + flying, channels + opening, grant.max_locked, grant.max_open_channels)
         return views
-
-    def _server_of(self, channel_id: ChannelId) -> str:
-        state = self.channels.get(channel_id)
-        return state.record.server if state else ""
 
     def opens_in_flight(self) -> tuple[int, int]:
         """Open intents to open a channel, in all groups; and how many of them were decided on the last ledger."""
-        opens = [e.decided_at for e in self.journal.values() if isinstance(e.action, OpenChannel)]
-        return len(opens), sum(decided_at == self.processed for decided_at in opens)
+        return self.commitments.opens, self.commitments.opens_decided(self.processed)
 
 
 def tx_key(tx: LiveTransaction) -> tuple[Address, int]:

@@ -112,7 +112,7 @@ class Planner:
             mirror.header.fees,
             tuple(group.view() for group in groups.values()),
             mirror.wallet_views(),
-            mirror.server_views(),
+            mirror.server_views({server for group in groups.values() for server in group.servers}),
             *mirror.opens_in_flight(),
         )
         decision = decide(world, mirror.policy)

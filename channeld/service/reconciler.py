@@ -111,9 +111,8 @@ class Reconciler:
     def _adopt(self, span: Span) -> None:
         mirror = self._mirror
         self._adopt_book(span)
-        for key in span.ended:
-            del mirror.live[key]
-            mirror.missing.discard(key)
+        for live in span.ended.values():
+            mirror.ended(live)
         mirror.tickets |= span.tickets_made
         mirror.tickets -= span.tickets_gone
         for setback in span.setbacks.values():
@@ -160,6 +159,7 @@ class Reconciler:
         """An intent ended, or goes back to be signed again. What failed is decided again when it has cooled down."""
         entry.status, entry.note = outcome.status, outcome.note
         if outcome.status is Status.PLANNED:
+            self._mirror.plan_again(entry)
             return
         group = self._mirror.close_entry(entry)
         self.planner.urge(group)

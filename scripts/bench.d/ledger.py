@@ -1,5 +1,7 @@
 """What a ledger costs that changed one channel, with 100 channels and with 10 000, and a cold start with 10 000.
 
+And what one decision costs while as many intents are open, as when all channels fall idle at once.
+
 Progress goes to stderr, the table and, as the last line, one JSON object to stdout.
 """
 
@@ -22,6 +24,7 @@ from engine import Engine, Ledger, drive, policy
 from worlds import KEY, PAYEES, SOURCE
 
 from channeld.core.channel import Channel
+from channeld.core.intents import Intent, RequestClose
 from channeld.core.ledger import ChannelChange
 from channeld.core.policy import CloseTerms, Policy
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
@@ -57,8 +60,22 @@ def changed(engine: Engine) -> None:
     assert isinstance(change, ChannelChange)
 
 
-def measure(channels: int, ledgers: int) -> tuple[float, float]:
-    """Seconds of a cold start after the pages arrived, and of one ledger (median)."""
+def decided(engine: Engine, times: int) -> float:
+    """Seconds of deciding one group (median) while every channel has a close under way."""
+    actions = [RequestClose("hot", state.record.channel.channel_id) for state in engine.mirror.channels.values()]
+    for entry in engine.store.journal([Intent(a, "idle", "F" * 64) for a in actions], engine.ledger.header().index):
+        engine.mirror.open_entry(entry)
+    group, each = next(iter(engine.mirror.groups.values())), []
+    for _ in range(times):
+        engine.planner.urge(group)
+        began = time.perf_counter()
+        engine.planner.decide_dirty()
+        each.append(time.perf_counter() - began)
+    return statistics.median(each)
+
+
+def measure(channels: int, ledgers: int) -> tuple[float, float, float]:
+    """Seconds of a cold start after the pages arrived, of one ledger and of one decision (medians)."""
     with tempfile.TemporaryDirectory() as directory:
         engine = Engine(Path(directory) / "store.db", ledger=filled(channels), terms=calm())
         engine.connect()
@@ -76,8 +93,9 @@ def measure(channels: int, ledgers: int) -> tuple[float, float]:
             began = time.perf_counter()
             drive(engine.follower._process(engine.session, engine.ledger.header()))  # type: ignore[arg-type]
             each.append(time.perf_counter() - began)
+        decision = decided(engine, ledgers)
         engine.kill()
-        return start, statistics.median(each)
+        return start, statistics.median(each), decision
 
 
 def main() -> int:
@@ -88,10 +106,13 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     found = {}
     for channels in (100, 10_000):
-        start, each = measure(channels, ledgers)
-        found[str(channels)] = {"cold_start_s": round(start, 3), "ledger_us": round(each * 1e6)}
+        start, each, decision = measure(channels, ledgers)
+        ledger_us, decision_us = round(each * 1e6), round(decision * 1e6)
+        found[str(channels)] = {"cold_start_s": round(start, 3), "ledger_us": ledger_us, "decision_us": decision_us}
         print(
-            f"{channels:>6} channels: start {start:6.2f} s, a ledger with one change {each * 1e6:6.0f} us", flush=True
+            f"{channels:>6} channels: start {start:6.2f} s, a ledger with one change {ledger_us:6} us,"
+            f" a decision while as many close {decision_us:6} us",
+            flush=True,
         )
     print(json.dumps(found))
     return 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lab import PAYEES, WALLETS, WEALTH, Lab, terms
 from sandbox.rig import address, key
+from service.sums import added_up
 
 from channeld.core.claim import claim_message
 from channeld.core.freezes import Cause
@@ -135,6 +136,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert max(open_to.values(), default=0) <= 1, "two channels for one payee"
         for channel in lab.channels().values():
             assert int(channel["amount"]) - int(channel["balance"]) <= 60, "funded above its target"
+
+    @invariant()
+    def what_is_committed_adds_up(self) -> None:
+        added_up(self.lab.mirror)
 
     @invariant()
     def money_conserves(self) -> None:

@@ -1,0 +1,128 @@
+"""What open intents will take at worst, kept as sums while they come and go.
+
+A decision must know what is spoken for: drops and owned objects of each wallet, the caps of each content server, opens
+on their way. Adding it up anew for every decision would cost as much as there are open intents, just when there are
+thousands of them; so whoever changes an intent counts it again here, and a decision reads the sums.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from channeld.core.intents import FundChannel, Kind, OpenChannel, Status
+from channeld.core.policy import Guards
+from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction
+from channeld.core.units import LedgerIndex
+
+_URGENT: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
+"""Kinds whose transaction may offer `urgent_fee_cap`."""
+
+
+class _Share(NamedTuple):
+    """What one open intent was counted as."""
+
+    wallet: str
+    server: str
+    drops: int
+    urgent: bool
+    decided_at: LedgerIndex | None
+    unsigned: bool
+    object: bool
+
+
+@dataclass(slots=True)
+class WalletSums:
+    """What the open intents of a wallet take: `drops` that they lock, and so many fees, urgent and ordinary ones.
+
+    `unsigned_opens` may still get a ticket; `objects` are opens signed under a sequence; `tickets` are being made.
+    """
+
+    drops: int = 0
+    urgent: int = 0
+    ordinary: int = 0
+    unsigned_opens: int = 0
+    objects: int = 0
+    tickets: int = 0
+
+    def committed(self, guards: Guards) -> int:
+        """Drops it will part with at worst, fees included."""
+        return self.drops + self.urgent * guards.urgent_fee_cap + self.ordinary * guards.fee_cap
+
+
+class Commitments:
+    """The sums over all open intents. Counting an intent twice counts it once, as it is now."""
+
+    def __init__(self) -> None:
+        self.wallets: dict[str, WalletSums] = {}
+        self.opens = 0
+        self._opens_at: Counter[LedgerIndex] = Counter()
+        self._servers: dict[str, tuple[int, int]] = {}
+        self._shares: dict[int, _Share] = {}
+        self._by_ticket: set[int] = set()
+
+    def server(self, server: str) -> tuple[int, int]:
+        """Drops that open intents will lock for a content server, and channels that they will open for it."""
+        return self._servers.get(server, (0, 0))
+
+    def opens_decided(self, at: LedgerIndex | None) -> int:
+        """Open intents to open a channel that were decided on this ledger."""
+        return 0 if at is None else self._opens_at[at]
+
+    # --- intents -----------------------------------------------------------------------------------------------------
+
+    def count(self, entry: JournalEntry, record: ChannelRecord | None) -> None:
+        """An open intent is new, or it or its channel changed. `record` is its channel, None for an open or if gone."""
+        self.forget(entry.number)
+        action = entry.action
+        head, urgent = (action.wallet, record.server if record else ""), action.kind in _URGENT
+        share = _Share(*head, 0, urgent, None, unsigned=False, object=False)
+        if isinstance(action, OpenChannel):
+            unsigned = entry.status is Status.PLANNED
+            taken = not unsigned and entry.number not in self._by_ticket
+            head = (action.wallet, action.server)
+            share = _Share(*head, action.amount, urgent, entry.decided_at, unsigned, taken)
+        elif isinstance(action, FundChannel) and record is not None:
+            share = share._replace(drops=max(0, action.target_amount - record.channel.amount))
+        self._shares[entry.number] = share
+        self._add(share, 1)
+
+    def forget(self, number: int) -> None:
+        """An intent ended."""
+        if (share := self._shares.pop(number, None)) is not None:
+            self._add(share, -1)
+
+    def _add(self, share: _Share, sign: int) -> None:
+        sums, opens = self._wallet(share.wallet), share.decided_at is not None
+        sums.drops += sign * share.drops
+        sums.urgent += sign * share.urgent
+        sums.ordinary += sign * (not share.urgent)
+        sums.unsigned_opens += sign * share.unsigned
+        sums.objects += sign * share.object
+        locked, channels = self._servers.get(share.server, (0, 0))
+        self._servers[share.server] = (locked + sign * share.drops, channels + sign * opens)
+        if self._servers[share.server] == (0, 0):
+            del self._servers[share.server]
+        if share.decided_at is not None:
+            self.opens += sign
+            self._opens_at[share.decided_at] += sign
+            if not self._opens_at[share.decided_at]:
+                del self._opens_at[share.decided_at]
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    def signed(self, live: LiveTransaction) -> None:
+        """A transaction is on disk; whoever says so counts its intent again."""
+        self._wallet(live.wallet).tickets += live.makes
+        if live.ticket and live.intent is not None:
+            self._by_ticket.add(live.intent)
+
+    def ended(self, live: LiveTransaction) -> None:
+        """It can not be validated any more, or was; what becomes of its intent is told apart."""
+        self._wallet(live.wallet).tickets -= live.makes
+        if live.intent is not None:
+            self._by_ticket.discard(live.intent)
+
+    def _wallet(self, name: str) -> WalletSums:
+        return self.wallets.setdefault(name, WalletSums())

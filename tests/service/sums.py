@@ -1,0 +1,65 @@
+"""What open intents take, added up from scratch: what the sums kept on the way must always say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from channeld.core.intents import FundChannel, Kind, OpenChannel, Status
+from channeld.core.records import JournalEntry
+from channeld.core.world import ServerView, WalletView
+from channeld.service.mirror import Mirror
+
+
+def cost(mirror: Mirror, entry: JournalEntry) -> int:
+    action = entry.action
+    if isinstance(action, OpenChannel):
+        return action.amount
+    if isinstance(action, FundChannel) and (state := mirror.channels.get(action.channel_id)):
+        return max(0, action.target_amount - state.record.channel.amount)
+    return 0
+
+
+def wallets(mirror: Mirror) -> dict[str, WalletView]:
+    by_ticket = {tx.intent for tx in mirror.live.values() if tx.ticket}
+    drops, signed, waiting = Counter[str](), Counter[str](), Counter[str]()
+    guards = mirror.policy.guards
+    for entry in mirror.journal.values():
+        action = entry.action
+        urgent = action.kind in (Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM)
+        drops[action.wallet] += cost(mirror, entry) + (guards.urgent_fee_cap if urgent else guards.fee_cap)
+        if isinstance(action, OpenChannel) and entry.number not in by_ticket:
+            (waiting if entry.status is Status.PLANNED else signed)[action.wallet] += 1
+    views = {}
+    for name, wallet in mirror.wallets.items():
+        if wallet.account is not None:
+            free = {n for account, n in mirror.tickets - set(mirror.live) if account == wallet.address}
+            coming = sum(tx.makes for tx in mirror.live.values() if tx.wallet == name)
+            short = max(0, waiting[name] - len(free))
+            objects = signed[name] + coming + short
+            views[name] = WalletView(wallet.account, drops[name], objects, max(0, len(free) - waiting[name]))
+    return views
+
+
+def servers(mirror: Mirror) -> dict[str, ServerView]:
+    locked, channels = Counter[str](), Counter[str]()
+    for state in mirror.channels.values():
+        locked[state.record.server] += state.record.channel.remaining
+        channels[state.record.server] += 1
+    for entry in mirror.journal.values():
+        action = entry.action
+        state = None if isinstance(action, OpenChannel) else mirror.channels.get(action.channel_id)
+        server = action.server if isinstance(action, OpenChannel) else state.record.server if state else ""
+        locked[server] += cost(mirror, entry)
+        channels[server] += isinstance(action, OpenChannel)
+    return {
+        s: ServerView(locked[s], channels[s], grant.max_locked, grant.max_open_channels)
+        for s, grant in mirror.grants.items()
+    }
+
+
+def added_up(mirror: Mirror) -> None:
+    """Fails unless the sums are what adding up gives."""
+    opens = [e.decided_at for e in mirror.journal.values() if isinstance(e.action, OpenChannel)]
+    assert mirror.wallet_views() == wallets(mirror)
+    assert mirror.server_views(mirror.grants) == servers(mirror)
+    assert mirror.opens_in_flight() == (len(opens), sum(at == mirror.processed for at in opens))
