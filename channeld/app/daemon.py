@@ -29,6 +29,7 @@ from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
 from channeld.app.board import BrokerBoard
 from channeld.app.operations import Operations
+from channeld.app.presence import presences
 from channeld.app.witness_topic import BrokerWitness
 from channeld.core.admission import Admission
 from channeld.core.errors import ConfigError, StoreError, Unreachable
@@ -45,6 +46,7 @@ from channeld.service.follower import Follower
 from channeld.service.guard import Guard
 from channeld.service.herald import Herald
 from channeld.service.mirror import Grant, Mirror
+from channeld.service.neighbours import Neighbours
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.service.strongbox import Strongbox
@@ -192,6 +194,7 @@ class Daemon:
     def _wire_broker(self, settings: Settings) -> None:
         self.topics = topics = Topics(settings.mqtt.topic_prefix, settings.daemon.name)
         wallets = [wallet.address for wallet in settings.wallets.values()]
+        self.neighbours = Neighbours(wallets)
 
         def status(online: bool) -> bytes:
             return status_payload(self.instance, __version__, wallets, online=online)
@@ -213,8 +216,8 @@ class Daemon:
         )
         self.broker = Broker(
             broker_settings(settings),
-            subscriptions=(*topics.requests, topics.status, topics.witness, topics.channels),
-            retained=(topics.witness,),
+            subscriptions=(*topics.requests, topics.every_status, topics.witness, topics.channels),
+            retained=(topics.witness, topics.every_status),
             retained_once=(topics.channels,),
             will=Will(topics.status, status(False)),
             on_messages=self.gateway.on_messages,
@@ -246,7 +249,8 @@ class Daemon:
         """Content servers are told of their channels, with ledgers and never with claims."""
         board = BrokerBoard(self.broker, self.topics)
         self.herald = Herald(self.mirror, self.store.events, board, asyncio.get_running_loop().call_soon)
-        self.gateway.on_retained = board.reads(self.herald)
+        reads, heard = board.reads(self.herald), presences(self.topics, self.neighbours)
+        self.gateway.on_retained = lambda topic, payload: reads(topic, payload) or heard(topic, payload)
         self.watch.on_marked = self.herald.marked
         self.follower.on_ledger = self._decided
 

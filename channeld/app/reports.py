@@ -68,6 +68,7 @@ def warnings(daemon: Daemon) -> list[str]:
     dear = daemon.executor.prices.waits()
     found = [f"ledger: {dear}"] if dear else []
     found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
+    found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
     found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]
     return found

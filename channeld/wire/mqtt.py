@@ -116,7 +116,9 @@ class Topics:
         self.servers = f"{prefix}/servers/"
         self._longest = len(self.servers) + _LONGEST_SERVER + len("/receive")
         self._known = lru_cache(maxsize=65_536)(self._request)
+        self._daemons = f"{prefix}/daemons/"
         self.status = f"{prefix}/daemons/{daemon}/status"
+        self.every_status = f"{prefix}/daemons/+/status"
         self.witness = f"{prefix}/daemons/{daemon}/witness"
         self.channels = f"{prefix}/servers/+/channels/+"
         self.requests = tuple(f"{prefix}/servers/+/{verb}" for verb in ("claim", "receive", "query"))
@@ -131,6 +133,11 @@ class Topics:
         server, _, verb = topic[len(self.servers) :].partition("/")
         known = verb in ("claim", "receive", "query") and _SERVER.fullmatch(server) is not None
         return (server, verb) if known else None
+
+    def daemon(self, topic: str) -> str | None:
+        """Whose status topic this is; None for any other topic."""
+        name, _, rest = topic.removeprefix(self._daemons).partition("/")
+        return name if topic.startswith(self._daemons) and rest == "status" else None
 
     def reply(self, server: str) -> str:
         """Where answers go by default."""
@@ -148,6 +155,19 @@ def status_payload(instance: str, version: str, wallets: Sequence[str], *, onlin
     """The retained presence of a daemon."""
     status = "online" if online else "offline"
     return _encode({"status": status, "instance": instance, "version": version, "wallets": list(wallets)})
+
+
+def read_status(payload: bytes) -> tuple[bool, str, frozenset[str]]:
+    """What a daemon says of itself: whether it is online, its instance, its wallets. Raises `Malformed`."""
+    try:
+        said = json.loads(payload)
+        status, instance, wallets = said["status"], said["instance"], said["wallets"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Malformed("not a status") from None
+    texts = (status, instance, *wallets) if isinstance(wallets, list) else (None,)
+    if not all(isinstance(text, str) for text in texts):
+        raise Malformed("not a status")
+    return status == "online", instance[:64], frozenset(wallets)
 
 
 def witness_payload(witness: Witness) -> bytes:

@@ -119,6 +119,32 @@ async def test_two_daemons_on_one_wallet_never_both_issue(tmp_path: Path) -> Non
     assert any(first or second for first, second in issued), "one of the two does issue, or this shows nothing"
 
 
+async def test_a_second_daemon_on_the_wallet_is_named_by_both_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    """The broker says it before any transaction does; when it is gone nobody speaks of it any more."""
+    async with World(tmp_path) as world:
+        first = await world.stage([Server("a", [world.payee.address])], name="one")
+        second = await world.stage([Server("b", [world.payee.address])], start=False, name="two")
+        for name in ("hot", "claims"):
+            shutil.copy(first.directory / f"secrets/{name}.seed", second.directory / f"secrets/{name}.seed")
+        second.wallet = first.wallet
+        second.write()
+        assert (await first.status())["warnings"] == []
+        await second.start()
+
+        async def named(stage: Stage, other: str) -> bool:
+            warned = (await stage.status())["warnings"]
+            return any(f"daemon {other} " in w and first.wallet.address in w for w in warned)
+
+        await until(lambda: named(first, "two"), what="the first names the second")
+        await until(lambda: named(second, "one"), what="the second names the first")
+        second.daemon.kill()
+
+        async def nobody() -> bool:
+            return (await first.status())["warnings"] == []
+
+        await until(nobody, what="the will of the dead one is heard")
+
+
 async def press(server: ContentServer, seconds: float) -> None:
     """Ask without pause for a while."""
     loop = asyncio.get_running_loop()
