@@ -20,6 +20,7 @@ TOP_LEVEL = {
     "Dockerfile",
     "channeld",
     "config",
+    "examples",
     "tests",
     "scripts",
 }

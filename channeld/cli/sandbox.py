@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     family.command("ledger")(ledger)
     family.command("broker")(broker)
     family.command("fund")(fund)
+    family.command("stage")(stage)
     app.add_typer(family, name="sandbox")
 
 
@@ -120,6 +121,31 @@ def fund(
     asyncio.run(pay())
     for address in accounts:
         _say(f"{address} got {format_xrp(drops)}")
+
+
+def stage(
+    server: Annotated[str, typer.Option(help="What your content server is called.")] = "news-eu",
+    out: Annotated[
+        Path | None, typer.Option(help="Write what a client needs to this file, too, once all is ready.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="How long; until Ctrl-C if not said.")] = 86_400,
+) -> None:
+    """Run ledger, broker and daemon on this machine for a content server of your own; prints what a client needs."""
+    import json
+    import tempfile
+
+    from channeld.sandbox.open_stage import open_stage
+
+    async def play() -> None:
+        with tempfile.TemporaryDirectory(prefix="channeld-stage-") as folder:
+            async with open_stage(Path(folder), server) as needed:
+                text = json.dumps(needed, indent=2)
+                print(text, flush=True)
+                if out is not None:
+                    out.write_text(text + "\n")
+                await asyncio.sleep(seconds)
+
+    _run(play())
 
 
 def _switches(texts: list[str]) -> dict[str, bool]:
