@@ -197,7 +197,7 @@ class NodeSession:
             async for page in self._pages("account_tx", account=account, **span):
                 covered_first = max(covered_first, int(page["ledger_index_min"]))  # type: ignore[assignment]
                 covered_last = min(covered_last, int(page["ledger_index_max"]))  # type: ignore[assignment]
-                found += [wire.validated_transaction(entry) for entry in page["transactions"]]
+                found += [wire.validated_transaction(entry) for entry in _entries(page, "transactions")]
         except (KeyError, TypeError, ValueError) as error:
             raise Malformed(f"account_tx: {error!r}") from error
         if any(not covered_first <= t.ledger_index <= covered_last for t in found):
@@ -218,10 +218,7 @@ class NodeSession:
         """All channels whose source is `account`, as of ledger `at`. A page may be empty and still not be the last."""
         found: list[Channel] = []
         async for page in self._pages("account_channels", account=account, ledger_index=at, limit=_PAGE):
-            items = page.get("channels")
-            if not isinstance(items, list):
-                raise Malformed("account_channels: channels is not a list")
-            found += [wire.listed_channel(item, at) for item in items]
+            found += [wire.listed_channel(item, at) for item in _entries(page, "channels")]
         return found
 
     async def incoming(self, account: Address, at: LedgerIndex) -> list[Channel]:
@@ -233,10 +230,7 @@ class NodeSession:
         found: list[Channel] = []
         listing = self._pages("account_objects", account=account, type="payment_channel", ledger_index=at, limit=_PAGE)
         async for page in listing:
-            items = page.get("account_objects")
-            if not isinstance(items, list):
-                raise Malformed("account_objects: not a list")
-            found += wire.channels_paying(items, account, at)
+            found += wire.channels_paying(_entries(page, "account_objects"), account, at)
         return found
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
@@ -256,10 +250,7 @@ class NodeSession:
         """Numbers of all tickets that the account holds, as of ledger `at`."""
         found: list[int] = []
         async for page in self._pages("account_objects", account=account, type="ticket", ledger_index=at, limit=_PAGE):
-            items = page.get("account_objects")
-            if not isinstance(items, list):
-                raise Malformed("account_objects: not a list")
-            found += wire.tickets(items)
+            found += wire.tickets(_entries(page, "account_objects"))
         return found
 
     async def open_fees(self) -> OpenFees:
@@ -280,6 +271,14 @@ class NodeSession:
             if marker is None:
                 return
         raise Malformed(f"{command}: more than {_MOST_PAGES} pages")
+
+
+def _entries(page: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The objects that a page lists. Raises `Malformed` where it is no list of objects."""
+    items = page.get(name)
+    if isinstance(items, list) and all(isinstance(item, dict) for item in items):
+        return items
+    raise Malformed(f"{name}: not a list of objects")
 
 
 def _result(answer: Mapping[str, Any]) -> Mapping[str, Any]:

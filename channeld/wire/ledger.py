@@ -125,7 +125,7 @@ def node_facts(result: Json) -> NodeFacts:
         build[:64],
         LedgerIndex(int(first)),
         LedgerIndex(int(last or first)),
-        float(age) if isinstance(age, int | float) and not isinstance(age, bool) and age >= 0 else None,
+        float(age) if isinstance(age, int | float) and not isinstance(age, bool) and 0 <= age <= MAX_UINT32 else None,
         info.get("amendment_blocked") is True,
         _warnings(result.get("warnings"), info.get("warnings")),
     )
