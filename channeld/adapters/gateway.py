@@ -22,8 +22,10 @@ import structlog
 from channeld.core.admission import Admission
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, refuse_unread, weigh
+from channeld.wire.query import weigh_query
 from channeld.wire.receive import read_hand_in, taken_in
 from channeld.wire.replies import replies, reply
+from channeld.wire.strict import readable_id
 
 log = structlog.get_logger()
 
@@ -110,6 +112,9 @@ class Gateway:
         self.online = self.held = False
         self.on_witness: Callable[[bytes], None] = lambda payload: None
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
+        self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
+        self.on_rejected: Callable[[str, Code], None] = lambda server, code: None
+        self._queries = 0
 
     @property
     def waiting(self) -> int:
@@ -153,9 +158,13 @@ class Gateway:
                 self._not_a_request(message)
                 self._out.ack(message)
                 continue
-            refusal = admit(found[0], (message, *found), weigh(message.payload), now)
+            query = found[1] == "query"
+            cost = weigh_query(message.payload) if query else weigh(message.payload)
+            refusal = admit(found[0], (message, *found), cost, now)
             if refusal is not None:
                 self._refuse(message, found[0], refusal)
+            elif query:
+                self._queries += 1
         self._work()
 
     def hold(self) -> None:
@@ -185,8 +194,15 @@ class Gateway:
     def _decide_next(self, taken: list[Waiting]) -> None:
         """Decide a group, and learn how long it took."""
         began = self._nanoseconds()
+        queries: list[Waiting] = []
+        if self._queries and self.on_query is not None:
+            queries = [waiting for waiting in taken if waiting[2] == "query"]
+            taken = [waiting for waiting in taken if waiting[2] != "query"]
+            self._queries -= len(queries)
         group = self._read_all(taken)
         self._decide(group)
+        for message, server, _ in queries:  # behind the claims: what was asked before is decided
+            self._query(message, server)
         self._admission.decided(sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began)
 
     def _schedule(self) -> None:
@@ -217,6 +233,7 @@ class Gateway:
             return
         said = refuse_unread(message.payload, refusal)
         self._refused(refusal.code.value, 1)
+        self.on_rejected(server, refusal.code)
         if self._unsaid or self._out.queued_out >= self._most_queued * 3 // 2:
             self._keep_unsaid(message, server, said)
         elif self._send(message, server, said):
@@ -275,6 +292,23 @@ class Gateway:
             return parsed, batch
         return [_refused(None if batch else parsed[0].id, *refusal)], False
 
+    def _query(self, message: Message, server: str) -> None:
+        """Let somebody answer who reads only; acknowledge behind the answer."""
+        if (why := self._unanswerable(message)) is not None:
+            self._dropped(why)
+            self._out.ack(message)
+            return
+
+        def answer(payload: bytes) -> None:
+            if self._send(message, server, payload):
+                self._out.ack(message)
+
+        refusal = self._refusal(message, server)
+        if refusal is not None:
+            answer(reply(readable_id(message.payload), Refusal(*refusal)))
+        elif self.on_query is not None:
+            self.on_query(server, message.payload, answer)
+
     def _unanswerable(self, message: Message) -> str | None:
         if message.expires_at is not None and self._time() > message.expires_at:
             return "expired"
@@ -319,9 +353,13 @@ class Gateway:
         for message, server, parsed, batch in group:
             items = [answer(p) for p in parsed]
             for refused in (p for p in parsed if isinstance(p.ask, Refusal)):
-                self._dropped(f"refused_{refused.ask.code.value}")  # type: ignore[union-attr]
+                self._bad(server, refused.ask.code)  # type: ignore[union-attr]
             if self._send(message, server, replies(items) if batch else items[0]):
                 self._out.ack(message)
+
+    def _bad(self, server: str, code: Code) -> None:
+        self._dropped(f"refused_{code.value}")
+        self.on_rejected(server, code)
 
     def _send(self, message: Message, server: str, payload: bytes) -> bool:
         """Queue a reply where the server wants it. False where there is no room: then it is not acknowledged either."""

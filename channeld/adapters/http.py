@@ -26,6 +26,8 @@ class HttpServer:
     A GET under `/api/v1/` is a reading of the daemon's state, given by name in `reads`, or in `looks`
     where it takes time. A POST with `Authorization: Bearer` and the `token` is one of the `actions`, which tell by
     `BadValue` and `Refused` why not.
+
+    `documents` are served below `/api/` as they are: YAML in UTF-8.
     """
 
     def __init__(
@@ -38,15 +40,18 @@ class HttpServer:
         actions: Mapping[str, Action] | None = None,
         looks: Mapping[str, Action] | None = None,
         token: bytes | None = None,
+        documents: Mapping[str, bytes] | None = None,
     ) -> None:
         self._scrape, self._problems, self._warnings, self._reads = scrape, problems, warnings, reads
         self._actions, self._looks, self._token = actions or {}, looks or {}, token
+        self._documents = documents or {}
         app = web.Application(client_max_size=_LARGEST_BODY)
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/api/v1/{name}", self._read)
+        app.router.add_get("/api/{name}", self._document)
         app.router.add_post("/api/v1/{name}", self._act)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         self.port = 0
@@ -79,6 +84,12 @@ class HttpServer:
         problems = self._problems()
         said = {"ready": not problems, "reasons": problems, "warnings": self._warnings()}
         return web.json_response(said, status=503 if problems else 200)
+
+    async def _document(self, request: web.Request) -> web.Response:
+        body = self._documents.get(request.match_info["name"])
+        if body is None:
+            return web.json_response({"error": "not_found", "known": sorted(self._documents)}, status=404)
+        return web.Response(body=body, content_type="application/yaml", charset="utf-8")
 
     async def _read(self, request: web.Request) -> web.Response:
         read = self._reads.get(request.match_info["name"])

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
+from importlib import resources
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from channeld.app import keyring, reports
 from channeld.app.board import BrokerBoard
 from channeld.app.operations import Operations
 from channeld.app.presence import presences
+from channeld.app.queries import Queries
 from channeld.app.witness_topic import BrokerWitness
 from channeld.core.admission import Admission
 from channeld.core.errors import ConfigError, StoreError, Unreachable
@@ -50,6 +52,7 @@ from channeld.service.neighbours import Neighbours
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.service.strongbox import Strongbox
+from channeld.service.tallies import Tallies
 from channeld.service.witness_watch import WitnessWatch
 from channeld.settings import MqttSettings, Settings
 from channeld.wire.mqtt import ClaimReader, Topics, status_payload
@@ -62,6 +65,7 @@ _FOLD_EVERY_S = 60.0
 _IDLE_PAUSE_S = 0.25
 _CHECKPOINT_EVERY_S = 5.0
 _FLUSH_S = 5.0
+_COUNT_EVERY_S = 5.0
 _WITNESS_PAUSE_S = 1.0
 _SEND_LIMIT = 10_000
 _COLLECT_EVERY = 4_000
@@ -127,6 +131,7 @@ class Daemon:
             actions=operations.actions,
             looks={"reconcile": operations.reconcile},
             token=settings.http.admin_token.get_secret_value() if settings.http.admin_token else None,
+            documents={"asyncapi.yaml": (resources.files("channeld.wire") / "asyncapi.yaml").read_bytes()},
         )
         self.telemetry.gauges(lambda: reports.gauges(self))
         self.telemetry.started(time.time())
@@ -253,6 +258,9 @@ class Daemon:
         self.gateway.on_retained = lambda topic, payload: reads(topic, payload) or heard(topic, payload)
         self.watch.on_marked = self.herald.marked
         self.follower.on_ledger = self._decided
+        self.queries, self.tallies = Queries(self), Tallies(self.mirror, time.time)
+        self.gateway.on_query, self.gateway.on_rejected = self.queries.answer, self.tallies.unread
+        self.desk.on_rejected = self.tallies.rejected
 
     def _decided(self) -> None:
         """A ledger was processed and decided on: now what pays us, and then the news of all of it."""
@@ -305,6 +313,7 @@ class Daemon:
                 ("housekeeping", self._housekeeping()),
                 ("witness", self._bear_witness()),
                 ("checkpoints", self._checkpoints()),
+                ("accounting", self._accounting()),
             )
         ]
         stopping = asyncio.create_task(stop.wait())
@@ -324,6 +333,7 @@ class Daemon:
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             self.gateway.close()
             self._failed.cancel()
+            self.queries.close()
             self.herald.close()
             await self.http.stop()
             self.store.close()
@@ -356,6 +366,17 @@ class Daemon:
         while True:
             await asyncio.sleep(_WITNESS_PAUSE_S)
             self.watch.tick()
+
+    async def _accounting(self) -> None:
+        """Keep what was rejected, by the hour; once an hour forget what is very old."""
+        hour = 0
+        while True:
+            await asyncio.sleep(_COUNT_EVERY_S)
+            if counts := self.tallies.take():
+                self.store.usage.rejected(counts)
+            if hour != self.tallies.hour:
+                hour = self.tallies.hour
+                self.store.usage.forget(self.mirror.grants, hour)
 
     async def _checkpoints(self) -> None:
         """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""

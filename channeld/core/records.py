@@ -58,10 +58,11 @@ class Remembered(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A request about to be accepted: its key (16 bytes), and what is to be remembered of it."""
+    """A request about to be accepted: its key (16 bytes), what is to be remembered of it, and whose it is."""
 
     key: bytes
     remembered: Remembered
+    server: str = ""
 
 
 class ChannelMark(NamedTuple):

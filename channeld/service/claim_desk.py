@@ -58,7 +58,7 @@ class _Grouped:
     known: dict[bytes, Remembered]
     now: int
     stopped: str | None
-    accepted: dict[bytes, tuple[ChannelState, bytes, int, int]] = field(default_factory=dict)
+    accepted: dict[bytes, tuple[ChannelState, bytes, int, int, str]] = field(default_factory=dict)
     authorized: dict[ChannelState, int] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     spent_before: dict[str, int] = field(default_factory=dict)
@@ -86,6 +86,7 @@ class ClaimDesk:
         self._past: dict[str, tuple[int, int]] = {}
         """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
+        self.on_rejected: Callable[[Ask, Code], None] = lambda ask, code: None
         self.on_old_store: Callable[[str], None] = self._freeze_in_memory
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -109,8 +110,19 @@ class ClaimDesk:
         except StoreError as error:  # what was accepted is durable and is answered all the same
             self.store_failed(error)
         answers = [self._finish(ask, outcome, group) for ask, outcome in zip(asks, outcomes, strict=True)]
-        self._count(answers)
+        self._count(asks, answers)
         return answers
+
+    def recall(self, key: bytes) -> tuple[Granted | Refusal, ChannelRecord] | None:
+        """What a request was accepted as, as a replay of it is answered, and its channel; None if it was not.
+
+        Raises `StoreError`.
+        """
+        was = self._store.remembered([key]).get(key)
+        record = None if was is None else self._record(was.row)
+        if was is None or record is None:
+            return None
+        return self._granted(was, _Grouped({}, 0, None), replayed=True), record
 
     def store_failed(self, error: StoreError) -> None:
         """Nothing may be issued until the store was read again: a failed commit may have reached the disk."""
@@ -244,7 +256,7 @@ class ClaimDesk:
         self._planner.touch(payees, low=best_left - ask.drops < payees.low_mark)
         covers_from = best.record.channel.amount - best_left
         group.authorized[best] = covers_from + ask.drops
-        group.accepted[ask.key] = (best, ask.contents, covers_from, covers_from + ask.drops)
+        group.accepted[ask.key] = (best, ask.contents, covers_from, covers_from + ask.drops, ask.server)
         group.spent[ask.server] = group.spent.get(ask.server, 0) + ask.drops
         group.drops += ask.drops
         return best
@@ -273,8 +285,10 @@ class ClaimDesk:
         if not group.accepted:
             return
         requests = [
-            Accepted(key, Remembered(contents, state.record.row, covers_from, covers_to, group.authorized[state]))
-            for key, (state, contents, covers_from, covers_to) in group.accepted.items()
+            Accepted(
+                key, Remembered(contents, state.record.row, covers_from, covers_to, group.authorized[state]), server
+            )
+            for key, (state, contents, covers_from, covers_to, server) in group.accepted.items()
         ]
         header = self._mirror.header
         assert header is not None
@@ -359,11 +373,14 @@ class ClaimDesk:
     def _frozen(self, why: str) -> Refusal:
         return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
 
-    def _count(self, answers: Sequence[Answer]) -> None:
+    def _count(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         counts: dict[str, int] = {}
-        for answer in answers:
-            given = "replayed" if isinstance(answer, Granted) and answer.replayed else "accepted"
-            code = answer.code.value if isinstance(answer, Refusal) else given
+        for ask, answer in zip(asks, answers, strict=True):
+            if isinstance(answer, Granted):
+                code = "replayed" if answer.replayed else "accepted"
+            else:
+                code = answer.code.value
+                self.on_rejected(ask, answer.code)
             counts[code] = counts.get(code, 0) + 1
         for code, count in counts.items():
             self._telemetry.answered(code, count)

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,6 +24,7 @@ from channeld.core.requests import Ask, Code, HandIn, Held, Refusal
 from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops
 from channeld.core.witness import Witness
 from channeld.wire.payee import parse_payee
+from channeld.wire.strict import readable_id, refuse_repeated
 
 LARGEST_OBJECT: Final = 64 * 1024
 """Bytes of one request."""
@@ -35,7 +36,6 @@ LARGEST_ANSWERED: Final = 1024 * 1024
 
 _LONGEST_SERVER: Final = 64
 _SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_ID: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
 
 RequestId = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
 """An idempotency key."""
@@ -312,7 +312,7 @@ def _decoded(raw: bytes, decode: Callable[[bytes], _Request]) -> _Request:
     try:
         return decode(raw)
     except msgspec.ValidationError as error:
-        raise BadRequest(_explain(str(error)), _readable_id(raw)) from None
+        raise BadRequest(_explain(str(error)), readable_id(raw)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"not JSON: {error}"[:300]) from None
 
@@ -344,16 +344,10 @@ def _quotes(request: _ClaimRequest) -> int:
 
 
 def _refuse_repeated(raw: bytes) -> None:
-    def once(pairs: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
-                raise BadRequest(f"{name[:64]}: stands in the object more than once")
-
     try:
-        json.loads(raw, object_pairs_hook=once)
-    except BadRequest as error:
-        raise BadRequest(error.reason, _readable_id(raw)) from None
+        refuse_repeated(raw)
+    except BadValue as error:
+        raise BadRequest(str(error), readable_id(raw)) from None
 
 
 def _explain(problem: str) -> str:
@@ -366,16 +360,6 @@ def _explain(problem: str) -> str:
     what = "not of the form that is asked for" if "matching regex" in what else what
     remedy = f" ({_REMEDY[field]})" if field in _REMEDY else ""
     return f"{field or 'request'}: {what}{remedy}"[:400]
-
-
-def _readable_id(raw: bytes) -> str | None:
-    """The id of a request that is bad otherwise, if it is one and stands there once."""
-    try:
-        pairs = json.loads(raw, object_pairs_hook=tuple)  # an object becomes a tuple, an array stays a list
-    except (ValueError, RecursionError):
-        return None
-    ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, tuple) else []
-    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and _ID.fullmatch(ids[0]) else None
 
 
 # --- what is not decided ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import contract
 import pytest
 
 from channeld.adapters.gateway import FAIR_GROUP, LARGEST_GROUP, Gateway
@@ -47,6 +48,8 @@ class Out:
     def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
     ) -> bool:
+        if topic != TOPICS.status:
+            contract.check(topic, payload)
         if self.room:
             self.log.append(("reply", (topic, json.loads(payload), retain, correlation_data)))
         return self.room

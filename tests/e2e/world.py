@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import aiomqtt
+import contract
 from servers import Mosquitto
 
 from channeld.adapters.keystore import new_seed
@@ -121,6 +122,7 @@ class ContentServer:
         self._waiting: dict[str | None, asyncio.Future[Any]] = {}
         self.accepted: dict[str, dict[str, Any]] = {}
         self.received: list[Any] = []
+        self.breaches: list[str] = []
 
     async def __aenter__(self) -> ContentServer:
         self._client = aiomqtt.Client(
@@ -143,11 +145,14 @@ class ContentServer:
         assert self._reader is not None
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
+        assert not self.breaches, self.breaches[:3]
         await self._client.__aexit__(kind, error, trace)
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            reply = json.loads(bytes(message.payload))  # type: ignore[arg-type]
+            payload = bytes(message.payload)  # type: ignore[arg-type]
+            self._judge(str(message.topic), payload)
+            reply = json.loads(payload)
             self.received.append(reply)
             for item in reply if isinstance(reply, list) else [reply]:
                 self._keep(item)
@@ -155,6 +160,13 @@ class ContentServer:
             future = self._waiting.pop(key, None)
             if future is not None and not future.done():
                 future.set_result(reply)
+
+    def _judge(self, topic: str, payload: bytes) -> None:
+        """What is not of the contract is kept, and fails the test at its end."""
+        try:
+            contract.check(topic, payload)
+        except (AssertionError, ValueError) as error:
+            self.breaches.append(f"{error}: {payload[:500]!r}")
 
     def _keep(self, item: dict[str, Any]) -> None:
         if item["status"] == "accepted":
@@ -180,8 +192,12 @@ class ContentServer:
         """Ask, and wait for the reply."""
         key = json.dumps([r.get("id") for r in request]) if isinstance(request, list) else request["id"]
         future = self.expect(key)
-        await self.publish(json.dumps(request))
-        return await asyncio.wait_for(future, timeout_s)
+        payload = json.dumps(request)
+        await self.publish(payload)
+        reply = await asyncio.wait_for(future, timeout_s)
+        if isinstance(reply, dict) and reply["status"] == "accepted":
+            self._judge(f"channeld/v1/servers/{self.name}/claim", payload.encode())
+        return reply
 
     async def send_raw(self, payload: bytes, key: str | None = None, timeout_s: float = 10, **more: Any) -> Any:
         """Publish anything, and wait for the reply with this id."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import contract
 from engine import Engine
 from worlds import PAYEES
 
@@ -35,6 +36,7 @@ class Board:
 
     def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
         self.shown += 1
+        contract.check(f"p/servers/{server}/channels/{channel_id}", payload)
 
         def effect() -> None:
             self.retained[server, channel_id] = payload
@@ -45,6 +47,7 @@ class Board:
 
     def tell(self, waiting: Any, told: Callable[[bool], None]) -> bool:
         said = (waiting.seq, event_payload(waiting.seq, waiting.event))
+        contract.check(f"p/servers/{waiting.server}/event", said[1])
         return self._take(lambda: self.told.setdefault(waiting.server, []).append(said), told)
 
     def _take(self, effect: Callable[[], None], told: Callable[[bool], None]) -> bool:

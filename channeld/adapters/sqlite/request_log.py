@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from channeld.adapters.sqlite import usage
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.units import RippleTime
 
@@ -56,6 +57,7 @@ class _Body(msgspec.Struct, array_like=True, gc=False):
     requests: list[_Request]
     marks: list[_Mark]
     spent: list[_Spent]
+    servers: list[str] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -173,7 +175,7 @@ class RequestLog:
             for r in (a.remembered,)
         ]
         raised = [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in marks]
-        group = _Pending(self._next_number, _Body(now, said, raised, list(spent)))
+        group = _Pending(self._next_number, _Body(now, said, raised, list(spent), [a.server for a in requests]))
         self._db.execute(_INSERT_GROUP, (group.number, _encode(group.body)))
         return group
 
@@ -217,6 +219,7 @@ class RequestLog:
         if ended:
             self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
             self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
+            self._db.executemany(usage.ADD_ACCEPTED, _used(group.body for group in ended))
             self._db.execute("DELETE FROM request_group WHERE number <= ?", (ended[-1].number,))
         return Folding(groups, batch.rows, done, ended)
 
@@ -258,6 +261,17 @@ def _summed(spent: Iterable[_Spent]) -> list[_Spent]:
     for server, hour, drops in spent:
         sums[server, hour] = sums.get((server, hour), 0) + drops
     return [(server, hour, drops) for (server, hour), drops in sums.items()]
+
+
+def _used(bodies: Iterable[_Body]) -> list[usage.Accepted]:
+    """What was accepted, by server, hour and channel: requests and drops."""
+    used: dict[tuple[str, int, int], tuple[int, int]] = {}
+    for body in bodies:
+        hour = body.at_unix // 3600
+        for (_, _, _, row, covers_from, covers_to, *_), server in zip(body.requests, body.servers, strict=False):
+            requests, drops = used.get((server, hour, row), (0, 0))
+            used[server, hour, row] = (requests + 1, drops + covers_to - covers_from)
+    return [(*key, *sums) for key, sums in used.items()]
 
 
 def signed_in(bodies: Iterable[bytes]) -> dict[int, int]:

@@ -239,3 +239,15 @@ CREATE TABLE event_last (
     server TEXT PRIMARY KEY,
     seq    INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- What content servers asked for, by hour (Unix time / 3600): for their totals and for operators. What was accepted is
+-- added when it is folded, what was rejected from time to time. `payee` is empty where none could be read.
+CREATE TABLE usage (
+    server   TEXT NOT NULL,
+    hour     INTEGER NOT NULL,
+    payee    TEXT NOT NULL,
+    code     TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    drops    INTEGER NOT NULL,
+    PRIMARY KEY (server, hour, payee, code)
+) WITHOUT ROWID;

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import books, claims, events, rows
+from channeld.adapters.sqlite import books, claims, events, rows, usage
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
@@ -59,6 +59,7 @@ class SqliteStore:
         self.books = books.Books(self._transaction, self._retired)
         self.events = events.Events(self._transaction)
         self.claims = claims.Claims(self._transaction)
+        self.usage = usage.Usage(self._transaction)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)

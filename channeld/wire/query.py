@@ -1,0 +1,152 @@
+"""Queries: what a content server may read, and the answers. The only room that knows their JSON.
+
+A query names one thing: a request by its id, its own channels, or its own totals. What may be long comes in pages of
+at most `PAGE` entries: where `more` is true the next page is what comes `after` the last entry of this one.
+
+Sources: the contract, section 1, "query".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from channeld.core.errors import BadValue
+from channeld.core.records import ChannelRecord
+from channeld.core.requests import Code, Granted, Refusal
+from channeld.core.units import MAX_UINT32
+from channeld.wire.events import channel_object, channel_state, encode
+from channeld.wire.mqtt import LARGEST_OBJECT, request_key
+from channeld.wire.replies import reply
+from channeld.wire.strict import readable_id, refuse_repeated
+
+PAGE: Final = 1000
+"""Entries of one answer: 500 bytes each at most, so that an answer stays below 1 MiB."""
+LONGEST_SPAN_S: Final = 366 * 86_400
+PAGE_COST: Final = 100
+"""What a query that reads more than one request costs, in requests."""
+_HOUR_S: Final = 3600
+
+_Id = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
+_Time = Annotated[int, Meta(ge=0, le=MAX_UINT32 * 4)]
+_REMEDY: Final = "an id and one of: request (an id), channels (true), totals (from and to in Unix seconds)"
+
+
+class Span(Struct, forbid_unknown_fields=True, frozen=True):
+    """From Unix second `start`, inclusive, to `to`, exclusive."""
+
+    start: _Time = msgspec.field(name="from")
+    to: _Time
+
+
+class Query(Struct, forbid_unknown_fields=True, frozen=True):
+    """A query as it stands in JSON; null means absent. Exactly one of `request`, `channels` and `totals` is there."""
+
+    id: _Id
+    request: _Id | None = None
+    channels: bool | None = None
+    totals: Span | None = None
+    after: Annotated[str, Meta(max_length=128)] | None = None
+
+    def key(self, server: str) -> bytes:
+        """What names the claim request that is asked for."""
+        return request_key(server, "claim", self.request or "")
+
+
+class Total(NamedTuple):
+    """How many requests for a payee (None: none was readable) ended with a code, and for how many drops in all."""
+
+    payee: str | None
+    code: str
+    requests: int
+    drops: int
+
+
+_decode: Final = msgspec.json.Decoder(Query).decode
+
+
+def weigh_query(payload: bytes) -> int:
+    """What a query costs, in requests, without reading it."""
+    return 1 if b'"request"' in payload else PAGE_COST
+
+
+def read_query(payload: bytes) -> Query | tuple[str | None, Refusal]:
+    """A query; or the id, where one can be read, and why it is none. Never raises."""
+    try:
+        if len(payload) > LARGEST_OBJECT:
+            raise BadValue("query", f"may have {LARGEST_OBJECT} bytes, this one has {len(payload)}")
+        query = _decode(payload)
+        refuse_repeated(payload)
+        if (query.request is not None) + (query.channels is True) + (query.totals is not None) != 1:
+            raise BadValue("query", "asks for nothing, or for more than one thing", _REMEDY)
+        if query.totals is not None and not 0 < query.totals.to - query.totals.start <= LONGEST_SPAN_S:
+            raise BadValue("totals", "not a span of time", f"`to` after `from`, at most {LONGEST_SPAN_S} s")
+    except (BadValue, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error) if isinstance(error, BadValue) else f"query: {error} ({_REMEDY})"
+        return readable_id(payload), Refusal(Code.BAD_REQUEST, reason[:400])
+    return query
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def refused(request_id: str | None, refusal: Refusal) -> bytes:
+    """A query that is not answered."""
+    return reply(request_id, refusal)
+
+
+def unknown(query: Query) -> bytes:
+    """No request with this id was accepted, or it is longer ago than ids are remembered."""
+    said = {
+        "id": query.id,
+        "status": "unknown",
+        "request": query.request,
+        "code": "unknown_request",
+        "reason": "no request with this id is remembered as accepted: if it was sent within the time for which ids are"
+        " remembered it debited nothing, and may be sent again",
+    }
+    return encode(said)
+
+
+def decided(query: Query, granted: Granted, record: ChannelRecord) -> bytes:
+    """The answer that a replay of the request would get, and what becomes of its claim."""
+    said: dict[str, Any] = msgspec.json.decode(reply(query.id, granted))
+    said |= {
+        "request": query.request,
+        "channel_state": channel_state(record),
+        "paid": str(record.channel.balance),
+        "next": _next(granted, record),
+    }
+    return encode(said)
+
+
+def _next(granted: Granted, record: ChannelRecord) -> str:
+    """What becomes of what the request bought."""
+    if record.channel.balance >= granted.covers_to:
+        return "paid"
+    if record.closed_at is not None:
+        return "forgone"
+    return "will_be_paid" if record.channel.expiration is None else "hand_in_before_expiration"
+
+
+def channels(query: Query, page: Sequence[ChannelRecord], *, more: bool) -> bytes:
+    """A page of a server's channels, in the order of their ids."""
+    found = [channel_object(record) for record in page]
+    return encode({"id": query.id, "status": "ok", "channels": found, "more": more})
+
+
+def totals(query: Query, page: Sequence[Total], *, more: bool) -> bytes:
+    """A page of a server's totals, in the order of payees. Whole hours: `from` is rounded down and `to` up."""
+    assert query.totals is not None
+    first, end = hours(query.totals)
+    found = [{"payee": t.payee, "code": t.code, "requests": t.requests, "drops": str(t.drops)} for t in page]
+    span = {"from": first * _HOUR_S, "to": end * _HOUR_S}
+    return encode({"id": query.id, "status": "ok", "totals": {**span, "entries": found}, "more": more})
+
+
+def hours(span: Span) -> tuple[int, int]:
+    """The hours (Unix time / 3600) that a span touches: from the first, inclusive, to the end, exclusive."""
+    return span.start // _HOUR_S, -(-span.to // _HOUR_S)
