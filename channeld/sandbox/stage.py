@@ -16,6 +16,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -150,7 +151,7 @@ class Stage:
     """A daemon's directory: keys of a paying wallet, its config and policy; and the daemon as a process.
 
     `ledgers` are the nodes' WebSocket addresses, `mqtt_port` a broker on loopback. `caps` of a server are TOML lines
-    added as they are.
+    added as they are. `tls` asks for TLS, and names the files `ca_file`, `cert_file`, `key_file`.
     """
 
     directory: Path
@@ -163,6 +164,7 @@ class Stage:
     quorum: int = 1
     name: str = "channeld-1"
     credentials: tuple[str, str] | None = None
+    tls: Mapping[str, Path] | None = None
     http_port: int = field(default_factory=free_port)
     daemon: Process = field(init=False)
     wallet: KeyPair = field(init=False)
@@ -197,6 +199,8 @@ class Stage:
             password.write_text(self.credentials[1])
             password.chmod(0o600)
             login = f'username = "{self.credentials[0]}"\npassword_file = "secrets/mqtt"\n'
+        scheme = "mqtt" if self.tls is None else "mqtts"
+        login += "".join(f'{key} = "{path}"\n' for key, path in (self.tls or {}).items())
         servers = "".join(
             f'[servers.{s.name}]\npayees = {json.dumps(s.payees)}\npool = "{s.pool}"\n{s.caps}\n' for s in self.servers
         )
@@ -204,7 +208,7 @@ class Stage:
             f'policy = "policy.toml"\n[daemon]\nname = "{self.name}"\n'
             f"[ledger]\nendpoints = {json.dumps(self.ledgers)}\nnetwork_id = {self.network_id}\n"
             f"quorum = {self.quorum}\n"
-            f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.mqtt_port}"\n{login}'
+            f'[mqtt]\nurl = "{scheme}://127.0.0.1:{self.mqtt_port}"\n{login}'
             f'[http]\nlisten = "127.0.0.1:{self.http_port}"\nadmin_token_file = "secrets/admin"\n'
             f'[wallets.hot]\nrole = "pay"\naddress = "{self.wallet.address}"\nkey_type = "{self.key_type}"\n'
             f'seed_file = "secrets/hot.seed"\nclaim_key_type = "{self.key_type}"\n'

@@ -552,6 +552,23 @@ async def test_the_deepest_usable_response_topic_can_be_answered(tmp_path: Path)
 
 @pytest.mark.slow
 @needs_mosquitto
+async def test_a_mebibyte_arrives_with_the_longest_properties_around_it(tmp_path: Path) -> None:
+    """A broker drops without a word what is above our Maximum Packet Size; a mebibyte is to be answered."""
+    async with _shipped(tmp_path) as real:
+        topic, asked = f"{PREFIX}/servers/a/claim", f"{PREFIX}/servers/+/claim"
+        async with running(_login(real.port, "channeld", b"d"), asked) as (_, seen):
+            reader, writer = await asyncio.open_connection("127.0.0.1", real.port)
+            writer.write(mqtt5.ConnectPacket("a", username="a", password=b"pa").write())
+            long = {"response_topic": "r" * 65_535, "correlation_data": b"c" * 65_535}
+            writer.write(publish(topic, b"p" * 1_048_576, 1, **long))
+            await seen.until(lambda: len(seen.payloads[:1]) == 1)
+            assert len(seen.payloads[0]) == 1_048_576
+            writer.close()
+            assert await reader.read(1)
+
+
+@pytest.mark.slow
+@needs_mosquitto
 async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     certificate, key = _certificate(tmp_path)
     extra = f"certfile {certificate}\nkeyfile {key}"

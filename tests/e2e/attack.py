@@ -305,11 +305,14 @@ async def _play(
         attacker.send()
     memory = asyncio.create_task(watch_memory(pid, goal))
     kicked, *_ = await asyncio.gather(be_wild(port, goal, wild), *(c.run(goal) for c in customers))
-    await until(
-        lambda: all(a.answers >= a.due for a in attackers) and all(c.accepted == c.asked for c in customers),
-        GIVE_UP_S,
-        "an answer to every request",
-    )
+    try:
+        await until(
+            lambda: all(a.answers >= a.due for a in attackers) and all(c.accepted == c.asked for c in customers),
+            GIVE_UP_S,
+        )
+    except TimeoutError:
+        missing = {a.name: a.due - a.answers for a in attackers} | {c.name: c.asked - c.accepted for c in customers}
+        raise AssertionError(f"unanswered: {missing}; {stage.get('/readyz')}") from None
     took = asyncio.get_running_loop().time() - began
     faults = [fault for one in everybody for fault in one.faults]
     assert not faults, faults[:5]

@@ -21,7 +21,7 @@ import structlog
 
 from channeld.adapters.broker.connection import TAKEN_OVER, Connection
 from channeld.adapters.broker.framing import MAX_PACKET
-from channeld.adapters.broker.handshake import enter
+from channeld.adapters.broker.handshake import enter, remedy
 from channeld.adapters.broker.messages import BrokerSettings, Inbound, Will
 from channeld.adapters.broker.outbox import Outbox, encode
 from channeld.core.errors import BadValue, Unreachable
@@ -270,7 +270,11 @@ class Broker:
 
     def _cannot(self, error: Exception) -> str:
         where = f"{self.settings.host}:{self.settings.port}"
-        reason = f"{where}: {error}" if str(error) else f"{where}: no answer in {self.settings.connect_timeout_s} s"
+        reason = (
+            f"{where}: {remedy(str(error))}"
+            if str(error)
+            else f"{where}: no answer in {self.settings.connect_timeout_s} s"
+        )
         if reason != self.last_error:
             _log.warning("mqtt_cannot_connect", reason=reason)
         return reason

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import mqtt5
 
@@ -18,6 +18,25 @@ from channeld.adapters.broker.outbox import SUBSCRIBE_ID
 from channeld.core.errors import Unreachable
 
 _T = TypeVar("_T")
+
+_REMEDIES: Final = {
+    "certificate has expired": "renew the broker's certificate",
+    "certificate is not valid for": "the broker's certificate is for another name than mqtt.url says",
+    "doesn't match": "the broker's certificate is for another name than mqtt.url says",
+    "CERTIFICATE_VERIFY_FAILED": "mqtt.ca_file does not vouch for the broker's certificate",
+    "ALERT_UNKNOWN_CA": "the broker does not trust who signed mqtt.cert_file",
+    "CERTIFICATE_EXPIRED": "renew mqtt.cert_file",
+    "CERTIFICATE_REQUIRED": "the broker asks for a certificate: set mqtt.cert_file and mqtt.key_file",
+    "ALERT_HANDSHAKE_FAILURE": "the broker may ask for a certificate: set mqtt.cert_file and mqtt.key_file",
+    "WRONG_VERSION_NUMBER": "no TLS is spoken on this port: mqtt:// or another port in mqtt.url",
+}
+"""What to do about a failure of TLS, by a word of OpenSSL's text; the first that fits."""
+
+
+def remedy(reason: str) -> str:
+    """The reason for a connection that failed, with what to do about it where that is known."""
+    found = next((what for word, what in _REMEDIES.items() if word in reason), None) if "SSL" in reason else None
+    return f"{reason} ({found})" if found else reason
 
 
 async def enter(

@@ -23,8 +23,9 @@ class BrokerSettings:
     receive_maximum: int = 2000
     """1..65535: messages the broker may have unacknowledged towards us. Throughput is at most this by the time to an
     acknowledgement."""
-    maximum_packet_size: int = 1_100_000
-    """A broker drops silently what is larger; must exceed the 1 MiB that is to be answered."""
+    maximum_packet_size: int = 1_400_000
+    """A broker drops silently what is larger; must exceed the 1 MiB that is to be answered, with a topic, a Response
+    Topic and Correlation Data of 64 KiB each around it."""
     connect_timeout_s: float = 10
     """From the first packet of TCP to the answer to SUBSCRIBE."""
     backoff_min_s: float = 0.2
