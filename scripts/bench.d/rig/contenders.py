@@ -41,7 +41,11 @@ fund    = {{ low = "1 XRP", target = "2 XRP" }}
 settle  = {{ worth = "{CHANNEL_XRP} XRP", max_age = "24h" }}
 close   = {{ idle = "30d" }}
 """
-CAPS: Final = 'max_drops_per_day = "1000000000 XRP"\nmax_locked = "1000000000 XRP"\nmax_open_channels = 1000000'
+CAPS: Final = """\
+max_drops_per_day = "1000000000 XRP"
+max_locked = "1000000000 XRP"
+max_open_channels = 1000000
+max_requests_per_s = 1000000"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,9 @@ class LoadGenerator:
     port: int
     shape: Shape
     match: str = "correlation"
+    first: int = 0
+    servers: int | None = None
+    """Which of the shape's servers this one plays: so many from `first` on; None: all."""
 
     async def run(self, prefix: str, cell: Cell, timing: Timing, watch: tuple[int, ...] = ()) -> Result:
         """Ask below `prefix` and measure; `watch` are processes whose processor time counts. Raises `LoadFailed`."""
@@ -163,7 +166,8 @@ class LoadGenerator:
             "prefix": prefix,
             "tag": f"{os.getpid():x}-{next(_runs)}",
             "payload": self.shape.template,
-            "servers": self.shape.servers,
+            "first": self.first,
+            "servers": self.shape.servers if self.servers is None else self.servers,
             "payees": self.shape.payees,
             "batch": cell.batch,
             "match": self.match,

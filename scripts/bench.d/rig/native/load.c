@@ -1,13 +1,13 @@
 /* A load generator: content servers that ask for claims, each over a connection of its own.
  *
  *     load --port P --prefix TOPICS --tag T --payload TEMPLATE (--in-flight K | --rate R) [--servers N] [--payees N]
- *          [--batch B] [--match correlation|id] [--warm-up S] [--seconds S] [--drain S] [--watch PID]...
+ *          [--first N] [--batch B] [--match correlation|id] [--warm-up S] [--seconds S] [--drain S] [--watch PID]...
  *
  * Closed loop: K requests are on their way, and every reply makes room for the next; the latency of one runs from its
  * sending. Open loop: requests fall due at random (Poisson) moments, R a second, whatever the replies do; the latency
  * of one runs from the moment it was due, so that a stalled responder cannot hide by slowing down those who ask.
  *
- * In the payload %i becomes an id that is never used twice, %t the payee's number (1..N for the first server, the next
+ * The servers are called bench-N, from --first (0) on. In the payload %i becomes an id that is never used twice, %t the payee's number (1..N for the first server, the next
  * N for the second, ...), %u a user's number. With --batch a payload is an array of B of them and B requests count.
  * Prints one line of JSON; times are milliseconds unless a name says otherwise, cpu_s is what the watched processes
  * and this one (last) used while measuring. Unanswered requests are not asked again. */
@@ -40,7 +40,7 @@ struct server {
 };
 
 static struct {
-    int port, servers, payees, batch, in_flight;
+    int port, servers, first, payees, batch, in_flight;
     double rate, warm_up, seconds, drain;
     const char *prefix, *tag, *payload;
     bool by_id;
@@ -310,11 +310,12 @@ static void open_servers(int poll) {
     for (int n = 0; n < options.servers; n++) {
         struct server *s = &servers[n];
         char client[64], filter[256];
-        s->number = (unsigned)n;
+        s->number = (unsigned)(options.first + n);
         s->due_at = make(ring * sizeof *s->due_at);
-        s->topic_size = (size_t)snprintf(s->topic, sizeof s->topic, "%.200s/servers/bench-%d/claim", options.prefix, n);
-        snprintf(filter, sizeof filter, "%.200s/servers/bench-%d/reply", options.prefix, n);
-        snprintf(client, sizeof client, "load-%.40s-%d", options.tag, n);
+        const char *prefix = options.prefix;
+        s->topic_size = (size_t)snprintf(s->topic, sizeof s->topic, "%.200s/servers/bench-%u/claim", prefix, s->number);
+        snprintf(filter, sizeof filter, "%.200s/servers/bench-%u/reply", prefix, s->number);
+        snprintf(client, sizeof client, "load-%.40s-%u", options.tag, s->number);
         link_open(&s->link, poll, s, (uint16_t)options.port, client, filter);
     }
 }
@@ -358,7 +359,7 @@ static void read_options(int count, char **arguments) {
         {"port", 1, 0, 'p'},    {"prefix", 1, 0, 'x'}, {"tag", 1, 0, 'i'},     {"payload", 1, 0, 'l'},
         {"servers", 1, 0, 'c'}, {"payees", 1, 0, 'y'}, {"batch", 1, 0, 'b'},   {"in-flight", 1, 0, 'k'},
         {"rate", 1, 0, 'r'},    {"match", 1, 0, 'm'},  {"warm-up", 1, 0, 'w'}, {"seconds", 1, 0, 's'},
-        {"drain", 1, 0, 'd'},   {"watch", 1, 0, 'v'},  {0, 0, 0, 0}};
+        {"drain", 1, 0, 'd'},   {"watch", 1, 0, 'v'},  {"first", 1, 0, 'f'},   {0, 0, 0, 0}};
     for (int letter; (letter = getopt_long(count, arguments, "", known, NULL)) != -1;) {
         switch (letter) {
         case 'p': options.port = atoi(optarg); break;
@@ -366,6 +367,7 @@ static void read_options(int count, char **arguments) {
         case 'i': options.tag = optarg; break;
         case 'l': options.payload = optarg; break;
         case 'c': options.servers = atoi(optarg); break;
+        case 'f': options.first = atoi(optarg); break;
         case 'y': options.payees = atoi(optarg); break;
         case 'b': options.batch = atoi(optarg); break;
         case 'k': options.in_flight = atoi(optarg); break;
