@@ -34,6 +34,8 @@ LARGEST_GROUP: Final = 256
 FAIR_GROUP: Final = 128
 """Requests decided in one transaction while more wait than one group holds: bounds how long a lone request waits."""
 _STATUS_PAUSE_S: Final = 1.0
+_NAMESAKE_S: Final = 60.0
+"""So long after it was seen last another daemon of our name is spoken of."""
 
 
 class Message(Protocol):
@@ -108,6 +110,7 @@ class Gateway:
         self._scheduled = self._closed = False
         self._resume: asyncio.Task[None] | None = None
         self._status_said = 0.0
+        self._connects, self._namesake_seen = 0, -_NAMESAKE_S
         self.outbox: Outbox | None = None
         self.online = self.held = False
         self.on_witness: Callable[[bytes], None] = lambda payload: None
@@ -130,7 +133,15 @@ class Gateway:
     def connected(self) -> None:
         """The broker took us: say so, retained."""
         self.online = True
+        self._connects += 1
         self._say_status()
+
+    @property
+    def namesake(self) -> str | None:
+        """What is to be said of another daemon that takes our session again and again; None if there is none."""
+        if self._time() - self._namesake_seen > _NAMESAKE_S:
+            return None
+        return f"another daemon says {self._topics.status}: give each a daemon.name of its own"
 
     def _say_status(self) -> None:
         self._status_said = self._time()
@@ -333,6 +344,10 @@ class Gateway:
                 self._dropped("topic")
             return
         stale = self.online and message.payload != self._status(True)
+        # what stood there when we came back is ours or our will's, unless somebody else was there in between
+        if stale and self._connects > 1 and message.retain and message.payload != self._status(False):
+            self._namesake_seen = self._time()
+            log.error("another_daemon_of_this_name", topic=message.topic)
         if stale and self._time() - self._status_said > _STATUS_PAUSE_S:
             log.warning("status_corrected", topic=message.topic)
             self._say_status()

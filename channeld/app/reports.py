@@ -55,7 +55,7 @@ def problems(daemon: Daemon) -> list[str]:
     if daemon.follower.problem:
         found.append(f"ledger: {daemon.follower.problem}")
     if not daemon.broker.connected:
-        found.append(f"broker: {daemon.broker.last_error or 'not connected yet'}")
+        found.append(f"broker: {daemon.gateway.namesake or daemon.broker.last_error or 'not connected yet'}")
     stopped = daemon.desk.stopped()
     if stopped and not (stopped.startswith("no validated ledger") and daemon.follower.problem):
         found.append(f"issuing: {stopped}")
@@ -69,6 +69,7 @@ def warnings(daemon: Daemon) -> list[str]:
     found = [f"ledger: {dear}"] if dear else []
     found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
+    found += [f"broker: {namesake}"] if (namesake := daemon.gateway.namesake) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
     found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]
     return found

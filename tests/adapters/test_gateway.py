@@ -305,6 +305,20 @@ def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: B
     assert said <= 1
 
 
+def test_another_daemon_of_our_name_is_spoken_of_and_a_late_will_is_not(bench: Bench) -> None:
+    theirs = Sent(topic=TOPICS.status, payload=b'{"online":7}', retain=True)
+    bench.gateway.connected()
+    bench.give(theirs)
+    assert bench.gateway.namesake is None, "an earlier life of ours may have left it"
+    bench.gateway.connected()
+    bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}', retain=True))
+    assert bench.gateway.namesake is None, "our own will"
+    bench.give(theirs)
+    assert "daemon.name" in (bench.gateway.namesake or "")
+    bench.now += 61
+    assert bench.gateway.namesake is None
+
+
 # --- claims that payers signed for us --------------------------------------------------------------------------------
 
 

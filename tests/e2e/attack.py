@@ -52,10 +52,10 @@ CAPS: Final = 'max_drops_per_day = "1000000000 XRP"\nmax_locked = "1000000000 XR
 
 
 class Link(asyncio.Protocol):
-    """One MQTT 5 connection: `on_reply(topic, payload)` for every message, `on_pong` for a ping's answer."""
+    """One MQTT 5 connection: `on_reply(topic, payload)` for every message. It acknowledges nothing, ever."""
 
-    def __init__(self, name: str, on_reply: Callable[[bytes, bytes], None]) -> None:
-        self.name, self._on_reply = name, on_reply
+    def __init__(self, name: str, on_reply: Callable[[bytes, bytes], None], qos: int) -> None:
+        self.name, self._on_reply, self._qos = name, on_reply, qos
         self.ready = asyncio.get_running_loop().create_future()
         self.over = asyncio.get_running_loop().create_future()
         self.ponged = asyncio.Event()
@@ -67,7 +67,7 @@ class Link(asyncio.Protocol):
         client = text_property(0, self.name.encode())[1:]
         connect = b"\0\x04MQTT\x05\x02\0\0\0" + client
         topic = f"{PREFIX}/servers/{self.name}/reply/#".encode()
-        subscribe = b"\xff\xff\0" + struct.pack("!H", len(topic)) + topic + b"\0"
+        subscribe = b"\xff\xff\0" + struct.pack("!H", len(topic)) + topic + bytes((self._qos,))
         self.write(bytes((0x10, len(connect))) + connect + bytes((0x82, len(subscribe))) + subscribe)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,7 +93,7 @@ class Link(asyncio.Protocol):
         while frame[at] & 0x80:
             at += 1
         end = at + 3 + (frame[at + 1] << 8 | frame[at + 2])
-        length, shift, after = 0, 0, end
+        length, shift, after = 0, 0, end + (2 if frame[0] & 6 else 0)
         while True:
             length |= (frame[after] & 0x7F) << shift
             shift, after = shift + 7, after + 1
@@ -120,8 +120,9 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
 
-async def link(port: int, name: str, on_reply: Callable[[bytes, bytes], None]) -> Link:
-    _, made = await asyncio.get_running_loop().create_connection(lambda: Link(name, on_reply), "127.0.0.1", port)
+async def link(port: int, name: str, on_reply: Callable[[bytes, bytes], None], qos: int = 0) -> Link:
+    """A connection that is subscribed to the replies of server `name` at this QoS."""
+    _, made = await asyncio.get_running_loop().create_connection(lambda: Link(name, on_reply, qos), "127.0.0.1", port)
     assert await made.ready, f"{name} cannot subscribe"
     return made
 
