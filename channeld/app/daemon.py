@@ -60,6 +60,7 @@ from channeld.wire.mqtt import ClaimReader, Topics, status_payload
 log = structlog.get_logger()
 
 _SLICE = 128
+_LARGEST_SLICE = 2048
 _SLICE_PAUSE_S = 0.003
 _FOLD_EVERY_S = 60.0
 _IDLE_PAUSE_S = 0.25
@@ -94,6 +95,14 @@ def grants(settings: Settings) -> dict[str, Grant]:
 def limits(settings: Settings) -> tuple[Limit, dict[str, Limit]]:
     """What all servers together may ask, and each of them."""
     return settings.daemon.limit, {name: server.limit for name, server in settings.servers.items()}
+
+
+def fold_slice(backlog: int) -> int:
+    """Requests folded in one step: the more wait the more, so that folding keeps up with the desk whatever it accepts.
+
+    Without that an overload grows memory (some 500 bytes a request) until it is over.
+    """
+    return min(_LARGEST_SLICE, max(_SLICE, backlog // 128))
 
 
 class Daemon:
@@ -353,7 +362,7 @@ class Daemon:
         keep, due = self.settings.daemon.remember_ids_s, 0.0
         while True:
             if self.store.folding or self.store.backlog >= BATCH or self.monotonic() >= due:
-                self.store.fold(_SLICE)
+                self.store.fold(fold_slice(self.store.backlog))
                 due = self.monotonic() + _FOLD_EVERY_S
             if not self.store.folding:
                 self.store.forget(self.clock.forget_before(keep), _SLICE)
