@@ -10,6 +10,9 @@ The balance of a wallet changes by nothing but this:
 What comes on top is income from outside, for anybody may pay us. What is missing is an unexplained decrease. A payout
 moves no balance of ours: it was paid for when the channel was funded.
 
+Where history is missing, the same holds between two whole readings of the ledger: a wallet can have lost the fees of
+its own transactions that nobody saw end, and what its channels gained. More is an unexplained decrease as well.
+
 Sources: rippled PaymentChannelCreate.cpp, PaymentChannelFund.cpp, PaymentChannelClaim.cpp, PayChan.cpp closeChannel.
 """
 
@@ -52,6 +55,18 @@ def explained(tx: ValidatedTransaction, account: Address, moves: Iterable[Moved]
         if channel.destination_account == account:
             total += moved.change.paid
     return total
+
+
+def explained_unseen(before: Channel | None, after: Channel | None, payable: int) -> int:
+    """By how many drops what nobody saw happen to a channel changed its source's balance, at least.
+
+    None before it: it was not known; None after it: it is gone. `payable` is the most that its payee can have been paid
+    in all: what was signed, or everything where that is not known. What a channel gained came from its source; when it
+    goes, the rest comes back.
+    """
+    if after is not None:
+        return (before.amount if before else 0) - after.amount
+    return 0 if before is None else before.amount - max(before.balance, payable)
 
 
 class LossKind(enum.Enum):

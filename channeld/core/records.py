@@ -44,6 +44,11 @@ class ChannelRecord:
     closed_at: LedgerIndex | None
     adopted: bool = False
 
+    @property
+    def payable(self) -> int:
+        """The most that its payee can have been paid in all: what was signed, or all of it where that is not known."""
+        return self.authorized if self.pool and not self.adopted else self.channel.amount
+
 
 class Remembered(NamedTuple):
     """An accepted request: what it was (`contents`), the slice it bought on which channel, and the amount it was signed

@@ -24,11 +24,11 @@ from collections.abc import Sequence
 import structlog
 
 from channeld.core.channel import Channel
-from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, loss_of
+from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, explained_unseen, loss_of
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
 from channeld.core.news import Event
-from channeld.core.records import Booked, ChannelRecord
+from channeld.core.records import Booked, ChannelRecord, LiveTransaction
 from channeld.core.units import Address, format_xrp, to_unix
 from channeld.service.mirror import Mirror
 from channeld.service.news import SpanNews, addressed, to_receivers
@@ -44,7 +44,8 @@ class SpanBook:
         self._mirror, self._wallets, self._header, self._gapless = mirror, mirror.by_address, header, gapless
         self._news, self._comparing = SpanNews(mirror, header), False
         self._keys = mirror.claim_keys
-        self._balances = {a: w.booked if gapless else None for a, w in mirror.by_address.items()}
+        self._balances = {a: w.booked for a, w in mirror.by_address.items()}
+        self._unseen = 0
         self._incomes: list[Income] = []
         self._losses: list[Loss] = []
         self._heard: list[Event] = []
@@ -71,18 +72,25 @@ class SpanBook:
                 self._balance(tx, account, moves)
 
     def _balance(self, tx: ValidatedTransaction, account: AccountState, moves: Sequence[Moved]) -> None:
-        before = self._balances[account.address]
+        before, change = self._balances[account.address], explained(tx, account.address, moves)
         if not self._gapless:
+            self._balances[account.address] = None if before is None else before + change
             return
         self._balances[account.address] = account.balance
         if before is None:
             return
-        surplus = account.balance - before - explained(tx, account.address, moves)
+        surplus = account.balance - before - change
         if surplus > 0:
             self._incomes.append(Income(tx.hash, account.address, tx.ledger_index, surplus, tx.account))
         elif surplus < 0:
             found = f"{format_xrp(-surplus)} left it with {tx.kind} {tx.hash}, and nothing of ours accounts for that"
             self._freeze_wallet(account.address, Cause.UNEXPLAINED_DECREASE, found)
+
+    def unseen(self, live: LiveTransaction) -> None:
+        """A transaction of ours used its number in a ledger that nobody showed us: it may have cost its fee."""
+        before = self._balances.get(live.account)
+        if before is not None and not self._gapless:
+            self._balances[live.account] = before - live.fee
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
@@ -90,6 +98,7 @@ class SpanBook:
         """A channel is not as it was. More was paid from it than this store knows to be signed: it is an old copy."""
         if self._comparing:
             self._news.changed(old, now)
+            self._unseen += explained_unseen(old.channel, now, 0)
         if old.pool and not old.adopted and now.balance > old.authorized:
             paid = f"{now.balance} drops were paid from {now.channel_id}, and {old.authorized} were signed"
             self._freeze(EVERYTHING, Cause.OLD_STORE, f"{paid} as far as this store knows: it is an old copy")
@@ -98,6 +107,7 @@ class SpanBook:
         """A channel is gone, by this transaction or by one that was not seen."""
         if tx is None:
             self._news.gone(record)
+            self._unseen += explained_unseen(record.channel, None, record.payable)
         kind = loss_of(record.channel, record.authorized, tx, self._header.close_time)
         if kind is not None:
             drops = record.channel.unredeemed(record.authorized)
@@ -107,6 +117,7 @@ class SpanBook:
     def opened(self, channel: Channel) -> None:
         """A full read shows a channel that an intent of ours opened, in a ledger that nobody showed us."""
         self._news.opened(channel)
+        self._unseen += explained_unseen(None, channel, 0)
 
     def lost(self, loss: Loss) -> None:
         """Something held on a channel that pays us can never be collected any more."""
@@ -118,21 +129,29 @@ class SpanBook:
 
     def unknown(self, channel: Channel) -> None:
         """A full read shows a channel of ours that this store never opened."""
+        self._unseen += explained_unseen(None, channel, 0)
         if channel.public_key in self._keys:
             found = f"the ledger has {channel.channel_id} with our claim key, which this store never opened"
             self._freeze_wallet(channel.source_account, Cause.UNKNOWN_CHANNELS, found)
 
     # --- comparing ---------------------------------------------------------------------------------------------------
 
+    def read_whole(self) -> None:
+        """What is told from here on is what a full read shows, and not what a transaction did."""
+        self._comparing = True
+
     def compare(self, account: AccountState) -> int:
         """A full read shows this balance: by how many drops it differs from what the books say, 0 if they say nothing.
 
-        The books follow the ledger from here on.
+        Comes after all channels of the same read, for what they gained or gave back unseen is accounted for. Where
+        history was missing the books say only how low the balance can be, and more than that is no difference. They
+        follow the ledger from here on.
         """
-        self._comparing = True
-        booked = self._balances[account.address]
+        wallet, booked = self._wallets[account.address], self._balances[account.address]
         self._balances[account.address] = account.balance
-        surplus = 0 if booked is None else account.balance - booked
+        surplus = 0 if booked is None else account.balance - booked - self._unseen
+        if wallet.bounded:
+            surplus = min(0, surplus)
         if surplus > 0:
             self._incomes.append(Income("", account.address, self._header.index, surplus, Address("")))
         elif surplus < 0:

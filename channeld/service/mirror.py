@@ -105,7 +105,8 @@ class PoolTotals:
 class Wallet:
     """An account of ours. `account` is None until a validated ledger showed it.
 
-    `booked` is the balance that the transactions seen account for; None while that is not known. `difference` is by how
+    `booked` is the balance that the transactions seen account for; None while that is not known. It is `bounded` where
+    history is missing until the ledger is read whole: then it is the least that can be there. `difference` is by how
     many drops the last whole reading of the ledger was off.
     `pays`: it opens channels; `receives`: channels that pay it are followed, and claims on them taken in.
     `tickets_seen` are all tickets that the account holds as of the ledger about to be applied, None where nobody asked.
@@ -116,6 +117,7 @@ class Wallet:
     claim_key: str
     account: AccountState | None = None
     booked: int | None = None
+    bounded: bool = False
     tickets_seen: frozenset[int] | None = None
     difference: int = 0
     pays: bool = True

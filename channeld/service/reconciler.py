@@ -71,6 +71,8 @@ class Reconciler:
             self._store.apply(span.update())
         with self._steps(Step.OUTCOME_ADOPTED):
             self._adopt(span)
+        for wallet in self._mirror.wallets.values():
+            wallet.bounded |= not gapless
         ledgers = 1 if self._mirror.processed is None else max(0, header.index - self._mirror.processed)
         self._advance(header)
         self._telemetry.processed(ledgers, self._monotonic() - started)
@@ -101,6 +103,7 @@ class Reconciler:
         if differences or span.book.booked != Booked():
             self._store.apply(span.update())
             self._adopt(span)
+        wallet.bounded = False
         return differences
 
     def _span(self, header: LedgerHeader, *, gapless: bool = True) -> Span:

@@ -201,7 +201,8 @@ class Span:
 
         What is there and unknown is quarantined, unless an intent of ours opened it; what is not there is gone.
         """
-        surplus, seen = self.book.compare(account), {c.channel_id: c for c in channels}
+        self.book.read_whole()
+        seen = {c.channel_id: c for c in channels}
         for channel_id, channel in seen.items():
             state = self._mirror.channels.get(channel_id)
             if state is None:
@@ -214,7 +215,7 @@ class Span:
             if state.record.channel.source_account == account.address and channel_id not in seen:
                 self.book.closed(state.record, None)
                 self.after[channel_id] = replace(state.record, closed_at=self._header.index, issuing=False)
-        return surplus
+        return self.book.compare(account)
 
     # --- transactions that were not found -----------------------------------------------------------------------------
 
@@ -268,6 +269,8 @@ class Span:
         """
         self.ended[tx_key(live)] = live
         self._endings.append(Ending(live.hash, None, result))
+        if result == "unknown":
+            self.book.unseen(live)
         entry = None if live.intent is None else self._mirror.journal.get(live.intent)
         if live.ticket and tx_key(live) in self._mirror.missing:
             self.tickets_gone.add(tx_key(live))  # no node ever took it: the ticket is not there
