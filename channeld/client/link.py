@@ -35,7 +35,8 @@ _BACKOFF_S: Final = (0.1, 5.0)
 _KEEPALIVE_S: Final = 15
 _TIMEOUT_S: Final = 5.0
 _EXPIRY_S: Final = 30
-_UNREAD_KEPT: Final = 20_000
+_UNANSWERED_KEPT: Final = 2000
+_LAST_WORDS_S: Final = 0.05
 _AT_ONCE: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 """Without it a small packet waits up to 40 ms for the acknowledgement of the one before."""
 _REFUSED_LOGIN: Final = frozenset({4, 5, 134, 135, 138})
@@ -128,6 +129,7 @@ class Link:
             tasks = [asyncio.create_task(self._read(client)), asyncio.create_task(self._write(client))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, timeout=_LAST_WORDS_S)  # let the reader hear why, else aiomqtt complains
             finally:
                 for task in tasks:
                     task.cancel()
@@ -171,7 +173,7 @@ class Link:
                 self._on_state(topic[len(self._states) :], payload)
                 continue
             token = getattr(message.properties, "CorrelationData", None)
-            self._on_answer(self._sent.get(token) if isinstance(token, bytes) else None, payload)
+            self._on_answer(self._sent.pop(token, None) if isinstance(token, bytes) else None, payload)
 
     async def _write(self, client: aiomqtt.Client) -> None:
         await self._listen(client)
@@ -208,7 +210,7 @@ class Link:
 
         token = secrets.token_bytes(8)
         self._sent[token] = ids
-        while len(self._sent) > _UNREAD_KEPT:
+        while len(self._sent) > _UNANSWERED_KEPT:
             self._sent.popitem(last=False)
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.ResponseTopic = self._reply

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
-from client.scene import AMOUNT, SETTLE_DELAY, TAG, Body, Scene
+from client.scene import AMOUNT, Body, Scene
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from channeld.adapters.signer import KeyPair, account_id
 from channeld.client import Client
 from channeld.core.claim import channel_id_of
-from channeld.core.units import ChannelId, RippleTime, to_ripple
+from channeld.core.units import ChannelId, to_ripple
 from channeld.sandbox.broker import SandboxBroker
 from channeld.sandbox.ledger import SandboxLedger
 from channeld.sandbox.ledger_client import LedgerClient
@@ -205,4 +206,19 @@ def retained(scene: Scene, name: str, state: str = "open") -> Body:
     }
 
 
-__all__ = ["SERVER", "SETTLE_DELAY", "TAG", "TOPICS", "XRP", "FakeDaemon", "Rig", "RippleTime", "retained", "rig"]
+def in_file(made: Rig, sql: str, *values: object) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(made.path)) as db:
+        return db.execute(sql, values).fetchall()
+
+
+def rejected(request: Body, code: str, retry_after_ms: int | None = None) -> Body:
+    said = {"id": request["id"], "status": "rejected", "code": code, "reason": f"{code} it is"}
+    return said if retry_after_ms is None else said | {"retry_after_ms": retry_after_ms}
+
+
+def one_contents_per_id(made: Rig) -> None:
+    """No id was sent with different contents; `held` is no part of them."""
+    said: dict[str, Body] = {}
+    for request in made.daemon.asked:
+        contents = {name: value for name, value in request.items() if name != "held"}
+        assert said.setdefault(request["id"], contents) == contents

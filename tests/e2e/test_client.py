@@ -31,8 +31,7 @@ def client_of(world: World, stage: Stage, path: Path, **more: Any) -> Client:
         public_key=stage.claim_key.public_key,
         payer=stage.wallet.address,
         path=path,
-        ledger=world.ledger_url,
-        **more,
+        **{"ledger": world.ledger_url, **more},
     )
 
 
@@ -113,6 +112,19 @@ async def test_the_payee_is_paid_to_the_drop_without_channeld(tmp_path: Path, ke
         assert await balance(world.ledger, world.payee.address) == after, "a second run costs nothing"
         for output in (done, again):
             assert seed.reveal() not in output.stdout + output.stderr
+
+
+async def test_without_a_node_the_daemons_retained_states_are_compared(tmp_path: Path) -> None:
+    """They are there before the first claim that relies on them."""
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("news-eu", [world.payee.address])])
+        async with client_of(world, stage, tmp_path / "claims.db", ledger=None) as client:
+            accepted = await client.claim(payee=world.payee.address, drops=1500)
+            known = client._states.known(accepted.claim.channel_id)
+            assert known is not None
+            assert known.channel is not None
+            assert (known.channel.payee, known.closing) == (accepted.payee, False)
+            assert known.channel.amount >= accepted.claim.amount
 
 
 async def test_redeem_says_what_is_wrong_and_shows_no_seed(tmp_path: Path) -> None:
