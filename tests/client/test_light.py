@@ -51,7 +51,7 @@ def test_using_it_pulls_in_nothing_of_the_daemon_either() -> None:
 
 
 def test_it_is_imported_in_150_ms() -> None:
-    """In the best of at most fifteen fresh interpreters, without what an empty one takes: others use this machine, too."""
+    """In the best of at most fifteen fresh interpreters, without an empty one's time: others use this machine, too."""
     script = (
         "import time, json; start = time.perf_counter(); import channeld.client;"
         "print(json.dumps(time.perf_counter() - start))"
