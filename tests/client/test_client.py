@@ -42,7 +42,10 @@ async def test_a_request_is_on_disk_before_it_is_sent_and_a_claim_before_it_is_r
         assert made.path.stat().st_mode & 0o077 == 0
 
 
-async def test_silence_is_answered_with_the_same_id_and_the_best_claim_goes_along(tmp_path: Path) -> None:
+async def test_silence_is_answered_with_the_same_id_and_the_best_claim_goes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channeld.client.client._REPEAT_S", (0.2, 1.0))
     async with rig(tmp_path, channels=False) as made:
         async with made.client(ledger=False) as client:
             first = await made.claim(client)

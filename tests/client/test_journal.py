@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from client.scene import DROPS, Scene
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channeld.client import errors
@@ -67,6 +67,7 @@ def test_slices_are_taken_exactly_when_nothing_of_them_was(offers: list[tuple[in
     db.close()
 
 
+@settings(max_examples=settings().max_examples // 4)
 @given(st.permutations(range(6)), st.data())
 def test_the_best_claim_is_the_highest_in_whatever_order(order: list[int], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -39,6 +39,7 @@ async def tell(made: Rig, client: Client, kind: int, rng: random.Random) -> Told
     return told
 
 
+@pytest.mark.slow
 async def test_no_lie_is_believed_whatever_it_is_about(tmp_path: Path) -> None:
     rng = random.Random(5)
     told: Counter[str] = Counter()

@@ -51,9 +51,9 @@ def test_using_it_pulls_in_nothing_of_the_daemon_either() -> None:
 
 
 def test_it_is_imported_in_150_ms() -> None:
-    """In the best of at most fifteen fresh interpreters, without an empty one's time: others use this machine, too."""
+    """Of processor time, for others use this machine, too: the best of five, without an empty interpreter's own."""
     script = (
-        "import time, json; start = time.perf_counter(); import channeld.client;"
-        "print(json.dumps(time.perf_counter() - start))"
+        "import time, json; start = time.process_time(); import channeld.client;"
+        "print(json.dumps(time.process_time() - start))"
     )
-    assert any(fresh(script) < IMPORTS_WITHIN_S for _ in range(15))
+    assert min(fresh(script) for _ in range(5)) < IMPORTS_WITHIN_S
