@@ -82,6 +82,7 @@ class NearSession(NodeSession):
     def __init__(self, rig: Rig) -> None:
         super().__init__("lab", None)  # type: ignore[arg-type]
         self.rig = rig
+        self.feeless = False
         self.stub: Any = SimpleNamespace(faults=rig.node.faults, streams=None, node=rig.node)
 
     async def request(self, command: str, **parameters: Any) -> Mapping[str, Any]:
@@ -89,6 +90,8 @@ class NearSession(NodeSession):
         nobody: Any = None
         node = self.rig.node
         answer = envelope.answer(body, lambda version: Call(node, self.stub, nobody, body, version, True))
+        if command == "fee" and self.feeless:
+            raise Unreachable("it does not tell its fee")
         if command == "submit" and node.faults.take("submit_answer") is not None:
             raise Unreachable("the answer is lost")
         return _result(answer)
@@ -127,6 +130,7 @@ class Lab:
         self.clock = 1000.0
         self.network_id = network_id
         self.lost_ledgers = False
+        self.feeless = False
         self.build()
         self.alive(self.connect)
 
@@ -180,6 +184,7 @@ class Lab:
         )
         self._build_strongbox(silent, steps)
         self.session = NearSession(self.rig)
+        self.session.feeless = self.feeless
 
     def _build_strongbox(self, silent: Any, steps: Steps) -> None:
         self.strongbox = Strongbox(
@@ -258,6 +263,10 @@ class Lab:
         clock.frozen_at = max(clock.frozen_at or 0, self.rig.pct) + seconds
         self.clock += seconds
         return self.rig.close()
+
+    def signs(self, able: bool) -> None:
+        """Whether anything can be signed: a node that does not tell its fee leaves all of it planned."""
+        self.feeless = self.session.feeless = not able
 
     def tick(self, count: int = 1) -> None:
         """Ledgers close and are seen."""

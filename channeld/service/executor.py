@@ -218,10 +218,10 @@ class Executor:
         )
 
     def _moot(self, entry: JournalEntry) -> None:
-        """Nothing is left to do for it."""
+        """Nothing is left to do for it; what its subject needs now is decided with the next ledger."""
         with self._steps(Step.MOOTED, entry.action.kind.value):
             self._store.set_intent(entry.number, Status.MOOT, "overtaken")
-        self._mirror.close_entry(entry)
+        self._reconciler.planner.urge(self._mirror.close_entry(entry))
 
     def _unsignable(self, entry: JournalEntry | None, why: str) -> None:
         log.error("unsignable", intent=entry.number if entry else None, reason=why)

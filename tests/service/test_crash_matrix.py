@@ -9,6 +9,7 @@ import pytest
 from lab import PAYEES, Lab, Where, terms
 from sandbox.rig import address
 
+from channeld.core.intents import SettleChannel, Status
 from channeld.service.steps import Step
 
 ASKS = {str(n): ("dave" if n % 3 == 0 else "bob", 7) for n in range(9)}
@@ -23,8 +24,30 @@ def life(path: Path, death: Where | None = None, nth: int = 1) -> Lab:
             if number in lab.accepted:
                 break
             lab.tick()
+    overtaken(lab)
     lab.tick(70)
     return lab
+
+
+def overtaken(lab: Lab) -> None:
+    """A payout is decided and not signed yet when the payee collects by itself: nothing is left to do for it."""
+    lab.signs(False)
+    for _ in range(16):
+        lab.tick()
+        if planned := unsigned(lab):
+            break
+    for channel_id in planned:
+        best = max((g for g in lab.accepted.values() if g.channel_id == channel_id), key=lambda g: g.amount)
+        payee = next(p for p in PAYEES if address(p) == best.destination_account)
+        signature = {"PublicKey": best.public_key, "Signature": best.signature.hex().upper()}
+        lab.rig.submit(payee, "PaymentChannelClaim", Channel=channel_id, Balance=str(best.amount), **signature)
+    lab.signs(True)
+
+
+def unsigned(lab: Lab) -> set[str]:
+    """Channels with a payout that is decided and not signed."""
+    open_now = [e.action for e in lab.mirror.journal.values() if e.status is Status.PLANNED]
+    return {action.channel_id for action in open_now if isinstance(action, SettleChannel)}
 
 
 def fate(lab: Lab) -> dict[str, Any]:
@@ -62,7 +85,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def test_the_life_without_a_death_passes_every_step_and_leaves_nothing(clean: Lab) -> None:
     found = fate(clean)
     assert not clean.died
-    assert {w[0] for w in clean.contacts} == {s.value for s in Step if s is not Step.MOOTED}
+    assert {w[0] for w in clean.contacts} == {s.value for s in Step}
     kinds = {"open", "fund", "settle", "request_close", "finalize_close"}
     for step in ("number_reserved", "signed", "sent", "answered"):
         assert {w[1] for w in clean.contacts if w[0] == step} >= kinds, step
