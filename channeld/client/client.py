@@ -266,6 +266,7 @@ class Client:
         """Find out what became of requests that have no answer, as after a crash: once, and in no hurry.
 
         Each was accepted, and is then verified and kept; or it is void, which `TooLate` says; or still nobody knows.
+        Do it within the time for which the daemon remembers ids, 24 hours or more: later it can tell no more.
         """
         self._open_link()
         limit = self._timeout_s if timeout_s is None else timeout_s
@@ -337,7 +338,8 @@ class Client:
         check_answer(said, asked, self._terms)
         try:
             await self._check_channel(asked, said, deadline)
-        except ChannelEnds:
+        except (ChannelEnds, LedgerUnreachable):
+            # signed by the pinned key, it is worth at least what is held of its channel, whatever the channel is
             await self._journal.keep_claim(said)
             raise
         try:
@@ -393,16 +395,15 @@ class Client:
             return
         if ids is None:
             for one in said:
-                self._give(one.id, one)
+                if not isinstance(one, Malformed):
+                    self._give(one.id, one)
         elif not is_batch and len(ids) > 1 and isinstance(said[0], Rejected) and said[0].id is None:
             self._tell(ids, said[0])
         elif is_batch != (len(ids) > 1) or len(said) != len(ids):
             self._tell(ids, MalformedAnswer(f"{len(said)} answers came to {len(ids)} requests"))
         else:
             for request_id, one in zip(ids, said, strict=True):
-                wrong = one.id != request_id and not (isinstance(one, Rejected) and one.id is None)
-                lie = WrongId(f"an answer for {one.id!r} came in reply to {request_id!r}")
-                self._give(request_id, lie if wrong else one)
+                self._give(request_id, _in_reply_to(request_id, one))
 
     def _tell(self, ids: Sequence[str], said: Rejected | Lie) -> None:
         for request_id in ids:
@@ -427,6 +428,15 @@ class Client:
                 await self._believe(found[0], said, time.monotonic() + self._timeout_s)
         except ClientError as error:
             log.warning("a late answer was not kept: %s", error)
+
+
+def _in_reply_to(request_id: str, said: Accepted | Rejected | Malformed) -> Accepted | Rejected | Lie:
+    """An answer, or the lie that it is where it is none, or one to another request."""
+    if isinstance(said, Malformed):
+        return MalformedAnswer(str(said))
+    if said.id == request_id or (isinstance(said, Rejected) and said.id is None):
+        return said
+    return WrongId(f"an answer for {said.id!r} came in reply to {request_id!r}")
 
 
 def _offer(waiting: _Waiting, said: _Said) -> None:

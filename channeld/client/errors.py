@@ -128,7 +128,7 @@ class BrokerLost(NotAnswered):
 
 
 class LedgerUnreachable(NotAnswered):
-    """The request was accepted, but the node that should confirm its channel does not answer."""
+    """The request was accepted, but the node that should confirm its channel does not answer. Its claim was kept."""
 
 
 class NotAuthorized(ClientError):

@@ -148,12 +148,23 @@ def claim_request(question: Question, held: Claim | None) -> str:
 # --- answers ---------------------------------------------------------------------------------------------------------
 
 
-def read_answers(payload: bytes) -> tuple[list[Accepted | Rejected], bool]:
-    """All answers in a payload, and whether it was an array. Raises `Malformed` for anything that is no answer."""
+def read_answers(payload: bytes) -> tuple[list[Accepted | Rejected | Malformed], bool]:
+    """All answers in a payload, and whether it was an array.
+
+    What is no answer stands as a `Malformed` in its place, for its neighbours may have been accepted. Raises
+    `Malformed` for a payload that is no JSON.
+    """
     said = _json(payload)
     if isinstance(said, list):
-        return [_answer(item) for item in said], True
-    return [_answer(said)], False
+        return [_item(item) for item in said], True
+    return [_item(said)], False
+
+
+def _item(said: Any) -> Accepted | Rejected | Malformed:
+    try:
+        return _answer(said)
+    except Malformed as error:
+        return error
 
 
 def read_channel_state(payload: bytes) -> ChannelState:

@@ -199,6 +199,23 @@ async def test_a_refused_batch_is_refused_for_all_of_it(tmp_path: Path) -> None:
             assert [type(result) for result in results] == [errors.BadRequest] * 3
 
 
+async def test_a_bad_item_spoils_no_other(tmp_path: Path) -> None:
+    async with rig(tmp_path, channels=False) as made:
+
+        def one_bad(requests: list[Body]) -> list[Any]:
+            said = [made.daemon.accept(request) for request in requests]
+            del said[1]["claim"]["amount"]
+            said[3]["id"] = "another"
+            return [said]
+
+        made.daemon.answers = one_bad
+        async with made.client(ledger=False) as client:
+            results = await client.claims([Ask(str(made.scene.payee), 5) for _ in range(5)])
+            good = [result.covers_from for result in results if isinstance(result, Accepted)]
+            assert good == [0, 10, 20]
+            assert [type(results[n]) for n in (1, 3)] == [errors.MalformedAnswer, errors.WrongId]
+
+
 async def test_an_array_of_the_wrong_length_is_no_answer(tmp_path: Path) -> None:
     async with rig(tmp_path, channels=False) as made:
         made.daemon.answers = lambda requests: [[made.daemon.accept(r) for r in requests][:-1]]

@@ -135,8 +135,13 @@ async def test_without_the_node_that_was_named_nothing_is_believed(tmp_path: Pat
             client._node = made_node(nowhere)
             with pytest.raises(errors.LedgerUnreachable):
                 await made.claim(client, id="r")
-            assert await client.best() == []
-            assert await client.unanswered() == ["r"]
+            assert await client.unanswered() == ["r"], "it was not counted as paid"
+            (held,) = await client.best()
+            assert held.claim.amount == 1000, "its claim is kept all the same: it may be good"
+            assert in_file(made, "SELECT * FROM slice") == []
+            await client._node.close()
+            client._node = None
+            assert isinstance((await client.finish())[0], Accepted)
 
 
 def made_node(url: str, network_id: int = 0) -> Any:
