@@ -74,6 +74,25 @@ def test_a_lost_answer_is_answered_by_the_identical_blob(engine: Engine) -> None
     assert len(engine.ledger.created) == 1
 
 
+def test_an_answer_that_makes_no_sense_is_held_against_its_node_and_ends_nothing(engine: Engine) -> None:
+    troubles: list[str] = []
+    engine.executor.courier.on_trouble = lambda _session, why: troubles.append(why)
+
+    def nonsense(_: str) -> None:
+        raise Malformed("engine_result: not a string")
+
+    engine.session.on_submit = nonsense
+    want(engine)
+    engine.work()
+    engine.tick()
+    assert set(troubles) == {"submit: engine_result: not a string"}
+    assert intents(engine) == [("open", "signed")]
+    engine.session.on_submit = lambda _: None
+    engine.tick()
+    engine.tick()
+    assert (intents(engine), len(engine.ledger.created)) == ([("open", "done")], 1)
+
+
 @pytest.mark.parametrize(
     "code", ["tefPAST_SEQ", "telINSUF_FEE_P", "terQUEUED", "tecUNFUNDED", "tesSUCCESS", "temMALFORMED"]
 )
