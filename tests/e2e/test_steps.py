@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections import Counter
 from contextlib import closing
@@ -126,7 +127,10 @@ async def all_over(world: World, stage: Stage) -> bool:
     code, _ = await asyncio.to_thread(stage.get, "/readyz")
     if code != 200 or await world.ledger.channels(stage.wallet.address):
         return False
-    status = await stage.status()
+    code, text = await asyncio.to_thread(stage.get, "/api/v1/status")
+    if code != 200:  # it died just now
+        return False
+    status = json.loads(text)
     idle = (status["intents_open"], status["transactions_live"]) == (0, 0)
     return idle and len(await tickets(world, stage.wallet.address)) == 2
 
