@@ -14,9 +14,9 @@ from dataclasses import replace
 import structlog
 
 from channeld.core.decide import decide
-from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
+from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose, SettleChannel
 from channeld.core.records import JournalEntry
-from channeld.core.units import LedgerIndex, RippleTime
+from channeld.core.units import Drops, LedgerIndex, RippleTime
 from channeld.core.world import Hold, Planned, Reason, World
 from channeld.service.mirror import Group, Mirror
 from channeld.service.news import closing_notices
@@ -116,14 +116,29 @@ class Planner:
             *mirror.opens_in_flight(),
         )
         decision = decide(world, mirror.policy)
-        free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
+        plans = [self._all_the_same(planned) for planned in decision.planned]
+        free = [planned for planned in plans if mirror.holds_back(planned.intent.action) is None]
         self._journal([planned.intent for planned in free], mirror.header.index)
         self._dirty.clear()
         for group in groups.values():
             group.answer = None
-        frozen = [_frozen(planned) for planned in decision.planned if mirror.holds_back(planned.intent.action)]
+        frozen = [_frozen(planned) for planned in plans if mirror.holds_back(planned.intent.action)]
         for hold in (*decision.holds, *frozen):
             self._held(hold, groups[hold.group])
+
+    def _all_the_same(self, planned: Planned) -> Planned:
+        """A close would pay what is owed. Where a freeze holds it back and the channel has an end, that is paid alone:
+        later nobody can.
+        """
+        action, mirror = planned.intent.action, self._mirror
+        if not isinstance(action, RequestClose) or mirror.holds_back(action) is None:
+            return planned
+        record = mirror.channels[action.channel_id].record
+        owed = record.channel.unredeemed(record.authorized)
+        if record.channel.deadline is None or not owed:
+            return planned
+        pay = SettleChannel(action.wallet, action.channel_id, Drops(record.channel.balance + owed))
+        return replace(planned, intent=replace(planned.intent, action=pay))
 
     def _observe(self, group: Group, now: RippleTime) -> None:
         """Bring the group's rate of demand up to now. A group seen for the first time starts from what it asked."""
