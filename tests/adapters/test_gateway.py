@@ -346,3 +346,49 @@ def test_claims_handed_in_are_judged_before_they_are_answered_and_acknowledged(b
         ("two", "amount_not_higher"),
         ("three", "bad_request"),
     ]
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_is_answered_behind_the_claims_of_its_group_where_it_wants_it_and_then_acknowledged(
+    bench: Bench,
+) -> None:
+    asked: list[tuple[str, bytes]] = []
+
+    def answer(server: str, payload: bytes, say: Callable[[bytes], None]) -> None:
+        asked.append((server, payload))
+        say(b'{"id":"q","status":"unknown","request":"r","code":"unknown_request","reason":"x"}')
+
+    bench.gateway.on_query = answer
+    query = Sent(f"{MINE}/query", b'{"id":"q","request":"r"}', response_topic=f"{MINE}/reply/x", correlation_data=b"c")
+    log = bench.give(query, Sent())
+    assert [kind for kind, _ in log] == ["decided", "reply", "ack", "reply", "ack"]
+    assert (log[3][1][0], log[3][1][3]) == (f"{MINE}/reply/x", b"c")
+    assert log[4][1] is query
+    assert asked == [("a", query.payload)]
+
+
+def test_a_query_whose_answer_goes_elsewhere_or_that_is_retained_is_refused(bench: Bench) -> None:
+    bench.gateway.on_query = lambda server, payload, say: pytest.fail("not to be answered")
+    for wrong, code in (
+        (Sent(f"{MINE}/query", b'{"id":"q"}', response_topic="channeld/v1/servers/b/reply"), "bad_response_topic"),
+        (Sent(f"{MINE}/query", b'{"id":"q"}', retain=True), "bad_request"),
+    ):
+        topic, said = bench.reply(wrong)
+        assert (topic, said["id"], said["code"]) == (f"{MINE}/reply", "q", code)
+    assert [kind for kind, _ in bench.give(Sent(f"{MINE}/query", expires_at=bench.now - 1))] == ["ack"]
+
+
+def test_queries_use_up_a_servers_share_faster_than_claims(bench: Bench) -> None:
+    """What is beyond it is refused unread; another server's claims are not in its line."""
+    bench.gateway.on_query = lambda server, payload, say: say(
+        b'{"id":"q","status":"rejected","code":"busy","reason":"x"}'
+    )
+    flood = [Sent(f"{MINE}/query", b'{"id":"q","channels":true}') for _ in range(100)]
+    bench.gateway.on_messages(flood)
+    assert len(bench.refused) > 70
+    log = bench.give(Sent(topic="channeld/v1/servers/b/claim"))
+    assert ("decided", 1) in log
+    bench.give()
+    assert bench.gateway.waiting == 0

@@ -12,9 +12,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from service.heralds import SUBSETS, Heralded
-from worlds import PAYEES
+from worlds import KEY, PAYEES, SOURCE
 
+from channeld.adapters.sqlite.events import MOST_WAITING
+from channeld.core.channel import Channel
+from channeld.core.news import Event, News
+from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
 from channeld.core.requests import Granted
+from channeld.core.units import ChannelId, Drops, LedgerIndex, Seconds
+from channeld.service.herald import MOST_UNSETTLED
+from channeld.service.mirror import NO_TIME
 
 
 class HeraldMachine(RuleBasedStateMachine):
@@ -124,4 +131,61 @@ class HeraldMachine(RuleBasedStateMachine):
 
 
 class TestHerald(HeraldMachine.TestCase):
-    settings = settings(max_examples=max(40, settings().max_examples // 4), stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=max(12, settings().max_examples // 8), stateful_step_count=30, deadline=None)
+
+
+def test_ten_thousand_changes_never_stand_in_the_way_of_a_claim(tmp_path: Path) -> None:
+    """No more than a few hundred messages are unsettled, and the rest follows as they are settled."""
+    engine = Heralded(tmp_path / "s.db")
+    for number in range(1, 1201):
+        channel = Channel(
+            ChannelId(f"{number:064X}"), SOURCE, PAYEES[0].account, None, KEY, Drops(9), Drops(0), Seconds(9), None,
+            None, LedgerIndex(5),
+        )  # fmt: skip
+        record = ChannelRecord(number, channel, 0, True, "p", "a", NO_TIME, NO_TIME, None, None)
+        engine.mirror.add(record)
+        engine.ledger.channels[channel.channel_id] = channel
+    engine.store.apply(
+        LedgerUpdate(LedgerIndex(99), NO_TIME, [], [s.record for s in engine.mirror.channels.values()], [], [], [])
+    )
+    engine.restart()
+    engine.meet()
+    engine.turn()
+    assert len(engine.board.handed) == MOST_UNSETTLED
+    told = [state for state in engine.mirror.channels.values() if state.told]
+    assert len(told) == MOST_UNSETTLED // 2, "two servers see each"
+    engine.settle()
+    assert engine.board.retained == engine.expected()
+    assert all(state.told for state in engine.mirror.channels.values())
+    engine.kill()
+
+
+def test_what_the_broker_refuses_does_not_hold_up_the_rest(tmp_path: Path) -> None:
+    """An access list without these topics costs the notices, not the claims."""
+    engine = Heralded(tmp_path / "s.db")
+    engine.meet()
+    engine.connect()
+    channel_id = engine.opened()
+    for _, told in engine.board.handed:
+        told(False)
+    engine.board.handed.clear()
+    (answer,) = engine.answer(engine.ask("r", 5))
+    assert isinstance(answer, Granted)
+    assert answer.channel_id == channel_id
+    assert engine.herald._unsettled == 0
+    engine.kill()
+
+
+def test_a_server_that_cannot_be_told_for_very_long_loses_the_oldest_and_sees_it(tmp_path: Path) -> None:
+    """What waits is bounded; numbers go on."""
+    engine = Heralded(tmp_path / "s.db")
+    event = Event(News.SETTLED, ChannelId("A" * 64), PAYEES[0].account, None, 9, 5, None, LedgerIndex(7))
+    booked = Booked(events=[("a", event)] * (MOST_WAITING + 3) + [("b", event)])
+    engine.store.apply(LedgerUpdate(LedgerIndex(99), NO_TIME, [], [], [], [], [], booked))
+    waiting = engine.store.events.waiting(0, 10**6)
+    mine = [w.seq for w in waiting if w.server == "a"]
+    assert mine == list(range(4, MOST_WAITING + 4))
+    assert [w.seq for w in waiting if w.server == "b"] == [1]
+    engine.store.events.only(["b"])
+    assert [w.server for w in engine.store.events.waiting(0, 10**6)] == ["b"]
+    engine.kill()

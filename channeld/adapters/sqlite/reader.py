@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
 from channeld.adapters.sqlite import claims, rows
-from channeld.adapters.sqlite.request_log import RequestLog, signed_in
+from channeld.adapters.sqlite.request_log import RequestLog, accepted_in, signed_in
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord, Incoming
-from channeld.core.units import Address
+from channeld.core.units import Address, Payee
 
 
 async def read_channels(path: Path) -> list[ChannelRecord]:
@@ -47,6 +48,34 @@ async def read_facts(path: Path) -> dict[str, Any]:
     meta, sums = await _fetch(path, "SELECT key, value FROM meta", totals)
     names = ("channels_ever", "drops_paid", "requests_folded", "payments")
     return dict(meta) | dict(zip(names, sums[0], strict=True))
+
+
+def read_request(path: Path, key: bytes) -> dict[str, Any] | None:
+    """What the request of this key was accepted as, folded into the tables or not; None if it was not."""
+    columns = "c.channel_id, c.destination, c.destination_tag, c.balance, c.closed_at"
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            db.execute("BEGIN")
+            query = "SELECT channel, covers_from, covers_to, signed, at_unix FROM request WHERE key = ?"
+            groups = (body for (body,) in db.execute("SELECT body FROM request_group ORDER BY number"))
+            found = db.execute(query, (key,)).fetchone() or accepted_in(groups, key)
+            if found is None:
+                return None
+            row, covers_from, covers_to, signed, at = found
+            channel = db.execute(f"SELECT {columns} FROM channel c WHERE row = ?", (row,)).fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot read the store {path}: {error}") from error
+    channel_id, destination, tag, balance, closed_at = channel
+    return {
+        "accepted_at_unix": at,
+        "drops": str(covers_to - covers_from),
+        "covers": {"from": str(covers_from), "to": str(covers_to)},
+        "amount": str(signed),
+        "channel_id": channel_id,
+        "payee": str(Payee(destination, tag)),
+        "channel_state": "closed" if closed_at is not None else "live",
+        "paid": str(balance),
+    }
 
 
 def read_whole(path: Path) -> sqlite3.Connection:

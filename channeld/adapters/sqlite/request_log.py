@@ -277,3 +277,15 @@ def _used(bodies: Iterable[_Body]) -> list[usage.Accepted]:
 def signed_in(bodies: Iterable[bytes]) -> dict[int, int]:
     """How far groups that are not folded sign each channel, by the channel's row."""
     return {row: authorized for body in bodies for row, authorized, *_ in _decode(body).marks}
+
+
+def accepted_in(bodies: Iterable[bytes], key: bytes) -> tuple[int, ...] | None:
+    """A request in groups that are not folded: channel row, covers from and to, signed, Unix time; None if it is in
+    none.
+    """
+    for body in bodies:
+        if key in body:  # the bytes stand there as they are: few groups need to be read
+            for request in _decode(body).requests:
+                if request[1] == key:
+                    return request[3:]
+    return None

@@ -1,0 +1,73 @@
+"""`channeld usage` and `channeld requests`: what content servers asked for, read from the store beside the daemon."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from channeld.cli.common import (
+    ConfigOption,
+    JsonOption,
+    load_settings,
+    print_facts,
+    print_json,
+    print_table,
+    wants_json,
+)
+from channeld.core.errors import BadValue, Refused, Unreachable
+
+_COLUMNS = ("server", "payee", "code", "requests", "drops")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("usage")(usage)
+    app.command("requests")(requests)
+
+
+def usage(
+    hours: Annotated[int, typer.Option(min=1, max=9600, help="How far back, in whole hours.")] = 24,
+    server: Annotated[str, typer.Option(help="One content server; else all.")] = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Sum up requests and drops by content server, payee and code; behind the daemon by up to a minute."""
+    from channeld.adapters.sqlite.usage import read_usage
+
+    settings = load_settings(config, secrets=False)
+    if not settings.store.path.is_file():
+        raise Unreachable(f"there is no store yet: {settings.store.path}")
+    end = int(time.time()) // 3600 + 1
+    rows = [row for row in read_usage(settings.store.path, (end - hours, end)) if server in ("", row[0])]
+    if wants_json(json):
+        entries = [dict(zip(_COLUMNS, (*row[:4], str(row[4])), strict=True)) for row in rows]
+        print_json({"from": (end - hours) * 3600, "to": end * 3600, "usage": entries})
+    else:
+        print_table(f"the last {hours} hours", _COLUMNS, rows)
+
+
+def requests(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="The content server that asked.")],
+    request_id: Annotated[str, typer.Argument(metavar="ID", help="The id of its claim request.")],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what a request was accepted as; exit 1 if it is not remembered as accepted."""
+    from channeld.adapters.sqlite.reader import read_request
+    from channeld.wire.mqtt import request_key
+
+    if not request_id.isascii() or not 1 <= len(request_id) <= 128:
+        raise BadValue("ID", "not an id", "1 to 128 printable ASCII characters")
+    settings = load_settings(config, secrets=False)
+    if not settings.store.path.is_file():
+        raise Unreachable(f"there is no store yet: {settings.store.path}")
+    found = read_request(settings.store.path, request_key(server, "claim", request_id))
+    if found is None:
+        raise Refused(f"{server} has no request {request_id!r} that is remembered as accepted")
+    answer = {"server": server, "id": request_id, **found}
+    if wants_json(json):
+        print_json(answer)
+    else:
+        print_facts("request", answer)
