@@ -36,7 +36,7 @@ from channeld.core.units import Address, ChannelId, LedgerIndex
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _FOLD_AT_CLOSE: Final = 5000
 _CHECKPOINT_PAGES: Final = 100_000
 """Pages in the write-ahead log at which a commit itself folds it into the file, if `checkpoint` does not come by."""
