@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from channeld.adapters.sqlite.reader import read_balances, read_channels, read_facts
-from channeld.adapters.xrpl_node import XrplNode
+from channeld.adapters.sqlite.reader import read_balances, read_channels, read_facts, read_incoming
+from channeld.adapters.xrpl_node import NodeSession, XrplNode
 from channeld.core.channel import Channel
 from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.ledger import AccountState
-from channeld.core.records import ChannelRecord
+from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import Address, LedgerIndex
 from channeld.settings import Settings
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 _TRIES: Final = 5
 _FIELDS: Final = ("amount", "balance", "expiration", "cancel_after", "settle_delay", "public_key", "destination_tag")
-Read = Mapping[Address, tuple[AccountState | None, Sequence[Channel]]]
+
+
+class Shown(NamedTuple):
+    """An account as the ledger shows it: its channels, and those that pay it where that was asked for."""
+
+    account: AccountState | None
+    channels: Sequence[Channel] = ()
+    incoming: Sequence[Channel] = ()
+
+
+Read = Mapping[Address, Shown]
 
 
 async def of_daemon(daemon: Daemon) -> dict[str, Any]:
@@ -28,14 +38,15 @@ async def of_daemon(daemon: Daemon) -> dict[str, Any]:
         at = daemon.mirror.processed
         if at is None:
             raise Unreachable("no validated ledger was seen yet")
-        read = await _read(daemon.settings, daemon.mirror.by_address, at)
+        accounts = {address: wallet.receives for address, wallet in daemon.mirror.by_address.items()}
+        read = await _read(daemon.settings, accounts, at)
         if daemon.mirror.processed == at:
             break
     else:
         raise Unreachable("ledgers close faster than the node answers: try again")
     records = [state.record for state in daemon.mirror.channels.values()]
     booked = {address: wallet.booked for address, wallet in daemon.mirror.by_address.items()}
-    answer = _answer(at, read, records, booked)
+    answer = _answer(at, read, records, booked, list(daemon.mirror.vault.channels.values()))
     for address, wallet in daemon.mirror.by_address.items():
         wallet.difference = int(answer["difference_drops"][address])
     return answer
@@ -48,35 +59,49 @@ async def of_store(settings: Settings) -> dict[str, Any]:
     if facts.get("processed") is None:
         raise Unreachable("the store has not processed any ledger yet")
     at = LedgerIndex(int(facts["processed"]))
-    wallets = [w.address for w in settings.wallets.values() if w.role == "pay"]
+    named = {account for server in settings.servers.values() for account in server.receive_accounts}
+    wallets = {w.address: w.role == "receive" or w.address in named for w in settings.wallets.values()}
     read = await _read(settings, wallets, at)
     balances: dict[Address, int | None] = dict.fromkeys(wallets)
-    return _answer(at, read, await read_channels(path), balances | await read_balances(path))
+    balances |= await read_balances(path)
+    return _answer(at, read, await read_channels(path), balances, await read_incoming(path))
 
 
-async def _read(settings: Settings, accounts: Any, at: LedgerIndex) -> Read:
-    """Accounts and channels as of a ledger, from the first node that has them."""
+async def _read(settings: Settings, accounts: Mapping[Address, bool], at: LedgerIndex) -> Read:
+    """Accounts and channels as of a ledger, from the first node that has them; true: also the channels that pay it."""
     problems = []
     for endpoint in settings.ledger.endpoints:
         try:
             async with XrplNode().session(endpoint) as node:
                 if (facts := await node.facts()).network_id != settings.ledger.network_id:
                     raise Unreachable(f"is on network {facts.network_id}")
-                return {a: (await node.account(a, at), await node.channels(a, at)) for a in accounts}
+                return {account: await _shown(node, account, at, receives) for account, receives in accounts.items()}
         except (Unreachable, LedgerError, Malformed) as error:
             problems.append(f"{endpoint}: {error}")
     raise Unreachable("; ".join(problems))
 
 
+async def _shown(node: NodeSession, address: Address, at: LedgerIndex, receives: bool) -> Shown:
+    account = await node.account(address, at)
+    if account is None:
+        return Shown(None)
+    return Shown(account, await node.channels(address, at), await node.incoming(address, at) if receives else ())
+
+
 def _answer(
-    at: LedgerIndex, read: Read, records: Sequence[ChannelRecord], booked: Mapping[Address, int | None]
+    at: LedgerIndex,
+    read: Read,
+    records: Sequence[ChannelRecord],
+    booked: Mapping[Address, int | None],
+    incoming: Sequence[Incoming],
 ) -> dict[str, Any]:
     """Every difference, and by how many drops each wallet is off in all."""
     found: list[dict[str, Any]] = []
     drops: dict[str, int] = {}
-    for address, (account, channels) in read.items():
+    for address, shown in read.items():
         mine = [r for r in records if r.channel.source_account == address]
-        off = differences(address, account, channels, mine, booked.get(address))
+        off = differences(address, shown.account, shown.channels, mine, booked.get(address))
+        off += _paying(shown.incoming, [i.channel for i in incoming if i.channel.destination_account == address])
         found += off
         drops[address] = sum(abs(int(d.get("drops", 0))) for d in off)
     return {
@@ -111,13 +136,31 @@ def differences(
     return found
 
 
-def _compared(channel: Channel, record: ChannelRecord) -> list[dict[str, Any]]:
+def _paying(shown: Sequence[Channel], believed: Sequence[Channel]) -> list[dict[str, Any]]:
+    """Where the channels that pay an account differ from what is believed of them."""
+    known, found = {c.channel_id: c for c in believed}, list[dict[str, Any]]()
+    for channel in shown:
+        old = known.pop(channel.channel_id, None)
+        if old is None:
+            found.append(_difference(channel.channel_id, "channel", None, "on the ledger", channel.remaining))
+        else:
+            found += _fields(channel, old)
+    gone = [_difference(c.channel_id, "channel", "in the store", None, -c.remaining) for c in known.values()]
+    return found + gone
+
+
+def _fields(channel: Channel, known: Channel) -> list[dict[str, Any]]:
     found = []
     for name in _FIELDS:
-        believed, shown = getattr(record.channel, name), getattr(channel, name)
+        believed, shown = getattr(known, name), getattr(channel, name)
         if believed != shown:
             drops = shown - believed if name in ("amount", "balance") else 0
             found.append(_difference(channel.channel_id, name, believed, shown, drops))
+    return found
+
+
+def _compared(channel: Channel, record: ChannelRecord) -> list[dict[str, Any]]:
+    found = _fields(channel, record.channel)
     if record.pool and not record.adopted and channel.balance > record.authorized:
         over = channel.balance - record.authorized
         found.append(_difference(channel.channel_id, "signed", record.authorized, channel.balance, over))

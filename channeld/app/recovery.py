@@ -115,7 +115,8 @@ def _summary(path: Path, store_id: str, header: LedgerHeader, records: Sequence[
         "remaining_drops": str(sum(r.channel.remaining for r in ours)),
         "paid_drops": str(sum(r.channel.balance for r in ours)),
         "unknown": "what was signed on these channels, and which requests were answered: payees keep their claims, and"
-        " have each channel's settle delay to hand them in once its close is requested",
+        " have each channel's settle delay to hand them in once its close is requested. The claims that payers signed"
+        " for us: what was not collected is lost unless content servers hand it in again",
     }
 
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from channeld.adapters.sqlite.reader import read_channels, read_facts
+from channeld.adapters.sqlite.reader import read_channels, read_facts, read_incoming
 from channeld.adapters.telemetry import Gauged
+from channeld.app import receiving
 from channeld.core.ledger import AMENDMENTS
 from channeld.core.records import ChannelRecord
 from channeld.core.units import to_unix
@@ -27,6 +28,7 @@ def channel_object(record: ChannelRecord) -> dict[str, Any]:
     return {
         **contract.channel_object(record),
         **({} if record.pool else {"state": "quarantined"}),
+        "direction": "out",
         "authorized": str(record.authorized),
         "headroom": str(record.channel.headroom(record.authorized)),
         "pool": record.pool,
@@ -103,12 +105,14 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "wallets": {
             name: {
                 "address": wallet.address,
+                "role": "pay" if wallet.pays else "receive",
                 "balance": str(wallet.account.balance) if wallet.account else None,
                 "owner_count": wallet.account.owner_count if wallet.account else None,
                 "reserve": str(header.fees.reserve(wallet.account.owner_count)) if wallet.account and header else None,
             }
             for name, wallet in mirror.wallets.items()
         },
+        "receiving": receiving.status(mirror),
         "pools": {
             pool: {
                 "channels": t.channels,
@@ -152,11 +156,12 @@ def _node(nodes: Endpoints, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def channels(daemon: Daemon) -> dict[str, Any]:
-    """Every live channel."""
+    """Every live channel, in both directions."""
     mirror, shown = daemon.mirror, []
     for state in mirror.channels.values():
         told = channel_object(state.record)
         shown.append(told | {"reason": told["reason"] or mirror.cautious(state)})
+    shown += [receiving.incoming_object(held) for held in mirror.vault.channels.values()]
     return {"channels": shown}
 
 
@@ -177,7 +182,7 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
         _by(pools, unredeemed=lambda t: t.unredeemed, headroom=lambda t: t.remaining - t.unredeemed),
     )
     balances: dict[tuple[str, ...], float] = {(n,): w.account.balance for n, w in mirror.wallets.items() if w.account}
-    yield Gauged("wallet_balance_drops", "Balance of a paying account, reserve included.", ("wallet",), balances)
+    yield Gauged("wallet_balance_drops", "Balance of an account of ours, reserve included.", ("wallet",), balances)
     lag = daemon.monotonic() - mirror.seen_at if mirror.header else float("nan")
     yield Gauged("ledger_lag_seconds", "Since the last validated ledger was processed.", (), {(): lag})
     differences: dict[tuple[str, ...], float] = {(n,): w.difference for n, w in mirror.wallets.items()}
@@ -187,6 +192,7 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("wallet_frozen", "Whether nothing may be issued for a wallet.", ("wallet",), frozen)
     text = "Channels on which nothing is issued, for a single node shows their end."
     yield Gauged("channels_paused", text, (), {(): len(mirror.cautions)})
+    yield from receiving.gauges(mirror)
     yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
     yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
     yield from _node_gauges(daemon.follower.endpoints)
@@ -244,5 +250,6 @@ def read_store(settings: Settings, what: str) -> dict[str, Any]:
     """Read the store of a daemon that does not run: its `status` or its `channels`."""
     path = settings.store.path
     if what == "channels":
-        return {"channels": [channel_object(record) for record in asyncio.run(read_channels(path))]}
+        ours = [channel_object(record) for record in asyncio.run(read_channels(path))]
+        return {"channels": ours + [receiving.incoming_object(held) for held in asyncio.run(read_incoming(path))]}
     return asyncio.run(read_facts(path))

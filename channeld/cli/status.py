@@ -25,12 +25,15 @@ TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 256 * 2**20
 _CHANNEL_COLUMNS: Final = (
     "channel_id",
+    "direction",
     "state",
+    "source_account",
     "destination_account",
     "destination_tag",
     "amount",
     "balance",
     "authorized",
+    "held",
 )
 
 
@@ -53,7 +56,7 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 
 def channels(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List the daemon's channels; exit 3 if neither it nor its store can be read."""
+    """List the daemon's channels, and those that pay us; exit 3 if neither it nor its store can be read."""
     if context.invoked_subcommand is not None:
         return
     answer = _ask(config, "channels")

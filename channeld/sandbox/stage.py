@@ -138,17 +138,22 @@ class Process:
 
 @dataclass(slots=True)
 class Server:
-    """A content server on the stage: what it is called and whom it may charge for."""
+    """A content server on the stage: what it is called and whom it may charge for.
+
+    One that `receives` may hand in claims for the stage's till.
+    """
 
     name: str
     payees: list[str]
     pool: str = "standard"
     caps: str = ""
+    receives: bool = False
 
 
 @dataclass(slots=True)
 class Stage:
-    """A daemon's directory: keys of a paying wallet, its config and policy; and the daemon as a process.
+    """A daemon's directory: keys of a paying wallet and of a till that only receives, if a server hands in for one; its
+    config and policy; and the daemon as a process.
 
     `ledgers` are the nodes' WebSocket addresses, `mqtt_port` a broker on loopback. `caps` of a server are TOML lines
     added as they are. `tls` asks for TLS, and names the files `ca_file`, `cert_file`, `key_file`.
@@ -169,11 +174,13 @@ class Stage:
     daemon: Process = field(init=False)
     wallet: KeyPair = field(init=False)
     claim_key: KeyPair = field(init=False)
+    till: KeyPair | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "secrets").mkdir(exist_ok=True)
         self.wallet, self.claim_key = self._key("hot"), self._key("claims")
+        self.till = self._key("till") if any(server.receives for server in self.servers) else None
         self.daemon = Process(self.directory, "daemon", "run", "--config", str(self.directory / "channeld.toml"))
         self.write()
 
@@ -201,8 +208,9 @@ class Stage:
             login = f'username = "{self.credentials[0]}"\npassword_file = "secrets/mqtt"\n'
         scheme = "mqtt" if self.tls is None else "mqtts"
         login += "".join(f'{key} = "{path}"\n' for key, path in (self.tls or {}).items())
-        servers = "".join(
-            f'[servers.{s.name}]\npayees = {json.dumps(s.payees)}\npool = "{s.pool}"\n{s.caps}\n' for s in self.servers
+        servers = self._till() + "".join(
+            f'[servers.{s.name}]\npayees = {json.dumps(s.payees)}\npool = "{s.pool}"\n{s.caps}\n{self._receives(s)}'
+            for s in self.servers
         )
         (self.directory / "channeld.toml").write_text(
             f'policy = "policy.toml"\n[daemon]\nname = "{self.name}"\n'
@@ -214,6 +222,17 @@ class Stage:
             f'seed_file = "secrets/hot.seed"\nclaim_key_type = "{self.key_type}"\n'
             f'claim_seed_file = "secrets/claims.seed"\n{servers}'
         )
+
+    def _till(self) -> str:
+        if self.till is None:
+            return ""
+        return (
+            f'[wallets.till]\nrole = "receive"\naddress = "{self.till.address}"\nkey_type = "{self.key_type}"\n'
+            'seed_file = "secrets/till.seed"\n'
+        )
+
+    def _receives(self, server: Server) -> str:
+        return f'receive_accounts = ["{self.till.address}"]\n' if self.till is not None and server.receives else ""
 
     async def start(self, *, ready: bool = True, timeout_s: float = 30.0) -> None:
         """Start the daemon, and by default wait until it says that it can issue claims."""

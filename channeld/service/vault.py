@@ -159,13 +159,15 @@ class IncomingSpan:
                     self._tell([event(News.CHANNEL_CLOSED, held.channel, self._header.index)])
                 self.after[channel_id] = self._booked(gone, LossKind.UNSEEN, "")
 
+        self.finish()
+
     def finish(self) -> None:
-        """All transactions were taken: what is past its deadline now cannot be collected any more."""
+        """All was taken: what is past its deadline now cannot be collected any more."""
         now = self._header.close_time
-        for old in self._vault.ended(now):
-            held = self.after.get(old.channel.channel_id, old)
-            if held.closed_at is None and held.channel.deletable(now):
-                self.after[held.channel.channel_id] = self._booked(held, LossKind.UNREDEEMED, "")
+        overdue = {held.channel.channel_id: held for held in self._vault.ended(now)} | self.after
+        for channel_id, held in overdue.items():
+            if held.closed_at is None and held.channel.deletable(now) and held.collectable:
+                self.after[channel_id] = self._booked(held, LossKind.UNREDEEMED, "")
 
     def update(self) -> IncomingUpdate:
         """All of it, for the store."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from channeld.core.channel import Channel
 from channeld.core.news import Event
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId
@@ -44,10 +45,14 @@ def channel_state(record: ChannelRecord) -> str:
 
 def channel_object(record: ChannelRecord) -> dict[str, Any]:
     """A channel as the contract shows it. Times are in seconds since 2000, as on the ledger."""
-    channel = record.channel
+    return channel_facts(record.channel, channel_state(record))
+
+
+def channel_facts(channel: Channel, state: str) -> dict[str, Any]:
+    """Any channel as the contract shows it."""
     return {
         "channel_id": channel.channel_id,
-        "state": channel_state(record),
+        "state": state,
         "source_account": channel.source_account,
         "destination_account": channel.destination_account,
         "destination_tag": channel.destination_tag,

@@ -169,7 +169,7 @@ class ContentServer:
             self.breaches.append(f"{error}: {payload[:500]!r}")
 
     def _keep(self, item: dict[str, Any]) -> None:
-        if item["status"] == "accepted":
+        if item["status"] == "accepted" and "claim" in item:
             before = self.accepted.setdefault(item["id"], item)
             assert before["claim"] == item["claim"], "an id that was accepted once gets the same claim for ever"
             assert before["covers"] == item["covers"]

@@ -326,7 +326,6 @@ def test_a_channel_that_expired_while_we_were_away_is_a_loss_before_anybody_dele
     for _ in range(12):
         lab.close()
     lab.restart()
-    lab.tick(2)
     assert lab.on_disk("SELECT channel_id, kind, drops FROM loss") == [(channel_id, "unredeemed", 20)]
     assert redeems(lab) == [], "no fee is paid for what cannot be had"
     lab.restart()
