@@ -30,11 +30,13 @@ _MOST_DOUBLINGS: Final = 20
 class Urgency:
     """How pressing a transaction is: `ledgers_left` until its deadline, None where there is none.
 
-    `tried` counts the transactions that were signed for the same intent before and died.
+    `tried` counts the transactions that were signed for the same intent before and died. `stake` is what we gain by it
+    (drops, None: no such thing): more than that is never offered, but for the base fee.
     """
 
     tried: int
     ledgers_left: int | None = None
+    stake: int | None = None
 
     @property
     def last_attempts(self) -> bool:
@@ -55,6 +57,8 @@ def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | 
     """
     pressing = urgency.ledgers_left is not None
     cap = guards.urgent_fee_cap if pressing else guards.fee_cap
+    if urgency.stake is not None:
+        cap = Drops(min(cap, max(base_fee, urgency.stake)))
     if base_fee > cap or (asked is None and not pressing):
         return None
     if urgency.last_attempts:

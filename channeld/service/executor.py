@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -253,7 +254,8 @@ class Executor:
         """A payout on a channel that ends is urgent; one that the payee refuses is not worth more than the usual."""
         tried = entry.attempts if entry else 0
         if isinstance(transaction, Redeem):
-            return self._before(self._mirror.vault.channels[transaction.channel_id].channel, tried)
+            held = self._mirror.vault.channels[transaction.channel_id]
+            return replace(self._before(held.channel, tried), stake=held.collectable)
         state = self._channel(entry) if entry else None
         pays = isinstance(transaction, Claim) and transaction.balance is not None
         if state is None or not pays or state.refused or state.record.channel.deadline is None:

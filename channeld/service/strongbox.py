@@ -72,6 +72,9 @@ class Strongbox:
         self._due: list[tuple[RippleTime, ChannelId]] = []
         self._again: set[ChannelId] = set()
         self._told: list[Told] = []
+        self._flying = {
+            e.action.channel_id: e.number for e in mirror.journal.values() if isinstance(e.action, RedeemChannel)
+        }
         self._reported: dict[ChannelId, RippleTime] = {}
         self._decided_at: LedgerIndex | None = None
         self.on_planned: Callable[[], None] = lambda: None
@@ -179,18 +182,25 @@ class Strongbox:
             vault.dirty.add(heapq.heappop(self._due)[1])
         if not vault.dirty:
             return
-        flying = {e.action.channel_id for e in self._mirror.journal.values() if isinstance(e.action, RedeemChannel)}
         for channel_id in vault.dirty - vault.channels.keys():
             self._reported.pop(channel_id, None)
         looked_at = [vault.channels[channel_id] for channel_id in sorted(vault.dirty) if channel_id in vault.channels]
-        self._journal([i for held in looked_at if (i := self._intent(held, header.close_time, flying))], header.index)
+        self._journal([i for held in looked_at if (i := self._intent(held, header.close_time))], header.index)
         vault.dirty.clear()
 
     def touch_all(self) -> None:
         """The policy changed: decide everything again."""
         self._mirror.vault.dirty.update(self._mirror.vault.channels)
 
-    def _intent(self, held: Incoming, now: RippleTime, flying: set[ChannelId]) -> Intent | None:
+    def _in_flight(self, channel_id: ChannelId) -> bool:
+        """Whether an intent to collect from it is open."""
+        number = self._flying.get(channel_id)
+        if number is not None and number not in self._mirror.journal:
+            del self._flying[channel_id]
+            return False
+        return number is not None
+
+    def _intent(self, held: Incoming, now: RippleTime) -> Intent | None:
         """What is to be done about a channel; what is not has its reason counted."""
         channel, policy = held.channel, self._mirror.policy
         setback = self._mirror.setbacks.get(channel.channel_id)
@@ -198,7 +208,7 @@ class Strongbox:
             held,
             policy.receive,
             now,
-            in_flight=channel.channel_id in flying,
+            in_flight=self._in_flight(channel.channel_id),
             retry_at=setback.retry_at if setback else None,
         )
         wallet = self._mirror.by_address.get(channel.destination_account)
@@ -242,7 +252,9 @@ class Strongbox:
             entries = self._store.journal(intents, index, self._told)
         self._told = []
         for entry in entries:
+            assert entry.channel_id is not None
             self._mirror.open_entry(entry)
+            self._flying[entry.channel_id] = entry.number
             self._telemetry.planned(entry.action.kind.value)
             log.info("intent_planned", intent=entry.number, kind=entry.action.kind.value, reason=entry.intent.reason)
         self.on_planned()

@@ -50,3 +50,13 @@ def test_a_base_fee_above_the_cap_is_not_paid() -> None:
     asked = OpenFees(Drops(9001), Drops(9001))
     assert fee(Urgency(0), GUARDS, base_fee=Drops(501), asked=asked) is None
     assert fee(Urgency(0, 3), GUARDS, base_fee=Drops(9001), asked=asked) is None
+
+
+def test_no_more_is_offered_than_there_is_to_gain() -> None:
+    asked = OpenFees(Drops(10), Drops(10))
+
+    def offer(tried: int, left: int, stake: int) -> int | None:
+        return fee(Urgency(tried, left, stake), GUARDS, base_fee=Drops(10), asked=asked)
+
+    assert [offer(0, 5, stake) for stake in (3, 10, 700, 10**6)] == [10, 10, 700, 9000]
+    assert [offer(tried, 1000, 100) for tried in range(5)] == [10, 20, 40, 80, 100]
