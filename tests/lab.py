@@ -118,7 +118,7 @@ class Lab:
         network_id: int = 0,
         receives: bool = False,
     ) -> None:
-        self.receivers = (TILL,) if receives else ()
+        self.receivers, self.follows = (TILL,) if receives else (), receives
         self.path, self.policy = path, policy or terms()
         self.rig = Rig(capacity, network_id)
         self.rig.fund(*WALLETS, *PAYEES, *self.receivers, drops=WEALTH)
@@ -147,10 +147,10 @@ class Lab:
         addresses = {w: Address(address(w)) for w in keys}
         self.keys = Keyring(self.network_id, keys, keys, signers, addresses)
         wallets = [Wallet(w, addresses[w], keys[w].public_key) for w in WALLETS]
-        wallets += [Wallet(w, addresses[w], "", pays=False, receives=True) for w in self.receivers]
+        wallets += [Wallet(w, addresses[w], "", pays=False, receives=self.follows) for w in self.receivers]
         payees, tills = (
             {self.payee(p): pool for p, pool in PAYEES.items()},
-            frozenset(addresses[w] for w in self.receivers),
+            frozenset(addresses[w] for w in self.receivers if self.follows),
         )
         grant = Grant(payees, 10**15, 10**15, 10**6, tills)
         self.mirror = Mirror(self.store.load(), wallets, self.policy, {"a": grant})

@@ -170,6 +170,9 @@ class Mirror:
         self.tickets = set(snapshot.tickets)
         self.spent = dict(snapshot.spent)
         self.vault = Vault(snapshot.incoming)
+        for held in snapshot.incoming:  # what pays an account that is to receive no more is followed to its end
+            if (paid := self.by_address.get(held.channel.destination_account)) is not None:
+                paid.receives = True
         self.frozen: dict[str, str] = {}
         self.frozen_wallets: dict[str, dict[str, str]] = {}
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())

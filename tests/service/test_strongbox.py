@@ -390,3 +390,14 @@ def test_a_death_at_every_step_of_collecting_loses_nothing_and_collects_nothing_
             assert lab.died, where
             assert fate(lab) == wanted, (where, nth)
             lab.store._db.close()
+
+
+def test_an_account_that_is_to_receive_no_more_is_still_collected_for(lab: Lab) -> None:
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 20)
+    lab.follows = False  # the role is taken from the wallet, and the account from the server
+    lab.restart()
+    assert code(lab, "2", channel_id, 30) is Code.NOT_OURS
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick(3)
+    assert earned(lab) == 20
