@@ -328,9 +328,13 @@ def test_a_channel_that_expired_while_we_were_away_is_a_loss_before_anybody_dele
     assert lab.on_disk("SELECT channel_id, kind, drops FROM loss") == [(channel_id, "unredeemed", 20)]
     assert redeems(lab) == [], "no fee is paid for what cannot be had"
     lab.restart()
+    counted: list[int] = []
+    telemetry: Any = lab.reconciler._telemetry
+    telemetry.lost = lambda _kind, drops: counted.append(drops)
     lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id)
     lab.tick(2)
     assert lab.on_disk("SELECT count(*) FROM loss") == [(1,)]
+    assert counted == [], "it was counted when it was lost, and not again when the channel went"
     assert lab.on_disk("SELECT lost, closed_at IS NULL FROM incoming") == [(1, 0)]
 
 
