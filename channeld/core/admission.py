@@ -1,8 +1,9 @@
 """Who is taken, who waits and who is told to come back: limits of each server, and fairness between them. Pure.
 
 Every server has a line of its own. How long a line may get depends on how much room is left in all: a line may hold at
-most as much as is free. So one server that floods gets half of the room, two get a third each, and there is always
-room for one more; nobody has to be told apart as a flooder. Lines are served in turn, a quantum each, and who took more
+most as much as is free. So one server that floods gets half of the room, two get a third each; nobody has to be told
+apart as a flooder. An equal share of the room is every server's own: batches go whole beyond a bound, and what others
+sent too much of is not held against one that asks little. Lines are served in turn, a quantum each, and who took more
 than its quantum (a batch does) waits until the others had as much.
 
 Costs are requests: an item of a batch counts as one, and every started KiB beyond the first as one more, which bounds
@@ -51,8 +52,8 @@ class Line(Generic[T]):
 class Admission(Generic[T]):
     """Takes requests in and gives them out in a fair order. `overall` binds all together, `servers` each.
 
-    Times are nanoseconds of a clock that never goes back. Memory: `overall.max_in_flight` requests and one batch for
-    each server at most.
+    Times are nanoseconds of a clock that never goes back. Memory: twice `overall.max_in_flight` requests and one batch
+    for each server at most.
     """
 
     def __init__(self, overall: Limit, servers: Mapping[str, Limit]) -> None:
@@ -70,6 +71,7 @@ class Admission(Generic[T]):
         self._bucket, self._most = Bucket(overall.max_requests_per_s), overall.max_in_flight
         lines = self._lines
         self._lines = {name: lines.get(name) or Line(name, limit) for name, limit in servers.items()}
+        self._share = max(1, self._most // (len(servers) + 1))  # the strangers' line is one more
         for name, limit in servers.items():
             if self._lines[name].rate != limit:
                 self._lines[name].adopt(limit)
@@ -77,7 +79,7 @@ class Admission(Generic[T]):
     def admit(self, server: str, item: T, cost: int, now: int) -> Refusal | None:
         """Let an item wait for its turn, or say why not and when to come again."""
         line = self._lines.get(server) or self._strangers
-        if line.cost >= line.most or line.cost >= self._most - self.waiting:
+        if line.cost >= line.most or line.cost >= max(self._share, self._most - self.waiting):
             return self._busy(line, cost, now)
         if not line.bucket.take(now, cost):
             reason = f"more than {line.rate.max_requests_per_s} requests a second, max_requests_per_s of this server"
