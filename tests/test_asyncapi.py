@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from worlds import KEY, PAYEES, SOURCE
 from channeld.core.channel import Channel
 from channeld.core.news import Event, News
 from channeld.core.records import ChannelRecord
-from channeld.core.requests import Ask, Code, Granted, Refusal
+from channeld.core.requests import Ask, Code, Granted, Refusal, SignedClaim
 from channeld.core.units import ChannelId, Drops, LedgerIndex, RippleTime, Seconds
 from channeld.core.witness import Witness
 from channeld.wire import query
@@ -32,14 +33,15 @@ CHANNEL = Channel(
     ID, SOURCE, PAYEES[1].account, PAYEES[1].tag, KEY, Drops(90), Drops(5), Seconds(60), None, None, LedgerIndex(7)
 )  # fmt: skip
 RECORD = ChannelRecord(1, CHANNEL, 50, True, "p", "a", RippleTime(1), RippleTime(1), None, None)
-GRANTED = Granted(ID, 10, 20, 50, b"\1" * 64, KEY, SOURCE, PAYEES[1].account, PAYEES[1].tag, 40, True)
+CLAIM = SignedClaim(ID, 50, b"\1" * 64, KEY, SOURCE, PAYEES[1].account, PAYEES[1].tag, 40)
+GRANTED = Granted(10, 20, CLAIM, True)
 REFUSAL = Refusal(Code.BUSY, "come again", 100)
 ASKED = query.Query("q", request="r")
 EVENT = Event(News.SETTLED, ID, PAYEES[0].account, None, 90, 5, RippleTime(9), LedgerIndex(7), "B" * 64, 5, None)
 HELD = {"channel_id": "a" * 64, "amount": "5", "signature": "ab", "public_key": "ed"}
 MESSAGES: list[tuple[str, bytes]] = [
     (TOPICS.reply("a"), reply("r", GRANTED)),
-    (TOPICS.reply("a") + "/x", reply("r", GRANTED._replace(paid=50))),
+    (TOPICS.reply("a") + "/x", reply("r", GRANTED._replace(claim=replace(CLAIM, paid=50)))),
     (TOPICS.reply("a"), reply(None, REFUSAL)),
     (TOPICS.reply("a"), replies([reply("r", GRANTED), reply("s", REFUSAL)])),
     (TOPICS.reply("a"), query.decided(ASKED, GRANTED, RECORD)),

@@ -55,16 +55,15 @@ class Ask(NamedTuple):
     held: Held | None
 
 
-class Granted(NamedTuple):
-    """An accepted request: the slice `covers_from`..`covers_to` of the channel's cumulative amount is what it bought.
+@dataclass(frozen=True, slots=True, eq=False)
+class SignedClaim:
+    """A claim, and the channel as it stands with it. All requests that a group accepts on a channel share one.
 
-    `amount`, at least `covers_to`, is what `signature` was made for. `paid` is None while the channel lives; afterwards
-    it is what the payee got from it in all.
+    `signature` was made for `amount` in all. `headroom` is what may still be signed. `paid` is None while the channel
+    lives; afterwards it is what the payee got from it in all.
     """
 
     channel_id: ChannelId
-    covers_from: int
-    covers_to: int
     amount: int
     signature: bytes
     public_key: str
@@ -72,8 +71,19 @@ class Granted(NamedTuple):
     destination_account: Address
     destination_tag: int | None
     headroom: int
-    replayed: bool
     paid: int | None = None
+
+
+class Granted(NamedTuple):
+    """An accepted request: the slice `covers_from`..`covers_to` of the channel's cumulative amount is what it bought.
+
+    `claim` is good for `covers_to` at least.
+    """
+
+    covers_from: int
+    covers_to: int
+    claim: SignedClaim
+    replayed: bool
 
 
 @dataclass(frozen=True, slots=True)

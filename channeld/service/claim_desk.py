@@ -19,7 +19,7 @@ from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
 from channeld.core.policy import Pool
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
-from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
+from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.core.world import Reason
 from channeld.service.mirror import ChannelState, Grant, Group, Mirror
@@ -60,9 +60,10 @@ class _Grouped:
     stopped: str | None
     accepted: dict[bytes, tuple[ChannelState, bytes, int, int, str]] = field(default_factory=dict)
     authorized: dict[ChannelState, int] = field(default_factory=dict)
+    headroom: dict[ChannelState, int] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     spent_before: dict[str, int] = field(default_factory=dict)
-    signatures: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    claims: dict[tuple[int, int], SignedClaim] = field(default_factory=dict)
     drops: int = 0
 
 
@@ -242,7 +243,8 @@ class ClaimDesk:
         best: ChannelState | None = None
         best_left, paused = 0, None
         for state in payees.channels:
-            left = self._headroom(state, group)
+            if (left := group.headroom.get(state)) is None:
+                left = group.headroom[state] = self._headroom(state)
             if left >= ask.drops and state in self._mirror.cautions:
                 paused = self._mirror.cautious(state)
             elif left >= ask.drops and (best is None or left < best_left):
@@ -256,13 +258,14 @@ class ClaimDesk:
         self._planner.touch(payees, low=best_left - ask.drops < payees.low_mark)
         covers_from = best.record.channel.amount - best_left
         group.authorized[best] = covers_from + ask.drops
+        group.headroom[best] = best_left - ask.drops
         group.accepted[ask.key] = (best, ask.contents, covers_from, covers_from + ask.drops, ask.server)
         group.spent[ask.server] = group.spent.get(ask.server, 0) + ask.drops
         group.drops += ask.drops
         return best
 
-    def _headroom(self, state: ChannelState, group: _Grouped) -> int:
-        """Drops that may still be signed on a channel by this group, 0 where nothing may be issued any more.
+    def _headroom(self, state: ChannelState) -> int:
+        """Drops that may still be signed on a channel, 0 where nothing may be issued any more.
 
         Remaining life is judged by the validated close time plus the largest lag allowed, so that a claim issued on an
         old ledger still leaves the payee its full settle delay.
@@ -276,7 +279,7 @@ class ClaimDesk:
             latest = header.close_time + self._mirror.policy.guards.ledger_lag
             if channel.phase(header.close_time) is not Phase.OPEN or not _alive(pool, record, latest):
                 return 0
-        return channel.headroom(group.authorized.get(state, record.authorized))
+        return channel.headroom(record.authorized)
 
     # --- making it durable -------------------------------------------------------------------------------------------
 
@@ -326,28 +329,27 @@ class ClaimDesk:
 
     def _granted(self, was: Remembered, group: _Grouped, *, replayed: bool) -> Answer:
         """The answer of an accepted request; its signature is made, or made again, here."""
+        claim = group.claims.get((was.row, was.signed)) or self._sign(was)
+        if isinstance(claim, Refusal):
+            return claim
+        group.claims[was.row, was.signed] = claim
+        return Granted(was.covers_from, was.covers_to, claim, replayed)
+
+    def _sign(self, was: Remembered) -> SignedClaim | Refusal:
         record = self._record(was.row)
         signer = None if record is None else self._signers.get(record.channel.public_key)
         if record is None or signer is None:
             return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", _LIMIT_RETRY_MS)
-        channel = record.channel
-        wanted = (channel.channel_id, was.signed)
-        if (signature := group.signatures.get(wanted)) is None:
-            message = claim_message(bytes.fromhex(channel.channel_id), was.signed)
-            signature = group.signatures[wanted] = signer(message)
-        gone = record.closed_at is not None
-        return Granted(
+        channel, gone = record.channel, record.closed_at is not None
+        return SignedClaim(
             channel.channel_id,
-            was.covers_from,
-            was.covers_to,
             was.signed,
-            signature,
+            signer(claim_message(bytes.fromhex(channel.channel_id), was.signed)),
             channel.public_key,
             channel.source_account,
             channel.destination_account,
             channel.destination_tag,
             0 if gone or not record.issuing else channel.headroom(record.authorized),
-            replayed,
             channel.balance if gone else None,
         )
 

@@ -13,8 +13,7 @@ from functools import lru_cache
 
 import msgspec
 
-from channeld.core.requests import Answer, Granted, Refusal
-from channeld.core.units import Address, ChannelId
+from channeld.core.requests import Answer, Granted, Refusal, SignedClaim
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,28 +38,25 @@ def _rejected(request_id: str | None, refusal: Refusal) -> bytes:
 
 
 def _accepted(request_id: str | None, granted: Granted) -> bytes:
-    (channel_id, covers_from, covers_to, amount, signature, public_key, *parties, headroom, replayed, paid) = granted
-    gone = "" if paid is None else f',"channel_state":"closed","paid":"{paid}"'
+    covers_from, covers_to, claim, replayed = granted
+    shared, gone = _shared(claim)
     return (
         f'{{"id":{_encode(request_id).decode()},"status":"accepted","drops":"{covers_to - covers_from}",'
-        f'"covers":{{"from":"{covers_from}","to":"{covers_to}"}},'
-        f"{_claim(channel_id, amount, signature, public_key)},{_parties(*parties)},"
-        f'"headroom":"{headroom}","replayed":{"true" if replayed else "false"}{gone}}}'
+        f'"covers":{{"from":"{covers_from}","to":"{covers_to}"}},{shared}{"true" if replayed else "false"}{gone}'
     ).encode("ascii")
 
 
-@lru_cache(maxsize=64)
-def _claim(channel_id: ChannelId, amount: int, signature: bytes, public_key: str) -> str:
-    """Word for word what the ledger's `channel_verify` takes. Requests of one group may share a claim."""
-    return (
-        f'"claim":{{"channel_id":"{channel_id}","amount":"{amount}",'
-        f'"signature":"{signature.hex().upper()}","public_key":"{public_key}"}}'
-    )
+@lru_cache(maxsize=512)
+def _shared(claim: SignedClaim) -> tuple[str, str]:
+    """What all requests on a claim are told: up to whether it is a replay, and from there on.
 
-
-@lru_cache(maxsize=4096)
-def _parties(source: Address, destination: Address, tag: int | None) -> str:
+    The claim's object is word for word what the ledger's `channel_verify` takes.
+    """
+    gone = "" if claim.paid is None else f',"channel_state":"closed","paid":"{claim.paid}"'
     return (
-        f'"source_account":"{source}","destination_account":"{destination}",'
-        f'"destination_tag":{"null" if tag is None else tag}'
-    )
+        f'"claim":{{"channel_id":"{claim.channel_id}","amount":"{claim.amount}",'
+        f'"signature":"{claim.signature.hex().upper()}","public_key":"{claim.public_key}"}},'
+        f'"source_account":"{claim.source_account}","destination_account":"{claim.destination_account}",'
+        f'"destination_tag":{"null" if claim.destination_tag is None else claim.destination_tag},'
+        f'"headroom":"{claim.headroom}","replayed":'
+    ), f"{gone}}}"

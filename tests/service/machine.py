@@ -50,29 +50,29 @@ class LedgerMachine(RuleBasedStateMachine):
         self.asked += 1
         answer = self.lab.ask(str(self.asked), drops, payee)
         if isinstance(answer, Granted):
-            known = self.best.get(answer.channel_id)
-            if known is None or known.amount < answer.amount:
-                self.best[answer.channel_id] = answer
+            known = self.best.get(answer.claim.channel_id)
+            if known is None or known.claim.amount < answer.claim.amount:
+                self.best[answer.claim.channel_id] = answer
 
     @precondition(lambda self: self.best)
     @rule(pick=st.integers(0, 9), close=st.booleans())
     def redeem(self, pick: int, close: bool) -> None:
         """A payee collects what it holds, and perhaps closes."""
         granted = self.best[sorted(self.best)[pick % len(self.best)]]
-        payee = next(p for p in PAYEES if address(p) == granted.destination_account)
+        payee = next(p for p in PAYEES if address(p) == granted.claim.destination_account)
         fields = {
-            "Balance": str(granted.amount),
+            "Balance": str(granted.claim.amount),
             "PublicKey": granted.public_key,
-            "Signature": granted.signature.hex().upper(),
+            "Signature": granted.claim.signature.hex().upper(),
         }
-        assert granted.signature == self._signed(granted)
+        assert granted.claim.signature == self._signed(granted)
         self.lab.rig.submit(
-            payee, "PaymentChannelClaim", Channel=granted.channel_id, Flags=CLOSE if close else 0, **fields
+            payee, "PaymentChannelClaim", Channel=granted.claim.channel_id, Flags=CLOSE if close else 0, **fields
         )
 
     def _signed(self, granted: Granted) -> bytes:
         wallet = next(w for w in WALLETS if key(w).public_key == granted.public_key)
-        return key(wallet).signer()(claim_message(bytes.fromhex(granted.channel_id), granted.amount))
+        return key(wallet).signer()(claim_message(bytes.fromhex(granted.claim.channel_id), granted.claim.amount))
 
     @rule(who=st.sampled_from(sorted(PAYEES)), refuses=st.booleans())
     def deposits(self, who: str, refuses: bool) -> None:

@@ -37,7 +37,8 @@ def overtaken(lab: Lab) -> None:
         if planned := unsigned(lab):
             break
     for channel_id in planned:
-        best = max((g for g in lab.accepted.values() if g.channel_id == channel_id), key=lambda g: g.amount)
+        claims = [g.claim for g in lab.accepted.values()]
+        best = max((claim for claim in claims if claim.channel_id == channel_id), key=lambda claim: claim.amount)
         payee = next(p for p in PAYEES if address(p) == best.destination_account)
         signature = {"PublicKey": best.public_key, "Signature": best.signature.hex().upper()}
         lab.rig.submit(payee, "PaymentChannelClaim", Channel=channel_id, Balance=str(best.amount), **signature)

@@ -44,9 +44,9 @@ class HeraldMachine(RuleBasedStateMachine):
         engine = self.engine
         (answer,) = engine.answer(engine.ask(self.asked, drops, server=server, payee=payee))
         if isinstance(answer, Granted):
-            shown = engine.board.arriving().get((server, answer.channel_id))
+            shown = engine.board.arriving().get((server, answer.claim.channel_id))
             assert shown is not None, "a claim on a channel that the server was never shown"
-            assert int(json.loads(shown)["amount"]) >= answer.amount
+            assert int(json.loads(shown)["amount"]) >= answer.claim.amount
             assert json.loads(shown)["state"] == "open"
 
     @rule(seconds=st.sampled_from([4, 4, 4, 30, 90]), take=st.booleans())
@@ -171,7 +171,7 @@ def test_what_the_broker_refuses_does_not_hold_up_the_rest(tmp_path: Path) -> No
     engine.board.handed.clear()
     (answer,) = engine.answer(engine.ask("r", 5))
     assert isinstance(answer, Granted)
-    assert answer.channel_id == channel_id
+    assert answer.claim.channel_id == channel_id
     assert engine.herald._unsettled == 0
     engine.kill()
 

@@ -51,7 +51,7 @@ def test_a_payout_the_payee_refuses_is_reported_and_the_close_goes_alone(lab: La
     assert len(told) == len(refused)
     closes = [r for r in claims if r.result == "tesSUCCESS" and "Balance" not in r.tx.json]
     assert closes, "the close was requested alone"
-    assert granted.channel_id not in lab.channels()
+    assert granted.claim.channel_id not in lab.channels()
     assert len(refused) < 10, "no fee is burnt for ever"
     assert sum(r.tx.fee for r in refused) <= 100 * len(refused), "a refused payout is not worth more than the usual fee"
 
@@ -137,7 +137,7 @@ def test_one_that_never_lands_is_dead_only_after_its_last_ledger_and_its_number_
 
 def test_a_payout_that_meets_an_expired_channel_succeeds_and_is_booked_as_paying_nothing(lab: Lab) -> None:
     granted = bought(lab, "1", 7)
-    assert lab.rig.submit("hot", "PaymentChannelClaim", Channel=granted.channel_id, Flags=CLOSE) == "tesSUCCESS"
+    assert lab.rig.submit("hot", "PaymentChannelClaim", Channel=granted.claim.channel_id, Flags=CLOSE) == "tesSUCCESS"
     lab.close()
     order(lab.rig.node.faults, {"kind": "delay_validation", "count": 1})
     lab.alive(lab.see)

@@ -130,7 +130,7 @@ def test_what_becomes_of_a_request_is_told_as_long_as_it_is_remembered(engine: H
     (granted,) = engine.answer(engine.ask("r", 10))
     assert isinstance(granted, Granted)
     assert ask(engine, {"id": "q", "request": "r"})["next"] == "will_be_paid"
-    engine.ledger.redeem(granted.channel_id, 10)
+    engine.ledger.redeem(granted.claim.channel_id, 10)
     engine.see()
     assert ask(engine, {"id": "q", "request": "r"})["next"] == "paid"
     for _ in range(6):

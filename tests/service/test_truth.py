@@ -78,7 +78,7 @@ def test_more_was_paid_than_the_store_knows_to_be_signed(engine: Engine) -> None
         engine.tick()
     (answer,) = engine.answer(engine.ask("y", 1))
     assert isinstance(answer, Granted)
-    assert answer.channel_id != channel_id
+    assert answer.claim.channel_id != channel_id
 
 
 def test_while_frozen_what_was_signed_is_paid_and_nothing_else_is_done(engine: Engine) -> None:

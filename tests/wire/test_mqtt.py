@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import PAYEES
 
-from channeld.core.requests import Answer, Ask, Code, Granted, Refusal
+from channeld.core.requests import Answer, Ask, Code, Granted, Refusal, SignedClaim
 from channeld.core.units import Address, ChannelId
 from channeld.wire.mqtt import ClaimReader, Parsed, Topics, request_key
 from channeld.wire.replies import replies, reply
@@ -348,12 +348,10 @@ def test_a_reply_goes_to_the_servers_own_reply_topic_or_below_it(topic: str, all
 # --- replies ---------------------------------------------------------------------------------------------------------
 
 
-def granted(**other: Any) -> Answer:
+def granted(*, covers: tuple[int, int] = (46_700, 48_200), replayed: bool = False, **other: Any) -> Answer:
     source, destination = Address("rS"), Address("rD")
     values: dict[str, Any] = {
         "channel_id": ChannelId("C" * 64),
-        "covers_from": 46_700,
-        "covers_to": 48_200,
         "amount": 50_000,
         "signature": b"\xab\x01",
         "public_key": "ED01",
@@ -361,9 +359,8 @@ def granted(**other: Any) -> Answer:
         "destination_account": destination,
         "destination_tag": 0,
         "headroom": 7,
-        "replayed": False,
     }
-    return Granted(**(values | other))
+    return Granted(*covers, SignedClaim(**(values | other)), replayed)
 
 
 def test_an_accepted_request_is_answered_in_the_contracts_words() -> None:
@@ -391,7 +388,7 @@ def test_what_a_reply_says_is_read_back_as_it_was(request_id: str, data: st.Data
     tag, paid = data.draw(st.none() | st.integers(0, 2**32 - 1)), data.draw(st.none() | amounts)
     amount, headroom, signature = data.draw(amounts), data.draw(amounts), data.draw(st.binary(min_size=64, max_size=72))
     answer = granted(
-        covers_from=covers[0], covers_to=covers[1], amount=amount, headroom=headroom, signature=signature,
+        covers=(covers[0], covers[1]), amount=amount, headroom=headroom, signature=signature,
         destination_tag=tag, paid=paid,
     )  # fmt: skip
     said = json.loads(reply(request_id, answer))
@@ -417,7 +414,7 @@ def test_the_largest_batch_of_answers_fits_into_a_message() -> None:
     largest = 10**17
     account = Address("r" * 35)
     answer = granted(
-        covers_from=largest - 1, covers_to=largest, amount=largest, signature=b"\xff" * 72, public_key="E" * 66,
+        covers=(largest - 1, largest), amount=largest, signature=b"\xff" * 72, public_key="E" * 66,
         source_account=account, destination_account=account, destination_tag=2**32 - 1, headroom=largest,
         replayed=True, paid=largest,
     )  # fmt: skip
