@@ -12,6 +12,10 @@ The order of concerns on a channel is fixed:
     6. headroom runs out, or a request was refused         fund; settle first where that makes the room
     7. what is owed is worth a transaction, or too old     settle
 
+Whether 5, 6 and 7 are so, and whether a channel is opened, the rules of the policy say, and behind them the pool's own
+terms (`core.chains`). What is decided is then held against what stands above the rules: overrides, freezes, modes,
+guards, budgets. Nothing of that holds back what has a deadline: 3, and what is owed where a channel's life is over.
+
 A refused request is met by funding a channel the payee has, else by opening one. Money, channels per ledger and the
 caps of a content server are taken from one running account while deciding, so that they bind across groups.
 """
@@ -21,6 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from channeld.core.account import OPENS_BACKLOG, Account
+from channeld.core.chains import Bench, Verdict
 from channeld.core.channel import Phase
 from channeld.core.intents import (
     Action,
@@ -33,59 +39,17 @@ from channeld.core.intents import (
     SettleChannel,
 )
 from channeld.core.policy import Policy, Pool
-from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
+from channeld.core.rules import RECHECK_S
+from channeld.core.units import Drops, RippleTime
+from channeld.core.vocabulary import HOLD, Concern
 from channeld.core.world import ChannelView, Decision, GroupView, Hold, Planned, Reason, World
 
-OPENS_BACKLOG: Final = 4
-"""Opens in flight never exceed so many ledgers' worth: when the network takes none, no more are piled up."""
+__all__ = ["OPENS_BACKLOG", "UNUSED_GRACE_S", "decide"]
+
 UNUSED_GRACE_S: Final = 300
 """A channel that was never used is not closed as idle before: whoever asked for it was told to come again when it is
 there, which can be more than two slow ledgers later, and comes when it pleases.
 """
-
-
-@dataclass(slots=True)
-class _Account:
-    """What may still be spent while deciding: every intent takes its worst case from here."""
-
-    world: World
-    policy: Policy
-    spent: dict[str, int] = field(default_factory=dict)
-    objects: dict[str, int] = field(default_factory=dict)
-    locked: dict[str, int] = field(default_factory=dict)
-    opened: dict[str, int] = field(default_factory=dict)
-    opens: int = 0
-
-    def spendable(self, wallet: str, new_objects: int = 0) -> int:
-        """Drops the wallet may still part with, one worst-case fee already set aside."""
-        view = self.world.wallets[wallet]
-        objects = max(0, self.objects.get(wallet, 0) - view.free_tickets) + new_objects
-        drops = self.spent.get(wallet, 0)
-        return view.spendable(self.world.fees, self.policy.guards, drops=drops, objects=objects)
-
-    def lockable(self, server: str) -> int:
-        """Drops that may still be locked for a content server; 0 for one that is not configured."""
-        view = self.world.servers.get(server)
-        return 0 if view is None else view.max_locked - view.locked - self.locked.get(server, 0)
-
-    def may_open(self, server: str) -> Reason | None:
-        """Why no further channel may be opened for a server now, or None."""
-        most, world = self.policy.guards.max_opens_per_ledger, self.world
-        if world.opens_decided + self.opens >= most or world.opens_in_flight + self.opens >= most * OPENS_BACKLOG:
-            return Reason.GUARD_RATE
-        view = self.world.servers.get(server)
-        if view is None or view.channels + self.opened.get(server, 0) >= view.max_channels:
-            return Reason.CAP_CHANNELS
-        return None
-
-    def take(self, wallet: str, server: str, drops: int, *, opens: bool) -> None:
-        """Book `drops` and a worst-case fee; `opens` adds an owned object and a channel."""
-        self.spent[wallet] = self.spent.get(wallet, 0) + drops + self.policy.guards.fee_cap
-        self.locked[server] = self.locked.get(server, 0) + drops
-        if opens:
-            self.objects[wallet] = self.objects.get(wallet, 0) + 1
-            self.opened[server] = self.opened.get(server, 0) + 1
-            self.opens += 1
 
 
 def decide(world: World, policy: Policy) -> Decision:
@@ -93,19 +57,42 @@ def decide(world: World, policy: Policy) -> Decision:
 
     Never raises for a world whose values are in their bounds. Its own intents, shown back as pending, add nothing.
     """
-    account = _Account(world, policy)
-    planned: list[Planned] = []
-    holds: list[Hold] = []
+    account, answers = Account(world, policy), _Answers()
     for group in sorted(world.groups, key=lambda g: g.key):
         pool = policy.pools.get(group.pool)
         if pool is None or pool.wallet not in world.wallets:
             reason = Reason.NO_POOL if pool is None else Reason.NO_WALLET
-            holds += _hold_all(group, reason)
+            answers.holds += _hold_all(group, reason)
         elif world.lag_s > policy.guards.ledger_lag:
-            holds += _hold_all(group, Reason.FROZEN_LAG)
+            answers.holds += _hold_all(group, Reason.FROZEN_LAG)
         else:
-            _Group(group, pool, account, planned, holds).decide()
-    return Decision(tuple(planned), tuple(holds))
+            _Group(group, pool, account, answers, Bench(world, policy, pool, group)).decide()
+    return Decision(tuple(answers.planned), tuple(answers.holds), tuple(answers.suggested))
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What was decided so far."""
+
+    planned: list[Planned] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    suggested: list[Planned] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Why a channel is to be closed. What is `forced` no rule decided: issuing was stopped, or its life is over."""
+
+    reason: str
+    verdict: Verdict | None = None
+
+    @property
+    def forced(self) -> bool:
+        return self.verdict is None
+
+
+_RANK: Final = {Reason.RULE: 1, Reason.NO_RULE: 2, Reason.WITHIN_BAND: 3}
+"""Of several reasons to leave a channel alone, the one that tells most is given."""
 
 
 def _hold_all(group: GroupView, reason: Reason) -> list[Hold]:
@@ -119,9 +106,9 @@ class _Group:
 
     group: GroupView
     pool: Pool
-    account: _Account
-    planned: list[Planned]
-    holds: list[Hold]
+    account: Account
+    answers: _Answers
+    bench: Bench
 
     @property
     def now(self) -> RippleTime:
@@ -131,24 +118,48 @@ class _Group:
         """Answer for every channel of the group, then for what was asked in vain."""
         views = sorted(self.group.channels, key=lambda v: v.channel.channel_id)
         usable = [v for v in views if self._usable(v)]
-        staying = (v for v in usable if self._close_reason(v) is None)
+        due = {view.channel.channel_id: self._close_due(view) for view in views}
+        staying = (v for v in usable if self._stays(v, due[v.channel.channel_id]))
         carrier = max(staying, key=lambda v: (v.channel.headroom(v.authorized), v.channel.channel_id), default=None)
-        answers = [self._channel(view, carries_demand=view is carrier) for view in views]
-        for view, answer in zip(views, answers, strict=True):
-            self._record(view.channel.channel_id, answer)
-        self._record(str(self.group.payee), self._want(views, usable))
+        answers = [self._channel(v, due[v.channel.channel_id], carries_demand=v is carrier) for v in views]
+        for answer in answers:
+            self._record(answer)
+        self._record(self._want(views, usable))
 
-    def _record(self, subject: str, answer: Intent | Hold) -> None:
+    def _record(self, answer: Intent | Hold) -> None:
         if isinstance(answer, Intent):
-            self.planned.append(Planned(self.group.key, answer))
+            self.answers.planned.append(Planned(self.group.key, answer))
         else:
-            self.holds.append(answer)
+            self.answers.holds.append(answer)
 
-    def _hold(self, subject: str, reason: Reason, until: int | None = None) -> Hold:
-        return Hold(subject, self.group.key, reason, None if until is None else RippleTime(until))
+    def _hold(self, subject: str, reason: Reason, until: int | None = None, verdict: Verdict | None = None) -> Hold:
+        """Leave a subject alone; look again at `until`, or when the rules may say something else."""
+        again = self.bench.again(verdict) if verdict else None
+        moment = min((at for at in (until, again) if at is not None), default=None)
+        path = verdict.path if verdict else ()
+        return Hold(subject, self.group.key, reason, None if moment is None else RippleTime(moment), path)
 
-    def _intent(self, action: Action, reason: str) -> Intent:
-        return Intent(action, reason, self.account.policy.hash)
+    def _intent(self, action: Action, reason: str, verdict: Verdict | None = None) -> Intent:
+        return Intent(action, reason, self.account.policy.hash, verdict.path if verdict else ())
+
+    def _verdict(self, concern: Concern, view: ChannelView | None) -> Verdict:
+        return self.bench.verdict(concern, view, spendable=self.account.spendable(self.pool.wallet))
+
+    def _granted(
+        self, concern: Concern, view: ChannelView | None, intent: Intent, *, drops: int = 0, deadline: bool = False
+    ) -> Intent | Hold:
+        """The intent, unless something above the rules holds it back; its worst case is then set aside."""
+        subject, kind = view.channel.channel_id if view else str(self.group.payee), intent.action.kind
+        stop = None if deadline else self.bench.above(concern, view)
+        if stop is not None:
+            if stop.reason is Reason.SUGGESTED:
+                self.answers.suggested.append(Planned(self.group.key, intent))
+            return Hold(subject, self.group.key, stop.reason, stop.until, intent.path)
+        if not deadline and self.account.exhausted(kind, self.pool.name, drops):
+            until = RippleTime(self.now + RECHECK_S)
+            return Hold(subject, self.group.key, Reason.BUDGET_EXHAUSTED, until, intent.path)
+        self.account.charge(kind, self.pool.name, drops)
+        return intent
 
     # --- one channel -------------------------------------------------------------------------------------------------
 
@@ -160,7 +171,7 @@ class _Group:
         last = view.channel.last_claim_time(self.pool.life_margin)
         return last is not None and self.now >= last
 
-    def _channel(self, view: ChannelView, *, carries_demand: bool) -> Intent | Hold:
+    def _channel(self, view: ChannelView, due: _Due | None, *, carries_demand: bool) -> Intent | Hold:
         """Answer for one channel, by the order of concerns at the top of this module."""
         channel, subject = view.channel, view.channel.channel_id
         if view.pending is not None:
@@ -168,12 +179,23 @@ class _Group:
         if (until := self._cools_until(view)) is not None and self.now < until:
             return self._hold(subject, Reason.COOLDOWN, until)
         if channel.deletable(self.now):
-            return self._intent(FinalizeClose(self.pool.wallet, subject), "expired")
+            finalize = self._intent(FinalizeClose(self.pool.wallet, subject), "expired")
+            return self._granted(Concern.CLOSE, view, finalize)
         if channel.phase(self.now) is not Phase.OPEN:
             return self._closing(view)
-        if close_reason := self._close_reason(view):
-            return self._intent(RequestClose(self.pool.wallet, subject), close_reason)
-        return self._fund(view, subject, carries_demand=carries_demand) or self._settle(view) or self._leave(view)
+        held = []
+        for concern in (Concern.CLOSE, Concern.FUND, Concern.SETTLE):
+            answer: Intent | Hold | None = None
+            if concern is Concern.CLOSE:
+                answer = self._close(view, due)
+            elif concern is Concern.SETTLE:
+                answer = self._settle(view)
+            elif self._usable(view):
+                answer = self._fund(view, carries_demand=carries_demand)
+            if isinstance(answer, Intent):
+                return answer
+            held += [answer] if answer else []
+        return self._leave(view, held)
 
     def _cools_until(self, view: ChannelView) -> int | None:
         """When what failed may be tried again, None where nothing failed.
@@ -195,68 +217,151 @@ class _Group:
             return self._pay(view, "owed_before_close")
         return self._hold(channel.channel_id, Reason.CLOSING, None if deadline is None else deadline + 1)
 
-    def _close_reason(self, view: ChannelView) -> str | None:
+    # --- closing -----------------------------------------------------------------------------------------------------
+
+    def _close_due(self, view: ChannelView) -> _Due | None:
+        """Why a channel is to be closed, None: it is not. Where something is wanted, no rule closes anything."""
         if not view.issuing:
-            return "issuing_stopped"
+            return _Due("issuing_stopped")
         if self._life_over(view):
-            return "life_over"
-        if self.group.wanted == 0 and self.now >= self._idle_at(view):
-            return "idle"
-        return None
+            return _Due("life_over")
+        if self.group.wanted:
+            return None
+        verdict = self._verdict(Concern.CLOSE, view)
+        if verdict.act is None and Concern.CLOSE in self.pool.terms:
+            return _Due("idle", verdict) if self.now >= self._idle_at(view, verdict) else None
+        return _Due("rule", verdict) if verdict.act == "close" and self.now >= self._unused_until(view) else None
 
-    def _idle_at(self, view: ChannelView) -> int:
-        """When a channel counts as unused; one that was never used is waited for as long as its server may take."""
-        used, idle = max(view.last_claim_at, view.opened_at), self.pool.close.idle
-        if view.authorized == 0:
-            idle = Seconds(max(idle, UNUSED_GRACE_S))
-        return max(used + idle, view.opened_at + self.pool.close.min_age)
+    def _stays(self, view: ChannelView, due: _Due | None) -> bool:
+        """Whether it is not to be closed, or something above the rules keeps it."""
+        return due is None or (not due.forced and self.bench.above(Concern.CLOSE, view) is not None)
 
-    def _settle(self, view: ChannelView) -> Intent | None:
+    def _close(self, view: ChannelView, due: _Due | None) -> Intent | Hold | None:
+        channel = view.channel
+        if due is None:
+            return None if self.group.wanted else self._left_to_rules(view, self._verdict(Concern.CLOSE, view))
+        last_chance = self._life_over(view) and channel.unredeemed(view.authorized) > 0
+        if due.forced and last_chance and self._kept(view):
+            return self._granted(Concern.SETTLE, view, self._pay(view, "owed_before_end"), deadline=True)
+        close = self._intent(RequestClose(self.pool.wallet, channel.channel_id), due.reason, due.verdict)
+        stopped = self.bench.above(Concern.CLOSE, view)
+        if not due.forced and stopped is None:
+            if not self.account.may_close(self.pool.name):
+                return self._hold(channel.channel_id, Reason.GUARD_RATE, self.now + RECHECK_S, due.verdict)
+            self.account.count_close(self.pool.name)
+        return self._granted(Concern.CLOSE, view, close, deadline=last_chance)
+
+    def _kept(self, view: ChannelView) -> bool:
+        """Whether it may not be closed now, so that what is owed has to be paid apart."""
+        return self.pool.wallet in self.account.world.halted or self.bench.above(Concern.CLOSE, view) is not None
+
+    def _idle_at(self, view: ChannelView, verdict: Verdict) -> int:
+        """When a channel counts as unused by its pool's terms, as the rules have set them."""
+        used = max(view.last_claim_at, view.opened_at)
+        idle_at = max(used + verdict.number("idle"), view.opened_at + verdict.number("min_age"))
+        return max(idle_at, self._unused_until(view))
+
+    def _unused_until(self, view: ChannelView) -> int:
+        """A channel that was never used is waited for as long as its server may take."""
+        return 0 if view.authorized else max(view.last_claim_at, view.opened_at) + UNUSED_GRACE_S
+
+    # --- paying out --------------------------------------------------------------------------------------------------
+
+    def _settle(self, view: ChannelView) -> Intent | Hold | None:
         owed = view.channel.unredeemed(view.authorized)
-        if owed and owed >= self.pool.settle.worth:
-            return self._pay(view, "worth_it")
-        if owed and view.unredeemed_since is not None and self.now >= view.unredeemed_since + self.pool.settle.max_age:
-            return self._pay(view, "too_old")
-        return None
+        if not owed:
+            return None
+        verdict = self._verdict(Concern.SETTLE, view)
+        reason = None
+        if verdict.act == "settle":
+            reason = "rule"
+        elif verdict.act is None and Concern.SETTLE in self.pool.terms:
+            aged = view.unredeemed_since is not None and self.now >= view.unredeemed_since + verdict.number("max_age")
+            reason = "worth_it" if owed >= verdict.number("worth") else "too_old" if aged else None
+        if reason is None:
+            return self._left_to_rules(view, verdict)
+        return self._granted(Concern.SETTLE, view, self._pay(view, reason, verdict))
 
-    def _pay(self, view: ChannelView, reason: str) -> Intent:
+    def _pay(self, view: ChannelView, reason: str, verdict: Verdict | None = None) -> Intent:
         channel = view.channel
         target = Drops(channel.balance + channel.unredeemed(view.authorized))
-        return self._intent(SettleChannel(self.pool.wallet, channel.channel_id, target), reason)
+        return self._intent(SettleChannel(self.pool.wallet, channel.channel_id, target), reason, verdict)
 
-    def _leave(self, view: ChannelView) -> Hold:
-        """Within its band; look again when the first of its clocks runs out."""
-        due = [at for at in (self._idle_at(view),) if at > self.now]  # past: it is idle, but something is wanted
+    # --- left alone --------------------------------------------------------------------------------------------------
+
+    def _left_to_rules(self, view: ChannelView, verdict: Verdict) -> Hold | None:
+        """Nothing is due in a concern: because a rule says so, or for want of one; None: by the pool's terms."""
+        subject = view.channel.channel_id
+        if verdict.act is not None:
+            return self._hold(subject, Reason.RULE, None, verdict)
+        if verdict.concern not in self.pool.terms:
+            return self._hold(subject, Reason.NO_RULE, None, verdict)
+        return self._hold(subject, Reason.WITHIN_BAND, None, verdict) if verdict.facts else None
+
+    def _leave(self, view: ChannelView, held: list[Hold]) -> Hold:
+        """Look again when the first of its clocks runs out. What stands above the rules is named first, then a rule."""
+        due = [hold.until for hold in held if hold.until is not None] + self._moments(view)
+        first = min(held, key=lambda hold: _RANK.get(hold.reason, 0), default=None)
+        reason = first.reason if first else Reason.WITHIN_BAND
+        path = tuple(rule for hold in held for rule in hold.path)
+        until = min((at for at in due if at > self.now), default=None)
+        return Hold(view.channel.channel_id, self.group.key, reason, None if until is None else RippleTime(until), path)
+
+    def _moments(self, view: ChannelView) -> list[int]:
+        """When the pool's terms are next met by the clock; what lies in the past is held back by something else."""
+        due = [self._idle_at(view, self._verdict(Concern.CLOSE, view))] if Concern.CLOSE in self.pool.terms else []
         if view.channel.unredeemed(view.authorized) and view.unredeemed_since is not None:
-            due.append(view.unredeemed_since + self.pool.settle.max_age)
+            due.append(view.unredeemed_since + self._verdict(Concern.SETTLE, view).number("max_age"))
         if (last := view.channel.last_claim_time(self.pool.life_margin)) is not None:
             due.append(last)
-        return self._hold(view.channel.channel_id, Reason.WITHIN_BAND, min(due, default=None))
+        if (deadline := view.channel.deadline) is not None:
+            due.append(deadline + 1)
+        return due
 
     # --- more headroom -----------------------------------------------------------------------------------------------
 
-    def _fund(self, view: ChannelView, channel_id: ChannelId, *, carries_demand: bool) -> Intent | None:
+    def _fund(self, view: ChannelView, *, carries_demand: bool) -> Intent | Hold | None:
         """Raise the amount where headroom is below its low mark; pay out first where that is what makes the room."""
-        channel, terms, rate = view.channel, self.pool.fund, self.group.rate
+        channel, rate, verdict = view.channel, self.group.rate, self._verdict(Concern.FUND, view)
+        band, runway = verdict.band("headroom"), verdict.band("runway")
         wanted = self.group.wanted if carries_demand and self.group.wanted <= self.pool.channel.max else 0
-        low = max(terms.low, rate.need(terms.runway_low) if carries_demand else 0, wanted)
+        low = max(band.low, rate.need(runway.low) if carries_demand else 0, wanted)
         headroom = channel.headroom(view.authorized)
-        if headroom >= low:
-            return None
-        target = max(terms.target, rate.need(terms.runway_target), wanted)
+        target = max(band.target, rate.need(runway.target), wanted)
+        if runway.high is not None:
+            target = min(target, max(rate.need(runway.high), low))
+        due = (
+            headroom < low
+            if verdict.act is None and Concern.FUND in self.pool.terms
+            else verdict.act == "fund_to_target"
+        )
+        if not due or target <= headroom:
+            return self._left_to_rules(view, verdict)
         room = min(self.pool.channel.max - channel.remaining, self.account.lockable(view.server))
-        step = min(target - headroom, room, self.account.spendable(self.pool.wallet))
-        least = wanted - headroom if wanted > headroom else min(terms.target - terms.low, target - headroom)
-        if step < max(1, least):
-            return self._make_room(view, room < target - headroom)
-        self.account.take(self.pool.wallet, view.server, step, opens=False)
-        reason = "wanted" if wanted > headroom else "running_out"
-        return self._intent(FundChannel(self.pool.wallet, channel_id, Drops(channel.amount + step)), reason)
+        money = min(target - headroom, self.account.spendable(self.pool.wallet))
+        step = min(room, self.account.affordable(Kind.FUND, self.pool.name, money))
+        least = max(1, wanted - headroom if wanted > headroom else min(band.target - band.low, target - headroom))
+        if step < least:
+            return self._cannot_fund(view, verdict, money, least)
+        if step < verdict.number("min_step") and wanted <= headroom:
+            return self._hold(channel.channel_id, Reason.BELOW_MIN_STEP, None, verdict)
+        reason = "wanted" if wanted > headroom else "running_out" if verdict.act is None else "rule"
+        fund = FundChannel(self.pool.wallet, channel.channel_id, Drops(channel.amount + step))
+        answer = self._granted(Concern.FUND, view, self._intent(fund, reason, verdict), drops=step)
+        if isinstance(answer, Intent):
+            self.account.take(self.pool.wallet, view.server, step, opens=False)
+        return answer
 
-    def _make_room(self, view: ChannelView, room_binds: bool) -> Intent | None:
-        """What is owed still counts as locked: paying it out early lets the channel be funded next."""
-        if room_binds and view.channel.unredeemed(view.authorized):
-            return self._pay(view, "make_room")
+    def _cannot_fund(self, view: ChannelView, verdict: Verdict, money: int, least: int) -> Intent | Hold | None:
+        """What is owed still counts as locked: where only room is missing, paying it out lets the channel be funded.
+
+        Not where money is missing, too: it would be paid for nothing, and again whenever others take the room.
+        """
+        if self.account.affordable(Kind.FUND, self.pool.name, money) >= least:
+            owed = view.channel.unredeemed(view.authorized)
+            return self._granted(Concern.SETTLE, view, self._pay(view, "make_room", verdict)) if owed else None
+        if money >= least:
+            return self._hold(view.channel.channel_id, Reason.BUDGET_EXHAUSTED, self.now + RECHECK_S, verdict)
         return None
 
     # --- a request that was refused ----------------------------------------------------------------------------------
@@ -269,7 +374,7 @@ class _Group:
         if group.wanted > self.pool.channel.max:
             return self._hold(subject, Reason.TOO_LARGE)
         funding = any(v.pending is Kind.FUND for v in usable) or any(
-            p.group == group.key and isinstance(p.intent.action, FundChannel) for p in self.planned
+            p.group == group.key and isinstance(p.intent.action, FundChannel) for p in self.answers.planned
         )
         if group.opening or funding:
             return self._hold(subject, Reason.IN_FLIGHT)
@@ -278,18 +383,27 @@ class _Group:
         return self._open(len(views), subject)
 
     def _open(self, existing: int, subject: str) -> Intent | Hold:
-        pool, group = self.pool, self.group
-        if existing >= pool.channel.max_per_payee:
-            return self._hold(subject, Reason.CHANNELS_PER_PAYEE)
+        pool, group, verdict = self.pool, self.group, self._verdict(Concern.OPEN, None)
+        if verdict.act == HOLD:
+            return self._hold(subject, Reason.RULE, None, verdict)
+        if existing >= verdict.number("max_per_payee"):
+            return self._hold(subject, Reason.CHANNELS_PER_PAYEE, None, verdict)
         if reason := self.account.may_open(group.server):
-            return self._hold(subject, reason)
-        amount = min(pool.channel.max, max(pool.channel.min, group.wanted, group.rate.need(pool.fund.runway_target)))
+            return self._hold(subject, reason, None, verdict)
+        least, runway = max(verdict.number("amount"), group.wanted), verdict.band("runway")
+        most = pool.channel.max if runway.high is None else max(least, group.rate.need(runway.high))
+        amount = min(pool.channel.max, most, max(least, group.rate.need(runway.target)))
         lockable, spendable = self.account.lockable(group.server), self.account.spendable(pool.wallet, new_objects=1)
         amount = min(amount, max(lockable, 0), max(spendable, 0))
-        if amount < max(pool.channel.min, group.wanted):
+        if amount < least:
             return self._hold(subject, Reason.CAP_LOCKED if lockable < spendable else Reason.GUARD_TREASURY)
-        self.account.take(pool.wallet, group.server, amount, opens=True)
+        amount = self.account.affordable(Kind.OPEN, pool.name, amount)
+        if amount < least:
+            return self._hold(subject, Reason.BUDGET_EXHAUSTED, None, verdict)
         open_channel = OpenChannel(
             pool.wallet, pool.name, group.server, group.payee, Drops(amount), pool.settle_delay, pool.cancel_after
         )
-        return self._intent(open_channel, "wanted")
+        answer = self._granted(Concern.OPEN, None, self._intent(open_channel, "wanted", verdict), drops=amount)
+        if isinstance(answer, Intent):
+            self.account.take(pool.wallet, group.server, amount, opens=True)
+        return answer

@@ -31,3 +31,9 @@ class Rate:
     def need(self, horizon_s: int) -> int:
         """Drops that will be asked for within `horizon_s` if it goes on like this."""
         return self.micro_drops_per_s * horizon_s // 1_000_000
+
+    def lasts(self, drops: int, longest_s: int) -> int:
+        """Seconds for which so many drops are enough if it goes on like this; at most `longest_s`."""
+        if self.micro_drops_per_s <= 0:
+            return longest_s
+        return min(longest_s, drops * 1_000_000 // self.micro_drops_per_s)

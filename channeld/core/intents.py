@@ -140,11 +140,15 @@ Action = OpenChannel | FundChannel | SettleChannel | RequestClose | FinalizeClos
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A decision, with what it was based on: the reason, and the hash of the policy in force."""
+    """A decision, with what it was based on: the reason, the hash of the policy in force, and its rules that held.
+
+    `path` has them concern by concern as `concern/rule`, the deciding one last.
+    """
 
     action: Action
     reason: str
     policy_hash: str
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,13 @@ class Policy:
         """The operator's rules for a concern, in order; the pool's own terms come after them."""
         return self.rules.get(concern, ())
 
+    @property
+    def asks_for_fees(self) -> bool:
+        """Whether anything depends on what the network asks now."""
+        asked = {fact for chain in self.rules.values() for rule in chain for fact in rule.match}
+        asked |= {condition.fact for condition in self.guards.freeze_if}
+        return not asked.isdisjoint({"network_fee_drops", "fee_ratio"})
+
     def mode(self, concern: Concern) -> Mode:
         """How far the engine goes about a concern."""
         return self.modes.get(concern, Mode.APPLY)

@@ -111,7 +111,9 @@ _SERVER = Fact(Unit.TEXT, "the content server that the channel was opened for, o
 _WALLET = Fact(Unit.TEXT, "the wallet that pays, by name")
 _WHO = {"pool": _POOL, "region": _REGION, "tier": _TIER, "server": _SERVER, "wallet": _WALLET}
 
-_FEE = Fact(Unit.COUNT, "drops that the network asks for one ordinary transaction now", Clock.DRIFTS)
+_FEE = Fact(
+    Unit.COUNT, "drops that the network asks for one ordinary transaction; unknown at first", Clock.DRIFTS, always=False
+)
 _SPENDABLE = Fact(Unit.DROPS, "what the wallet may part with beside reserve, floor and what is in flight", Clock.DRIFTS)
 _HEADROOM = Fact(Unit.DROPS, "what may still be signed on the channel")
 _RUNWAY = Fact(Unit.DURATION, "how long the headroom lasts as forecast; without demand, for ever")

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from channeld.core.channel import Channel
 from channeld.core.demand import Rate
 from channeld.core.intents import Intent, Kind
 from channeld.core.ledger import AccountState, Fees
 from channeld.core.policy import Guards
-from channeld.core.units import Payee, RippleTime
+from channeld.core.units import Drops, Payee, RippleTime
 
 
 class Reason(enum.Enum):
@@ -38,6 +39,16 @@ class Reason(enum.Enum):
     NO_WALLET = "no_wallet"
     NOTHING_HELD = "nothing_held"
     EXPIRED = "expired"
+    RULE = "rule"
+    """A rule of the policy says hold; the path names it."""
+    NO_RULE = "no_rule"
+    OVERRIDE = "override"
+    OBSERVED = "observed"
+    SUGGESTED = "suggested"
+    BELOW_MIN_STEP = "below_min_step"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    FROZEN_RECONCILE = "frozen_reconcile"
+    FEE_CLIMATE = "fee_climate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +128,24 @@ class ServerView:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """A pool as a whole: its live channels, and those of them and of former ones that were closed in the last hour
+    though nothing forced it, in flight included.
+    """
+
+    channels: int
+    closed: int
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything a decision may depend on.
 
     `opens_in_flight` counts open intents to open a channel in all groups, shown here or not; `opens_decided` those of
-    them that were decided on this very ledger.
+    them that were decided on this very ledger. `network_fee` is what the network asks for one ordinary transaction,
+    None where nobody told. `difference` is by how many drops the ledger, read whole, was off. `halted` are wallets for
+    which only what is owed is paid. `pulses` are by pool, `used` is what each budget has used, by name, with the worst
+    case of everything in flight.
     """
 
     close_time: RippleTime
@@ -132,19 +156,26 @@ class World:
     servers: Mapping[str, ServerView]
     opens_in_flight: int
     opens_decided: int = 0
+    network_fee: Drops | None = None
+    difference: int = 0
+    halted: frozenset[str] = frozenset()
+    pulses: Mapping[str, Pulse] = field(default_factory=lambda: MappingProxyType({}))
+    used: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Something was left alone.
 
-    `subject` is a channel id or a payee; `until` is when to look again, None: when it changes.
+    `subject` is a channel id or a payee; `until` is when to look again, None: when it changes. `path` names the rules
+    that held, concern by concern, as `concern/rule`.
     """
 
     subject: str
     group: tuple[str, str]
     reason: Reason
     until: RippleTime | None = None
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +188,11 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One answer for every channel and every unmet want shown: an intent, or the reason for none."""
+    """One answer for every channel and every unmet want shown: an intent, or the reason for none.
+
+    `suggested` is what would be done, were its concern's mode `apply`; its subjects are held.
+    """
 
     planned: tuple[Planned, ...]
     holds: tuple[Hold, ...]
+    suggested: tuple[Planned, ...] = ()

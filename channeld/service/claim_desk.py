@@ -48,6 +48,13 @@ _REFUSED: Mapping[Reason, tuple[Code, str, int | None]] = {
     Reason.CAP_CHANNELS: (Code.LIMIT_EXCEEDED, "max_open_channels of this server is reached", _LIMIT_RETRY_MS),
     Reason.FROZEN: (Code.FROZEN, "the wallet is frozen", _FROZEN_RETRY_MS),
     Reason.FROZEN_LAG: (Code.FROZEN, "the last validated ledger is too old", _FROZEN_RETRY_MS),
+    Reason.FROZEN_RECONCILE: (Code.NO_HEADROOM, "nothing is opened until the books are in order", _FROZEN_RETRY_MS),
+    Reason.FEE_CLIMATE: (Code.NO_HEADROOM, "nothing is opened while the network asks so much", _FROZEN_RETRY_MS),
+    Reason.RULE: (Code.NO_HEADROOM, "a rule of the policy holds it back", _LIMIT_RETRY_MS),
+    Reason.OVERRIDE: (Code.NO_HEADROOM, "the operator holds it back for now", _LIMIT_RETRY_MS),
+    Reason.OBSERVED: (Code.NO_HEADROOM, "the policy only observes", _LIMIT_RETRY_MS),
+    Reason.SUGGESTED: (Code.NO_HEADROOM, "the policy only suggests it", _LIMIT_RETRY_MS),
+    Reason.BUDGET_EXHAUSTED: (Code.NO_HEADROOM, "a budget of the policy is spent", _LIMIT_RETRY_MS),
 }
 
 

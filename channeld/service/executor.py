@@ -125,6 +125,8 @@ class Executor:
             self._resend = False
             self.courier.resend(session)
         self.prices.begin()
+        if self._mirror.policy.asks_for_fees:
+            await self.prices.ask(session, self.courier.on_trouble)
         for wallet in self._mirror.wallets.values():
             while wallet.account is not None and self._has_work(wallet):
                 await self.prices.ask(session, self.courier.on_trouble)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from channeld.core.demand import Rate
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
-from channeld.core.intents import Action, Kind, OpenChannel, RequestClose, Status
+from channeld.core.intents import Action, Intent, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.outcome import failed_at
 from channeld.core.policy import Policy
 from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, Setback, StoreSnapshot
-from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 from channeld.service.audience import Audience
 from channeld.service.commitments import Commitments, WalletSums
@@ -62,7 +62,7 @@ class Group:
     `asked` is drops accepted or refused since the rate was last observed. A claim that leaves less than `low_mark` of
     headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
     what is in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while
-    doing it.
+    doing it. `suggested` is what would be done where the policy's mode only suggests.
     """
 
     pool: str
@@ -77,6 +77,7 @@ class Group:
     urged_at: LedgerIndex | None = None
     eta: float = 0.0
     answer: Hold | None = None
+    suggested: tuple[Intent, ...] = ()
     setback: Setback | None = None
 
     @property
@@ -155,6 +156,7 @@ class Mirror:
         self.header: LedgerHeader | None = None
         self.seen_at = 0.0
         self.interval_s = 4.0
+        self.network_fee: Drops | None = None
         self.amendments: frozenset[str] | None = None
         self.channels: dict[ChannelId, ChannelState] = {}
         self.by_row: dict[int, ChannelState] = {}

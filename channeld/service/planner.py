@@ -14,9 +14,10 @@ from dataclasses import replace
 import structlog
 
 from channeld.core.decide import decide
-from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose, SettleChannel
+from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
+from channeld.core.outcome import subject_of
 from channeld.core.records import JournalEntry
-from channeld.core.units import Drops, LedgerIndex, RippleTime
+from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import Hold, Planned, Reason, World
 from channeld.service.mirror import Group, Mirror
 from channeld.service.news import closing_notices
@@ -25,7 +26,12 @@ from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
-_WAITING = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.FROZEN, Reason.GUARD_RATE})
+_WAITING = frozenset(
+    {
+        *(Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.FROZEN_LAG, Reason.FROZEN, Reason.GUARD_RATE),
+        *(Reason.FROZEN_RECONCILE, Reason.FEE_CLIMATE),
+    }
+)
 """Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
 
 
@@ -114,31 +120,27 @@ class Planner:
             mirror.wallet_views(),
             mirror.server_views({server for group in groups.values() for server in group.servers}),
             *mirror.opens_in_flight(),
+            network_fee=mirror.network_fee,
+            difference=max((wallet.difference for wallet in mirror.wallets.values()), default=0),
+            halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
         )
         decision = decide(world, mirror.policy)
-        plans = [self._all_the_same(planned) for planned in decision.planned]
-        free = [planned for planned in plans if mirror.holds_back(planned.intent.action) is None]
+        free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
         self._journal([planned.intent for planned in free], mirror.header.index)
         self._dirty.clear()
         for group in groups.values():
-            group.answer = None
-        frozen = [_frozen(planned) for planned in plans if mirror.holds_back(planned.intent.action)]
+            group.answer, group.suggested = None, ()
+        for planned in decision.suggested:
+            groups[planned.group].suggested += (planned.intent,)
+            self._suggest(planned.intent)
+        frozen = [_frozen(planned) for planned in decision.planned if mirror.holds_back(planned.intent.action)]
         for hold in (*decision.holds, *frozen):
             self._held(hold, groups[hold.group])
 
-    def _all_the_same(self, planned: Planned) -> Planned:
-        """A close would pay what is owed. Where a freeze holds it back and the channel has an end, that is paid alone:
-        later nobody can.
-        """
-        action, mirror = planned.intent.action, self._mirror
-        if not isinstance(action, RequestClose) or mirror.holds_back(action) is None:
-            return planned
-        record = mirror.channels[action.channel_id].record
-        owed = record.channel.unredeemed(record.authorized)
-        if record.channel.deadline is None or not owed:
-            return planned
-        pay = SettleChannel(action.wallet, action.channel_id, Drops(record.channel.balance + owed))
-        return replace(planned, intent=replace(planned.intent, action=pay))
+    def _suggest(self, intent: Intent) -> None:
+        kind, wallet = intent.action.kind.value, intent.action.wallet
+        subject = subject_of(intent.action)
+        log.info("suggested", kind=kind, wallet=wallet, subject=subject, reason=intent.reason, rules=intent.path)
 
     def _observe(self, group: Group, now: RippleTime) -> None:
         """Bring the group's rate of demand up to now. A group seen for the first time starts from what it asked."""
@@ -174,7 +176,13 @@ class Planner:
         for entry in entries:
             mirror.open_entry(entry)
             self._telemetry.planned(entry.action.kind.value)
-            log.info("intent_planned", intent=entry.number, kind=entry.action.kind.value, reason=entry.intent.reason)
+            log.info(
+                "intent_planned",
+                intent=entry.number,
+                kind=entry.action.kind.value,
+                reason=entry.intent.reason,
+                rules=entry.intent.path,
+            )
             self._announce(entry, eta)
         self.on_planned()
 

@@ -55,6 +55,7 @@ class Prices:
         except (LedgerError, Malformed) as error:
             self._fees, self._problem = None, str(error)
             on_trouble(session, f"fee: {error}")
+        self._mirror.network_fee = self._fees.open_ledger if self._fees else None
         self._known = True
 
     def offer(self, urgency: Urgency) -> Drops | None:

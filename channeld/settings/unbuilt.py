@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from channeld.core.policy import Policy
-from channeld.core.vocabulary import Concern, Mode
+from channeld.core.rules import Rule
+from channeld.core.vocabulary import Concern
 from channeld.settings.lines import Path as Key
 
-_REMEDY = "take it out until the engine does"
+FACTS: Final = frozenset({"tier", "return_probability", "own_downtime", "demand_error"})
+"""Facts that are never known yet: a rule that asks for one would never hold."""
+SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile", "notice", "patience"})
+ACTS: Final = frozenset({"notify_then_close"})
+CONCERNS: Final = frozenset({Concern.REDEEM, Concern.ADMIT})
+_REMEDY: Final = "take it out until the engine does"
+_NOT_YET: Final = "is not acted on yet"
+
+Found = Iterator[tuple[Key, str, str]]
 
 
-def unbuilt(policy: Policy) -> Iterator[tuple[Key, str, str]]:
+def unbuilt(policy: Policy) -> Found:
     """Key, problem and remedy of each part that a daemon would not act on."""
     for concern in Concern:
-        if policy.chain(concern):
-            yield (concern.value, "rule"), "rules are not acted on yet", _REMEDY
-        if policy.mode(concern) is not Mode.APPLY:
-            yield ("policy", "mode"), "only apply is acted on yet", _REMEDY
-    parts = {"tiers": policy.tiers, "budgets": policy.budgets, "override": policy.overrides}
-    for key, part in parts.items():
+        for rule in policy.chain(concern):
+            for words in _of_rule(concern, rule):
+                yield (concern.value, "rule"), f"rule {rule.name}: {words} {_NOT_YET}", _REMEDY
+    for override in policy.overrides:
+        if override.concerns & CONCERNS or override.scope.tier is not None:
+            yield ("override",), f"of redeem, of admit or for a tier {_NOT_YET}", _REMEDY
+    for key, part in {"tiers": policy.tiers, "budgets": policy.budgets}.items():
         if part:
-            yield (key,), "is not acted on yet", _REMEDY
-    guards = policy.guards
-    for key, value in (("max_closes_per_hour", guards.max_closes_per_hour), ("freeze_if", guards.freeze_if)):
-        if value:
-            yield ("guards", key), "is not acted on yet", _REMEDY
+            yield (key,), _NOT_YET, _REMEDY
+    if policy.guards.max_closes_per_hour is not None:
+        yield ("guards", "max_closes_per_hour"), _NOT_YET, _REMEDY
     for pool in policy.pools.values():
         if pool.channel.spare:
-            yield ("pools", pool.name, "channel", "spare"), "is not acted on yet", _REMEDY
-        if pool.fund.runway_high is not None:
-            yield ("pools", pool.name, "runway", "high"), "is not acted on yet", _REMEDY
+            yield ("pools", pool.name, "channel", "spare"), _NOT_YET, _REMEDY
+
+
+def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:
+    if concern in CONCERNS:
+        yield concern.value
+    yield from (f"match.{fact}" for fact in rule.match if fact in FACTS)
+    yield from (f"set.{setting}" for setting in rule.set if setting in SETTINGS)
+    if rule.act in ACTS:
+        yield f"act {rule.act}"

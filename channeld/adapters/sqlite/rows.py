@@ -29,7 +29,7 @@ CHANNEL_COLUMNS: Final = (
 )
 INTENT_COLUMNS: Final = (
     "number, kind, wallet, channel_id, payee, payee_tag, pool, server, target, settle_delay, life, reason, policy_hash,"
-    " decided_at, status, note"
+    " path, decided_at, status, note"
 )
 TX_COLUMNS: Final = (
     "hash, intent, wallet, account, number, fee, first_ledger, last_ledger, blob, channel_id, ticket, makes"
@@ -92,13 +92,13 @@ def intent_row(intent: Intent, decided_at: int) -> Row:
     if isinstance(action, SettleChannel | RedeemChannel):
         target = action.target_balance
     subject = (action.kind.value, action.wallet, channel_id, payee, tag, pool, server, target, delay, life)
-    return (*subject, intent.reason, intent.policy_hash, decided_at, Status.PLANNED.value, "")
+    return (*subject, intent.reason, intent.policy_hash, " ".join(intent.path), decided_at, Status.PLANNED.value, "")
 
 
 def journal_entry(row: Row) -> JournalEntry:
     """The value of a row in the order of `INTENT_COLUMNS`."""
-    number, kind, *_, reason, policy_hash, decided_at, status, note = row
-    intent = Intent(_action(Kind(kind), row), reason, policy_hash)
+    number, kind, *_, reason, policy_hash, path, decided_at, status, note = row
+    intent = Intent(_action(Kind(kind), row), reason, policy_hash, tuple(path.split()))
     return JournalEntry(number, intent, Status(status), decided_at, row[3], note)
 
 

@@ -61,7 +61,7 @@ CREATE TABLE spent (
     PRIMARY KEY (server, hour)
 ) WITHOUT ROWID;
 
--- What the engine decided to do. Written before anything happens.
+-- What the engine decided to do. Written before anything happens. `path` has the rules that held, apart by spaces.
 CREATE TABLE intent (
     number       INTEGER PRIMARY KEY,
     kind         TEXT NOT NULL,
@@ -76,6 +76,7 @@ CREATE TABLE intent (
     life         INTEGER,
     reason       TEXT NOT NULL,
     policy_hash  TEXT NOT NULL,
+    path         TEXT NOT NULL DEFAULT '',
     decided_at   INTEGER NOT NULL,
     status       TEXT NOT NULL,
     note         TEXT NOT NULL DEFAULT ''

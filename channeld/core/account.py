@@ -1,0 +1,108 @@
+"""What may still be spent while deciding: every intent takes its worst case from here.
+
+So bounds hold across groups. Wallets keep their reserve and the treasury floor, content servers their caps, ledgers
+their number of opens, pools their closes an hour, and budgets their limits. All of it counts what is in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from channeld.core.budgets import Purse, Purses
+from channeld.core.intents import Kind
+from channeld.core.policy import Policy
+from channeld.core.world import Reason, World
+
+OPENS_BACKLOG: Final = 4
+"""Opens in flight never exceed so many ledgers' worth: when the network takes none, no more are piled up."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One for a decision."""
+
+    world: World
+    policy: Policy
+    spent: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
+    locked: dict[str, int] = field(default_factory=dict)
+    opened: dict[str, int] = field(default_factory=dict)
+    closed: dict[str, int] = field(default_factory=dict)
+    opens: int = 0
+    purses: Purses = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.purses = Purses(self.policy.budgets, self.world.used)
+
+    def spendable(self, wallet: str, new_objects: int = 0) -> int:
+        """Drops the wallet may still part with, one worst-case fee already set aside."""
+        view = self.world.wallets[wallet]
+        objects = max(0, self.objects.get(wallet, 0) - view.free_tickets) + new_objects
+        drops = self.spent.get(wallet, 0)
+        return view.spendable(self.world.fees, self.policy.guards, drops=drops, objects=objects)
+
+    def lockable(self, server: str) -> int:
+        """Drops that may still be locked for a content server; 0 for one that is not configured."""
+        view = self.world.servers.get(server)
+        return 0 if view is None else view.max_locked - view.locked - self.locked.get(server, 0)
+
+    def may_open(self, server: str) -> Reason | None:
+        """Why no further channel may be opened for a server now, or None."""
+        most, world = self.policy.guards.max_opens_per_ledger, self.world
+        if world.opens_decided + self.opens >= most or world.opens_in_flight + self.opens >= most * OPENS_BACKLOG:
+            return Reason.GUARD_RATE
+        view = self.world.servers.get(server)
+        if view is None or view.channels + self.opened.get(server, 0) >= view.max_channels:
+            return Reason.CAP_CHANNELS
+        return None
+
+    def may_close(self, pool: str) -> bool:
+        """Whether one more channel of a pool may be closed that nothing forces to."""
+        cap, pulse = self.policy.guards.max_closes_per_hour, self.world.pulses.get(pool)
+        if cap is None or pulse is None:
+            return cap is None
+        return pulse.closed + self.closed.get(pool, 0) < cap.of(pulse.channels)
+
+    def count_close(self, pool: str) -> None:
+        """A close that nothing forced was decided."""
+        self.closed[pool] = self.closed.get(pool, 0) + 1
+
+    def take(self, wallet: str, server: str, drops: int, *, opens: bool) -> None:
+        """Book `drops` and a worst-case fee; `opens` adds an owned object and a channel."""
+        self.spent[wallet] = self.spent.get(wallet, 0) + drops + self.policy.guards.fee_cap
+        self.locked[server] = self.locked.get(server, 0) + drops
+        if opens:
+            self.objects[wallet] = self.objects.get(wallet, 0) + 1
+            self.opened[server] = self.opened.get(server, 0) + 1
+            self.opens += 1
+
+    # --- budgets ------------------------------------------------------------------------------------------------------
+
+    def costs(self, kind: Kind, drops: int = 0) -> Mapping[Purse, int]:
+        """What an intent takes from budgets at worst."""
+        fee = worst_fee(kind, self.policy)
+        reserve = self.world.fees.reserve_increment if kind is Kind.OPEN else 0
+        return {Purse.FEES: fee, Purse.CAPITAL: drops, Purse.RESERVE: reserve}
+
+    def exhausted(self, kind: Kind, pool: str, drops: int = 0) -> bool:
+        """Whether an intent of a pool that locks so many drops would pass a budget."""
+        return self.purses.exhausted(self.costs(kind, drops), pool) is not None
+
+    def affordable(self, kind: Kind, pool: str, drops: int) -> int:
+        """As many of these drops as the budgets let an intent of a pool lock; 0 where not even its fee is left."""
+        if self.exhausted(kind, pool):
+            return 0
+        left = self.purses.left(Purse.CAPITAL, pool)
+        return drops if left is None else min(drops, max(0, left))
+
+    def charge(self, kind: Kind, pool: str, drops: int = 0) -> None:
+        """Set the worst case aside."""
+        self.purses.take(self.costs(kind, drops), pool)
+
+
+def worst_fee(kind: Kind, policy: Policy) -> int:
+    """The most that a transaction for such an intent may offer."""
+    guards = policy.guards
+    return guards.urgent_fee_cap if kind in {Kind.SETTLE, Kind.REQUEST_CLOSE} else guards.fee_cap

@@ -1,0 +1,158 @@
+"""What the policy says about one subject: the facts it is asked by, the rules that hold, and what stands above them.
+
+Above every rule stand, in this order, a person's overrides, the policy's freezes and the mode. None of them holds back
+what has a deadline; whoever decides asks `Bench.above` only for what has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from channeld.core.policy import Policy, Pool
+from channeld.core.rules import RECHECK_S, Band, Known, Value, changes_in, evaluate
+from channeld.core.units import RippleTime
+from channeld.core.vocabulary import FOREVER_S, HOLD, PPM, VOCABULARY, Concern, Mode
+from channeld.core.world import ChannelView, GroupView, Reason, World
+
+_DAY_S: Final = 86_400
+_FREEZES: Final = {
+    "ledger_lag": Reason.FROZEN_LAG,
+    "reconcile_difference": Reason.FROZEN_RECONCILE,
+    "network_fee_drops": Reason.FEE_CLIMATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of one subject in one concern. `act` is None where none decided: the pool's terms do.
+
+    `path` names the rules that held as `concern/rule`.
+    """
+
+    concern: Concern
+    act: str | None
+    settings: Mapping[str, Value]
+    path: tuple[str, ...]
+    facts: Mapping[str, Known]
+
+    def number(self, setting: str) -> int:
+        """A setting that is a number; 0 where nobody set it."""
+        value = self.settings.get(setting, 0)
+        assert isinstance(value, int)
+        return value
+
+    def band(self, setting: str) -> Band:
+        """A setting that is a band."""
+        value = self.settings[setting]
+        assert isinstance(value, Band)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Something that stands above the rules: why, and until when, None where nobody knows."""
+
+    reason: Reason
+    until: RippleTime | None = None
+
+
+class Bench:
+    """The policy, applied to the subjects of one group."""
+
+    def __init__(self, world: World, policy: Policy, pool: Pool, group: GroupView) -> None:
+        self._world, self._policy, self._pool, self._group = world, policy, pool, group
+        self._base = base_settings(pool)
+        self._freeze = frozen_by(world, policy)
+
+    def verdict(self, concern: Concern, view: ChannelView | None, *, spendable: int) -> Verdict:
+        """What the rules say of a channel, or (None) of the payee."""
+        chain, settings = self._policy.chain(concern), self._base[concern]
+        if not chain:
+            return Verdict(concern, None, settings, (), {})
+        facts = self._facts(view, spendable)
+        answer = evaluate(chain, facts, settings)
+        path = tuple(f"{concern.value}/{rule}" for rule in answer.path)
+        return Verdict(concern, answer.act, answer.settings, path, facts)
+
+    def again(self, verdict: Verdict, otherwise: str = HOLD) -> int | None:
+        """The close time at which the rules may say something else of the same facts, None: never."""
+        chain = self._policy.chain(verdict.concern)
+        seconds = changes_in(chain, verdict.facts, VOCABULARY[verdict.concern].facts, otherwise) if chain else None
+        return None if seconds is None else self._world.close_time + seconds
+
+    def above(self, concern: Concern, view: ChannelView | None) -> Stop | None:
+        """What holds a concern back for a subject, whatever the rules say; None: nothing does."""
+        group, server = self._group, view.server if view else self._group.server
+        channel_id = view.channel.channel_id if view else None
+        for override in self._policy.overrides:
+            if concern not in override.concerns or override.until <= self._world.close_time:
+                continue
+            payee, scope = str(group.payee), override.scope
+            if scope.fits(channel_id=channel_id, payee=payee, server=server, pool=group.pool, tier=None):
+                return Stop(Reason.OVERRIDE, override.until)
+        if self._freeze is not None:
+            return Stop(self._freeze, RippleTime(self._world.close_time + RECHECK_S))
+        mode = self._policy.mode(concern)
+        if mode is Mode.APPLY:
+            return None
+        return Stop(Reason.OBSERVED if mode is Mode.OBSERVE else Reason.SUGGESTED)
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    def _facts(self, view: ChannelView | None, spendable: int) -> dict[str, Known]:
+        group, pool, fee = self._group, self._pool, self._world.network_fee
+        facts: dict[str, Known] = {
+            "wanted": group.wanted,
+            "channels": len(group.channels),
+            "demand": group.rate.need(_DAY_S),
+            "spendable": max(0, spendable),
+            "network_fee_drops": fee,
+            "pool": pool.name,
+            "region": pool.regions[0] if len(pool.regions) == 1 else None,
+            "tier": None,
+            "server": view.server if view else group.server,
+            "wallet": pool.wallet,
+        }
+        return facts if view is None else facts | self._channel_facts(view)
+
+    def _channel_facts(self, view: ChannelView) -> dict[str, Known]:
+        now, channel, fee = self._world.close_time, view.channel, self._world.network_fee
+        owed, headroom, rate = channel.unredeemed(view.authorized), channel.headroom(view.authorized), self._group.rate
+        since = view.unredeemed_since if owed else None
+        return {
+            "headroom": headroom,
+            "runway": rate.lasts(headroom, FOREVER_S),
+            "unredeemed": owed,
+            "unredeemed_age": 0 if since is None else max(0, now - since),
+            "fee_ratio": None if fee is None or not owed else fee * PPM // owed,
+            "remaining": channel.remaining,
+            "idle": max(0, now - max(view.last_claim_at, view.opened_at)),
+            "age": max(0, now - view.opened_at),
+        }
+
+
+def frozen_by(world: World, policy: Policy) -> Reason | None:
+    """Which of the policy's `freeze_if` holds, or None. What is not known freezes nothing."""
+    shown = {
+        "ledger_lag": world.lag_s,
+        "reconcile_difference": world.difference,
+        "network_fee_drops": world.network_fee,
+    }
+    for condition in policy.guards.freeze_if:
+        value = shown[condition.fact]
+        if value is not None and value > condition.limit:
+            return _FREEZES[condition.fact]
+    return None
+
+
+def base_settings(pool: Pool) -> Mapping[Concern, Mapping[str, Value]]:
+    """The settings that a pool's own terms give, over which rules lay theirs."""
+    fund, runway = pool.fund, Band(pool.fund.runway_low, pool.fund.runway_target, pool.fund.runway_high)
+    return {
+        Concern.OPEN: {"amount": pool.channel.min, "max_per_payee": pool.channel.max_per_payee, "runway": runway},
+        Concern.FUND: {"headroom": Band(fund.low, fund.target), "runway": runway},
+        Concern.SETTLE: {"worth": pool.settle.worth, "max_age": pool.settle.max_age},
+        Concern.CLOSE: {"idle": pool.close.idle, "min_age": pool.close.min_age},
+    }
