@@ -1,0 +1,116 @@
+"""One payee in one pool, about to be decided: what all concerns share.
+
+A concern finds out what is due and makes an intent of it. Here it is held against what stands above the rules
+(`Docket.granted`), here its worst case is set aside, and here the reasons are made for what is left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from channeld.core.account import Account
+from channeld.core.chains import Bench, Verdict
+from channeld.core.channel import Phase
+from channeld.core.intents import Action, Intent, Kind
+from channeld.core.policy import Pool
+from channeld.core.rules import RECHECK_S
+from channeld.core.units import RippleTime
+from channeld.core.vocabulary import Concern
+from channeld.core.world import ChannelView, GroupView, Hold, Planned, Reason
+
+Answer = Intent | Hold
+"""What is to be done about a subject, or the reason for nothing."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What was decided so far, for all groups."""
+
+    planned: list[Planned] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    suggested: list[Planned] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Docket:
+    """One for a group in a decision. `account` and `answers` are those of the whole decision."""
+
+    group: GroupView
+    pool: Pool
+    account: Account
+    answers: Answers
+    bench: Bench
+
+    @property
+    def now(self) -> RippleTime:
+        """The close time that is decided at."""
+        return self.account.world.close_time
+
+    def record(self, answer: Answer) -> None:
+        """The one answer for a subject."""
+        if isinstance(answer, Intent):
+            self.answers.planned.append(Planned(self.group.key, answer))
+        else:
+            self.answers.holds.append(answer)
+
+    # --- making answers ----------------------------------------------------------------------------------------------
+
+    def verdict(self, concern: Concern, view: ChannelView | None) -> Verdict:
+        """What the rules say of a channel, or (None) of the payee."""
+        return self.bench.verdict(concern, view, spendable=self.account.spendable(self.pool.wallet))
+
+    def intent(self, action: Action, reason: str, verdict: Verdict | None = None) -> Intent:
+        """An intent, with the policy and the rules it comes from."""
+        return Intent(action, reason, self.account.policy.hash, verdict.path if verdict else ())
+
+    def hold(self, subject: str, reason: Reason, until: int | None = None, verdict: Verdict | None = None) -> Hold:
+        """Leave a subject alone; look again at `until`, or when the rules may say something else."""
+        again = self.bench.again(verdict) if verdict else None
+        moment = min((at for at in (until, again) if at is not None), default=None)
+        path = verdict.path if verdict else ()
+        return Hold(subject, self.group.key, reason, None if moment is None else RippleTime(moment), path)
+
+    def left_to_rules(self, view: ChannelView, verdict: Verdict) -> Hold | None:
+        """Nothing is due in a concern: because a rule says so, or for want of one; None: by the pool's terms."""
+        subject = view.channel.channel_id
+        if verdict.act is not None:
+            return self.hold(subject, Reason.RULE, None, verdict)
+        if verdict.concern not in self.pool.terms:
+            return self.hold(subject, Reason.NO_RULE, None, verdict)
+        return self.hold(subject, Reason.WITHIN_BAND, None, verdict) if verdict.facts else None
+
+    def granted(
+        self, concern: Concern, view: ChannelView | None, intent: Intent, *, drops: int = 0, deadline: bool = False
+    ) -> Answer:
+        """The intent, unless something above the rules holds it back; its worst case is then set aside.
+
+        `drops` is what it newly locks. What has a `deadline` is never held back.
+        """
+        subject, kind = view.channel.channel_id if view else str(self.group.payee), intent.action.kind
+        stop = None if deadline else self.bench.above(concern, view)
+        if stop is not None:
+            if stop.reason is Reason.SUGGESTED:
+                self.answers.suggested.append(Planned(self.group.key, intent))
+            return Hold(subject, self.group.key, stop.reason, stop.until, intent.path)
+        if not deadline and self.account.exhausted(kind, self.pool.name, drops):
+            until = RippleTime(self.now + RECHECK_S)
+            return Hold(subject, self.group.key, Reason.BUDGET_EXHAUSTED, until, intent.path)
+        self.account.charge(kind, self.pool.name, drops)
+        return intent
+
+    # --- what every concern asks of a channel ------------------------------------------------------------------------
+
+    def usable(self, view: ChannelView) -> bool:
+        """Whether claims can be issued on it now, so that funding it would help."""
+        return view.issuing and view.channel.phase(self.now) is Phase.OPEN and not self.life_over(view)
+
+    def life_over(self, view: ChannelView) -> bool:
+        """Whether its fixed end is so near that no claim is issued any more."""
+        last = view.channel.last_claim_time(self.pool.life_margin)
+        return last is not None and self.now >= last
+
+    def has_funding(self, usable: list[ChannelView]) -> bool:
+        """Whether one of these channels is being funded, or was just decided to be."""
+        return any(view.pending is Kind.FUND for view in usable) or any(
+            p.group == self.group.key and p.intent.action.kind is Kind.FUND for p in self.answers.planned
+        )
