@@ -28,6 +28,7 @@ from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
+from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
 from channeld.app.operations import Operations
 from channeld.app.presence import presences
@@ -38,7 +39,7 @@ from channeld.core.errors import ConfigError, StoreError, Unreachable
 from channeld.core.freezes import Cause
 from channeld.core.limits import Limit
 from channeld.core.policy import Policy
-from channeld.core.requests import Answer, Ask
+from channeld.core.requests import Answer, Ask, Refusal
 from channeld.core.units import Address
 from channeld.service.claim_desk import ClaimDesk
 from channeld.service.clock import Clock
@@ -127,6 +128,7 @@ class Daemon:
         self._wire_broker(settings)
         self._wire_truth(settings)
         self._wire_herald()
+        self._wire_annals(settings)
         operations = Operations(self)
         self.http = HttpServer(
             scrape=self.telemetry.scrape,
@@ -269,7 +271,16 @@ class Daemon:
         self.follower.on_ledger = self._decided
         self.queries, self.tallies = Queries(self), Tallies(self.mirror, time.time)
         self.gateway.on_query, self.gateway.on_rejected = self.queries.answer, self.tallies.unread
-        self.desk.on_rejected = self.tallies.rejected
+
+    def _wire_annals(self, settings: Settings) -> None:
+        """What is decided and refused goes into the history."""
+        self.annals = Annals(settings.store, settings.ledger.network_id, self.mirror, self.clock)
+        self.planner.on_decided, self.strongbox.on_decided = self.annals.decided, self.annals.collected
+        self.desk.on_rejected = self._refused
+
+    def _refused(self, ask: Ask, refusal: Refusal) -> None:
+        self.tallies.rejected(ask, refusal.code)
+        self.annals.chronicle.refused(ask, refusal)
 
     def _decided(self) -> None:
         """A ledger was processed and decided on: now what pays us, and then the news of all of it."""
@@ -323,6 +334,7 @@ class Daemon:
                 ("witness", self._bear_witness()),
                 ("checkpoints", self._checkpoints()),
                 ("accounting", self._accounting()),
+                ("annals", self.annals.run()),
             )
         ]
         stopping = asyncio.create_task(stop.wait())
@@ -344,6 +356,7 @@ class Daemon:
             self._failed.cancel()
             self.queries.close()
             self.herald.close()
+            self.annals.close()
             await self.http.stop()
             self.store.close()
 

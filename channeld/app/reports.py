@@ -71,6 +71,7 @@ def warnings(daemon: Daemon) -> list[str]:
     found = [f"ledger: {dear}"] if dear else []
     found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
+    found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
     found += [f"broker: {namesake}"] if (namesake := daemon.gateway.namesake) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
     found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]

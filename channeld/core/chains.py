@@ -71,7 +71,7 @@ class Bench:
         chain, settings = self._policy.chain(concern), self._base[concern]
         if not chain:
             return Verdict(concern, None, settings, (), {})
-        facts = self._facts(view, spendable)
+        facts = self.facts(view, spendable)
         answer = evaluate(chain, facts, settings)
         path = tuple(f"{concern.value}/{rule}" for rule in answer.path)
         return Verdict(concern, answer.act, answer.settings, path, facts)
@@ -101,7 +101,8 @@ class Bench:
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
-    def _facts(self, view: ChannelView | None, spendable: int) -> dict[str, Known]:
+    def facts(self, view: ChannelView | None, spendable: int) -> dict[str, Known]:
+        """What rules may ask about a channel, or (None) the payee; None where it is not known."""
         group, pool, fee = self._group, self._pool, self._world.network_fee
         facts: dict[str, Known] = {
             "wanted": group.wanted,

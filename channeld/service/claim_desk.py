@@ -94,7 +94,7 @@ class ClaimDesk:
         self._past: dict[str, tuple[int, int]] = {}
         """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
-        self.on_rejected: Callable[[Ask, Code], None] = lambda ask, code: None
+        self.on_rejected: Callable[[Ask, Refusal], None] = lambda ask, refusal: None
         self.on_old_store: Callable[[str], None] = self._freeze_in_memory
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
@@ -389,7 +389,7 @@ class ClaimDesk:
                 code = "replayed" if answer.replayed else "accepted"
             else:
                 code = answer.code.value
-                self.on_rejected(ask, answer.code)
+                self.on_rejected(ask, answer)
             counts[code] = counts.get(code, 0) + 1
         for code, count in counts.items():
             self._telemetry.answered(code, count)

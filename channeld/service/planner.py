@@ -8,7 +8,7 @@ one transaction, and its reasons are kept where servers and operators ask for th
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -21,6 +21,7 @@ from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import Hold, Planned, Reason, World
 from channeld.service.mirror import Group, Mirror
 from channeld.service.news import closing_notices
+from channeld.service.outlook import world_of
 from channeld.service.ports import Store, Telemetry
 from channeld.service.steps import UNWATCHED, Step, Steps
 
@@ -35,10 +36,14 @@ _WAITING = frozenset(
 """Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
 
 
+Decided = Callable[[World, Sequence[tuple[tuple[str, str], JournalEntry]], Sequence[Hold], Sequence[Planned]], None]
+
+
 class Planner:
     """Decides what is due and journals it. `monotonic` is the one clock beside the ledger's.
 
-    `on_planned` is called when there is something for the executor to do.
+    `on_planned` is called when there is something for the executor to do. `on_decided` hears of every decision: the
+    world, what was journaled, each with its group, what was left alone, and what of that would be done otherwise.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Planner:
         self._due_at: dict[Group, RippleTime] = {}
         self._pushed = 0
         self.on_planned: Callable[[], None] = lambda: None
+        self.on_decided: Decided = lambda _world, _entries, _holds, _wishes: None
 
     # --- what is due --------------------------------------------------------------------------------------------------
 
@@ -112,30 +118,22 @@ class Planner:
         now = mirror.header.close_time
         for group in groups.values():
             self._observe(group, now)
-        world = World(
-            now,
-            self._monotonic() - mirror.seen_at,
-            mirror.header.fees,
-            tuple(group.view() for group in groups.values()),
-            mirror.wallet_views(),
-            mirror.server_views({server for group in groups.values() for server in group.servers}),
-            *mirror.opens_in_flight(),
-            network_fee=mirror.network_fee,
-            difference=max((wallet.difference for wallet in mirror.wallets.values()), default=0),
-            halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
-        )
+        world = world_of(mirror, groups.values(), self._monotonic())
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
-        self._journal([planned.intent for planned in free], mirror.header.index)
+        entries = self._journal([planned.intent for planned in free], mirror.header.index)
         self._dirty.clear()
         for group in groups.values():
             group.answer, group.suggested = None, ()
         for planned in decision.suggested:
             groups[planned.group].suggested += (planned.intent,)
             self._suggest(planned.intent)
-        frozen = [_frozen(planned) for planned in decision.planned if mirror.holds_back(planned.intent.action)]
-        for hold in (*decision.holds, *frozen):
+        kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action)]
+        holds = (*decision.holds, *map(_frozen, kept))
+        for hold in holds:
             self._held(hold, groups[hold.group])
+        keyed = [(planned.group, entry) for planned, entry in zip(free, entries, strict=True)]
+        self.on_decided(world, keyed, holds, (*decision.suggested, *kept))
 
     def _suggest(self, intent: Intent) -> None:
         kind, wallet = intent.action.kind.value, intent.action.wallet
@@ -165,10 +163,10 @@ class Planner:
             elif hold.reason not in _WAITING:
                 group.wanted = 0
 
-    def _journal(self, intents: list[Intent], index: LedgerIndex) -> None:
+    def _journal(self, intents: list[Intent], index: LedgerIndex) -> list[JournalEntry]:
         """Write intents down, then act as written: closing stops issuing here in the same turn of the loop."""
         if not intents:
-            return
+            return []
         mirror = self._mirror
         with self._steps(Step.JOURNALED):
             entries = self._store.journal(intents, index, closing_notices(intents, index, mirror))
@@ -185,6 +183,7 @@ class Planner:
             )
             self._announce(entry, eta)
         self.on_planned()
+        return entries
 
     def _announce(self, entry: JournalEntry, eta: float) -> None:
         action = entry.action

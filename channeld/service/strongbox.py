@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from channeld.core.errors import StoreError
+from channeld.core.history import Answered, Collecting, answered
 from channeld.core.intents import Intent, RedeemChannel
 from channeld.core.news import News, event
 from channeld.core.receiving import BEFORE_END, Due, Verify, Wait, judge_claim, when_to_redeem
@@ -53,7 +54,10 @@ class _Group:
 
 
 class Strongbox:
-    """One for a daemon. `verify` gives rippled's verdict on a signature, `stopped` why nothing may be taken in now."""
+    """One for a daemon. `verify` gives rippled's verdict on a signature, `stopped` why nothing may be taken in now.
+
+    `on_decided` hears what was decided about each channel: for which wallet, on what, and the answer.
+    """
 
     def __init__(
         self,
@@ -77,7 +81,9 @@ class Strongbox:
         }
         self._reported: dict[ChannelId, RippleTime] = {}
         self._decided_at: LedgerIndex | None = None
+        self._seen: dict[ChannelId, Collecting] = {}
         self.on_planned: Callable[[], None] = lambda: None
+        self.on_decided: Callable[[str, Collecting, Answered], None] = lambda _wallet, _seen, _said: None
         self.on_store_failed: Callable[[StoreError], None] = lambda error: None
 
     # --- taking in ---------------------------------------------------------------------------------------------------
@@ -204,20 +210,19 @@ class Strongbox:
         """What is to be done about a channel; what is not has its reason counted."""
         channel, policy = held.channel, self._mirror.policy
         setback = self._mirror.setbacks.get(channel.channel_id)
-        answer = when_to_redeem(
-            held,
-            policy.receive,
-            now,
-            in_flight=self._in_flight(channel.channel_id),
-            retry_at=setback.retry_at if setback else None,
-        )
+        in_flight, retry_at = self._in_flight(channel.channel_id), setback.retry_at if setback else None
+        answer = when_to_redeem(held, policy.receive, now, in_flight=in_flight, retry_at=retry_at)
         wallet = self._mirror.by_address.get(channel.destination_account)
         if wallet is None and not (isinstance(answer, Wait) and answer.reason is Reason.NOTHING_HELD):
             answer = Wait(Reason.NO_WALLET)
+        seen = Collecting(held, in_flight, retry_at, self._mirror.network_fee)
         if isinstance(answer, Wait):
             self._wait(channel.channel_id, answer)
+            said = Answered(channel.channel_id, None, "", answer.reason.value, (), None, answer.until)
+            self.on_decided(wallet.name if wallet else "", seen, said)
             return None
         assert wallet is not None
+        self._seen[channel.channel_id] = seen
         self._at_risk(held, answer)
         self._again.add(channel.channel_id)
         target = Drops(channel.balance + held.collectable)
@@ -257,6 +262,8 @@ class Strongbox:
             self._flying[entry.channel_id] = entry.number
             self._telemetry.planned(entry.action.kind.value)
             log.info("intent_planned", intent=entry.number, kind=entry.action.kind.value, reason=entry.intent.reason)
+            said = answered(entry.intent, entry.channel_id, number=entry.number)
+            self.on_decided(entry.action.wallet, self._seen.pop(entry.channel_id), said)
         self.on_planned()
 
     # --- what was collected ------------------------------------------------------------------------------------------

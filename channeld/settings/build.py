@@ -61,12 +61,16 @@ def store(table: StoreTable, daemon: DaemonSettings | None, context: Context, pr
     """The store's file; without `url` it is `channeld.db` in the data folder."""
     default = (daemon.data_dir if daemon else context.base / "data") / "channeld.db"
     if table.url is None:
-        return StoreSettings(path=default)
+        return _stored(default, table)
     try:
-        return StoreSettings(path=_store_path(table.url, context.base))
+        return _stored(_store_path(table.url, context.base), table)
     except BadValue as error:
         problems.add_bad_value(("store", "url"), error)
-        return StoreSettings(path=default)
+        return _stored(default, table)
+
+
+def _stored(path: Path, table: StoreTable) -> StoreSettings:
+    return StoreSettings(path=path, history_age_s=table.history_age, history_entries=table.history_entries)
 
 
 def _store_path(url: str, base: Path) -> Path:

@@ -75,6 +75,19 @@ def _remember(text: object) -> Seconds:
     return seconds
 
 
+def _history_age(text: object) -> Seconds:
+    seconds = parse_duration(text, "duration")
+    if not 3600 <= seconds <= 10 * _YEAR_S:
+        raise BadValue("duration", "out of bounds", "1h to ten years")
+    return seconds
+
+
+def _history_entries(number: int) -> int:
+    if not 1000 <= number <= 1_000_000_000:
+        raise BadValue("number", "out of bounds", "1000 to 1000000000 answers, each of some 700 bytes on disk")
+    return number
+
+
 def _session(text: object) -> Seconds:
     seconds = parse_duration(text, "duration")
     if seconds < 1:
@@ -166,6 +179,8 @@ Name = Annotated[str, AfterValidator(name)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 SecretPath = Annotated[Path, BeforeValidator(_secret_path)]
 RememberFor = Annotated[Seconds, BeforeValidator(_remember)]
+HistoryAge = Annotated[Seconds, BeforeValidator(_history_age)]
+HistoryEntries = Annotated[int, AfterValidator(_history_entries)]
 SessionTime = Annotated[Seconds, BeforeValidator(_session)]
 Money = Annotated[Drops, BeforeValidator(_positive_money)]
 Count = Annotated[int, AfterValidator(_positive)]

@@ -17,6 +17,8 @@ from channeld.settings.fields import (
     Count,
     Endpoint,
     FilePath,
+    HistoryAge,
+    HistoryEntries,
     Listen,
     Money,
     Name,
@@ -61,6 +63,8 @@ class StoreTable(Table):
     """`[store]`."""
 
     url: str | None = None
+    history_age: HistoryAge = Seconds(30 * DAY)
+    history_entries: HistoryEntries = 500_000
 
 
 class MqttTable(Table):

@@ -43,9 +43,13 @@ class LedgerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """The SQLite file. It need not exist yet, nor its folder."""
+    """The SQLite file. It need not exist yet, nor its folder. The history of decisions, in a file beside it, keeps at
+    most `history_entries` answers (1000 or more), none older than `history_age_s`.
+    """
 
     path: Path
+    history_age_s: Seconds
+    history_entries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

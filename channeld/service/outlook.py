@@ -1,0 +1,38 @@
+"""The world as it is now, for deciding: what validated ledgers, the store and open intents say of some groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from channeld.core.units import RippleTime
+from channeld.core.world import GroupView, World
+from channeld.service.mirror import Group, Mirror
+
+
+def world_of(mirror: Mirror, groups: Iterable[Group], monotonic: float) -> World:
+    """What `decide` may see of these groups. A validated ledger must have been processed."""
+    assert mirror.header is not None
+    listed = list(groups)
+    return World(
+        mirror.header.close_time,
+        monotonic - mirror.seen_at,
+        mirror.header.fees,
+        tuple(group.view() for group in listed),
+        mirror.wallet_views(),
+        mirror.server_views({server for group in listed for server in group.servers}),
+        *mirror.opens_in_flight(),
+        network_fee=mirror.network_fee,
+        difference=max((wallet.difference for wallet in mirror.wallets.values()), default=0),
+        halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
+    )
+
+
+def foreseen(group: Group, now: RippleTime, half_life: int) -> GroupView:
+    """A group as it would be shown were it decided now, its rate of demand brought up to now, without touching it."""
+    view, rate = group.view(), group.rate
+    if rate.at == 0:
+        rate = replace(rate, at=now)
+    if now > rate.at:
+        rate = rate.observe(group.asked, now, half_life)
+    return replace(view, rate=rate)
