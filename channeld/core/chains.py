@@ -135,7 +135,9 @@ class Bench:
 
 
 def frozen_by(world: World, policy: Policy) -> Reason | None:
-    """Which of the policy's `freeze_if` holds, or None. What is not known freezes nothing."""
+    """Which guard or `freeze_if` of the policy holds, or None. What is not known freezes nothing."""
+    if world.lag_s > policy.guards.ledger_lag:
+        return Reason.FROZEN_LAG
     shown = {
         "ledger_lag": world.lag_s,
         "reconcile_difference": world.difference,

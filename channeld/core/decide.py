@@ -56,8 +56,6 @@ def decide(world: World, policy: Policy) -> Decision:
         if pool is None or pool.wallet not in world.wallets:
             reason = Reason.NO_POOL if pool is None else Reason.NO_WALLET
             answers.holds += _hold_all(group, reason)
-        elif world.lag_s > policy.guards.ledger_lag:
-            answers.holds += _hold_all(group, Reason.FROZEN_LAG)
         else:
             _group(Docket(group, pool, account, answers, Bench(world, policy, pool, group)))
     return Decision(tuple(answers.planned), tuple(answers.holds), tuple(answers.suggested))

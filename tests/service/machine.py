@@ -62,7 +62,7 @@ class LedgerMachine(RuleBasedStateMachine):
         payee = next(p for p in PAYEES if address(p) == granted.claim.destination_account)
         fields = {
             "Balance": str(granted.claim.amount),
-            "PublicKey": granted.public_key,
+            "PublicKey": granted.claim.public_key,
             "Signature": granted.claim.signature.hex().upper(),
         }
         assert granted.claim.signature == self._signed(granted)
@@ -71,7 +71,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     def _signed(self, granted: Granted) -> bytes:
-        wallet = next(w for w in WALLETS if key(w).public_key == granted.public_key)
+        wallet = next(w for w in WALLETS if key(w).public_key == granted.claim.public_key)
         return key(wallet).signer()(claim_message(bytes.fromhex(granted.claim.channel_id), granted.claim.amount))
 
     @rule(who=st.sampled_from(sorted(PAYEES)), refuses=st.booleans())
