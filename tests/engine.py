@@ -41,6 +41,7 @@ from channeld.service.claim_desk import ClaimDesk
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
+from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Grant, Mirror, Wallet
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
@@ -297,6 +298,7 @@ class Engine:
 
     urls: Sequence[str] = ("ws://fake:1",)
     quorum = 1
+    max_ids = 1_000_000
 
     def __init__(
         self,
@@ -345,6 +347,7 @@ class Engine:
             verify=verify,
             monotonic=lambda: self.clock,
             unix=lambda: self.unix,
+            ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
         )
 
     def kill(self) -> None:

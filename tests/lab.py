@@ -36,6 +36,7 @@ from channeld.service.claim_desk import ClaimDesk
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
+from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Grant, Mirror, Wallet
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
@@ -107,6 +108,8 @@ class NearSession(NodeSession):
 
 class Lab:
     """Two paying wallets and three payees. `deadly` says whether a step, reached so often, is the end."""
+
+    max_ids = 1_000_000
 
     def __init__(
         self,
@@ -181,6 +184,7 @@ class Lab:
             verify=verify,
             monotonic=lambda: self.clock,
             unix=lambda: 1_700_000_000 + self.clock,
+            ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
         )
         self._build_strongbox(silent, steps)
         self.session = NearSession(self.rig)
@@ -195,6 +199,7 @@ class Lab:
             verify=verify,
             stopped=self.desk.stopped,
             unix=lambda: 1_700_000_000 + self.clock,
+            ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
             steps=steps,
         )
         self.reconciler.on_redeemed = self.strongbox.redeemed

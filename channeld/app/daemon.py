@@ -23,13 +23,14 @@ from channeld.adapters import signer
 from channeld.adapters.broker import Broker, BrokerSettings, Will
 from channeld.adapters.gateway import Gateway, Waiting
 from channeld.adapters.http import HttpServer
-from channeld.adapters.sqlite import BATCH, SqliteStore
+from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
 from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
+from channeld.app.housekeeping import Housekeeping
 from channeld.app.operations import Operations
 from channeld.app.presence import presences
 from channeld.app.queries import Queries
@@ -48,6 +49,7 @@ from channeld.service.executor import Executor
 from channeld.service.follower import Follower
 from channeld.service.guard import Guard
 from channeld.service.herald import Herald
+from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Grant, Mirror
 from channeld.service.neighbours import Neighbours
 from channeld.service.planner import Planner
@@ -60,11 +62,6 @@ from channeld.wire.mqtt import ClaimReader, Topics, status_payload
 
 log = structlog.get_logger()
 
-_SLICE = 128
-_LARGEST_SLICE = 2048
-_SLICE_PAUSE_S = 0.003
-_FOLD_EVERY_S = 60.0
-_IDLE_PAUSE_S = 0.25
 _CHECKPOINT_EVERY_S = 5.0
 _FLUSH_S = 5.0
 _COUNT_EVERY_S = 5.0
@@ -96,14 +93,6 @@ def grants(settings: Settings) -> dict[str, Grant]:
 def limits(settings: Settings) -> tuple[Limit, dict[str, Limit]]:
     """What all servers together may ask, and each of them."""
     return settings.daemon.limit, {name: server.limit for name, server in settings.servers.items()}
-
-
-def fold_slice(backlog: int) -> int:
-    """Requests folded in one step: the more wait the more, so that folding keeps up with the desk whatever it accepts.
-
-    Without that an overload grows memory (some 500 bytes a request) until it is over.
-    """
-    return min(_LARGEST_SLICE, max(_SLICE, backlog // 128))
 
 
 class Daemon:
@@ -176,6 +165,9 @@ class Daemon:
         self.keys.check(account)
 
     def _wire_desk(self) -> None:
+        of = self.settings.daemon
+        self.ids = IdRoom(self.store, of.max_ids, of.remember_ids_s)
+        self.housekeeping = Housekeeping(self.store, self.clock, of.remember_ids_s, self.monotonic)
         self.desk = ClaimDesk(
             self.mirror,
             self.store,
@@ -185,6 +177,7 @@ class Daemon:
             verify=signer.verify,
             monotonic=self.monotonic,
             unix=self.clock,
+            ids=self.ids,
         )
         self.desk.on_store_failed = self._store_failed
         self._wire_strongbox()
@@ -198,6 +191,7 @@ class Daemon:
             verify=signer.verify,
             stopped=self.desk.stopped,
             unix=self.clock,
+            ids=self.ids,
         )
         self.strongbox.on_planned = self.executor.wake
         self.strongbox.on_store_failed = self.desk.store_failed
@@ -330,7 +324,7 @@ class Daemon:
                 ("follower", self.follower.run()),
                 ("executor", self.executor.run()),
                 ("broker", self.broker.run()),
-                ("housekeeping", self._housekeeping()),
+                ("housekeeping", self.housekeeping.run()),
                 ("witness", self._bear_witness()),
                 ("checkpoints", self._checkpoints()),
                 ("accounting", self._accounting()),
@@ -366,22 +360,6 @@ class Daemon:
             self.gateway.offline()
             await self.broker.stop(_FLUSH_S)
         log.info("stopping", answered_all=self.gateway.waiting == 0)
-
-    async def _housekeeping(self) -> None:
-        """Spread what the desk has written into the tables, and forget what is old enough: a small slice at a time.
-
-        A whole batch is folded with fewer writes a request, so it waits until there is one, or until a minute is over.
-        """
-        keep, due = self.settings.daemon.remember_ids_s, 0.0
-        while True:
-            if self.store.folding or self.store.backlog >= BATCH or self.monotonic() >= due:
-                self.store.fold(fold_slice(self.store.backlog))
-                due = self.monotonic() + _FOLD_EVERY_S
-            if not self.store.folding:
-                self.store.forget(self.clock.forget_before(keep), _SLICE)
-                self.store.claims.forget(self.clock.forget_before(keep), _SLICE)
-            self.clock.look()
-            await asyncio.sleep(_SLICE_PAUSE_S if self.store.folding else _IDLE_PAUSE_S)
 
     async def _bear_witness(self) -> None:
         """Raise the data version when it is time."""

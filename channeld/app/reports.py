@@ -73,6 +73,7 @@ def warnings(daemon: Daemon) -> list[str]:
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
     found += [f"broker: {namesake}"] if (namesake := daemon.gateway.namesake) else []
+    found += [f"store: {crowded}"] if (crowded := daemon.ids.warning()) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
     found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]
     return found
@@ -205,6 +206,7 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}
     yield Gauged("transactions_waiting", "Transactions not signed for what they would cost now.", ("reason",), dear)
+    yield Gauged("remembered_ids", "Request ids remembered.", (), {(): daemon.store.ids[0]})
     ahead = daemon.clock.ahead_s
     ahead_s = float("nan") if ahead is None else ahead
     yield Gauged("clock_ahead_seconds", "How far this machine's clock is ahead of the ledger's.", (), {(): ahead_s})

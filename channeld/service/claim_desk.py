@@ -22,6 +22,7 @@ from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remember
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.core.world import Reason
+from channeld.service.id_room import IdRoom
 from channeld.service.mirror import ChannelState, Grant, Group, Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import ClaimSigner, Store, Telemetry
@@ -65,6 +66,8 @@ class _Grouped:
     known: dict[bytes, Remembered]
     now: int
     stopped: str | None
+    room: int
+    """Ids that may still be remembered."""
     accepted: dict[bytes, tuple[ChannelState, bytes, int, int, str]] = field(default_factory=dict)
     authorized: dict[ChannelState, int] = field(default_factory=dict)
     headroom: dict[ChannelState, int] = field(default_factory=dict)
@@ -88,9 +91,11 @@ class ClaimDesk:
         verify: Callable[[bytes, bytes, bytes], bool],
         monotonic: Callable[[], float],
         unix: Callable[[], float],
+        ids: IdRoom,
     ) -> None:
         self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
+        self._ids = ids
         self._past: dict[str, tuple[int, int]] = {}
         """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
@@ -107,7 +112,7 @@ class ClaimDesk:
             for ask in asks:
                 if ask.held is not None:
                     self._look_at(ask.held)
-            group = _Grouped(known, int(self._unix()), self.stopped())
+            group = _Grouped(known, int(self._unix()), self.stopped(), self._ids.left())
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
         except StoreError as error:
@@ -130,7 +135,7 @@ class ClaimDesk:
         record = None if was is None else self._record(was.row)
         if was is None or record is None:
             return None
-        return self._granted(was, _Grouped({}, 0, None), replayed=True), record
+        return self._granted(was, _Grouped({}, 0, None, 0), replayed=True), record
 
     def store_failed(self, error: StoreError) -> None:
         """Nothing may be issued until the store was read again: a failed commit may have reached the disk."""
@@ -188,6 +193,8 @@ class ClaimDesk:
             return Refusal(Code.BAD_REQUEST, "not_after: has passed")
         if group.stopped is not None:
             return self._frozen(group.stopped)
+        if len(group.accepted) >= group.room:
+            return self._ids.refusal(group.now)
         if (before := group.spent_before.get(ask.server)) is None:
             before = group.spent_before[ask.server] = self._spent_today(ask.server, group.now)
         if before + group.spent.get(ask.server, 0) + ask.drops > grant.max_drops_per_day:

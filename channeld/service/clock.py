@@ -24,7 +24,8 @@ log = structlog.get_logger()
 
 TOLERANCE_S: Final = 120.0
 """How far the wall clock may be from the ledger's time."""
-_KEPT_LONGER_S: Final = 3600
+KEPT_LONGER_S: Final = 3600
+"""Beyond the time for which ids are promised to be remembered."""
 
 
 class Clock:
@@ -52,7 +53,7 @@ class Clock:
     def forget_before(self, keep_s: int) -> int:
         """What was accepted before this may be forgotten, where ids are kept for `keep_s`: 0 while nobody knows."""
         ledger = self._by_ledger()
-        return 0 if ledger is None else max(0, int(min(ledger, self._unix())) - keep_s - _KEPT_LONGER_S)
+        return 0 if ledger is None else max(0, int(min(ledger, self._unix())) - keep_s - KEPT_LONGER_S)
 
     def wrong(self) -> str | None:
         """What is wrong with the wall clock, for a person; None if nothing is known against it."""

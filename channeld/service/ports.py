@@ -108,6 +108,10 @@ class Store(Protocol):
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before."""
 
+    @property
+    def ids(self) -> tuple[int, int | None]:
+        """How many requests are remembered, claims taken in included, and since when (Unix seconds)."""
+
     def channel(self, row: int) -> ChannelRecord | None:
         """A channel by its number, gone or not."""
 

@@ -30,6 +30,7 @@ from channeld.core.records import Incoming, Payment, TakenIn
 from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.units import ChannelId, Drops, LedgerIndex, RippleTime
 from channeld.core.world import Reason
+from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Grant, Mirror
 from channeld.service.news import Told, to_receivers
 from channeld.service.ports import ClaimStore, Store, Telemetry
@@ -49,6 +50,7 @@ class _Group:
     known: dict[bytes, TakenIn]
     now: RippleTime
     stopped: str | None
+    room: int
     taken: dict[bytes, TakenIn] = field(default_factory=dict)
     best: dict[ChannelId, Incoming] = field(default_factory=dict)
 
@@ -69,10 +71,12 @@ class Strongbox:
         verify: Verify,
         stopped: Callable[[], str | None],
         unix: Callable[[], float],
+        ids: IdRoom,
         steps: Steps = UNWATCHED,
     ) -> None:
         self._mirror, self._store, self._claims, self._telemetry = mirror, store, claims, telemetry
         self._verify, self._stopped, self._unix, self._steps = verify, stopped, unix, steps
+        self._ids = ids
         self._due: list[tuple[RippleTime, ChannelId]] = []
         self._again: set[ChannelId] = set()
         self._told: list[Told] = []
@@ -109,7 +113,7 @@ class Strongbox:
 
     def _group(self, claims: Sequence[HandIn]) -> _Group:
         known, header = self._claims.remembered([claim.key for claim in claims]), self._mirror.header
-        return _Group(known, header.close_time if header else RippleTime(0), self._stopped())
+        return _Group(known, header.close_time if header else RippleTime(0), self._stopped(), self._ids.left())
 
     def _judge(self, claim: HandIn, group: _Group) -> Taken | Refusal:
         """One claim: what its id was answered before, else a judgement of it."""
@@ -128,6 +132,8 @@ class Strongbox:
         held = group.best.get(claim.channel_id) or self._mirror.vault.channels.get(claim.channel_id)
         if (why := group.stopped or self._halted(held)) is not None:
             return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
+        if len(group.taken) >= group.room:
+            return self._ids.refusal(int(self._unix()))
         if held is None and claim.channel_id in self._mirror.channels:
             return Refusal(Code.NOT_OURS, "claim: this channel pays somebody else")
         terms = self._mirror.policy.receive

@@ -42,6 +42,7 @@ def daemon(table: DaemonTable, context: Context) -> DaemonSettings:
         name=table.name,
         data_dir=table.data_dir or context.base / "data",
         remember_ids_s=table.remember_ids,
+        max_ids=table.max_ids,
         limit=Limit(table.max_requests_per_s, table.max_in_flight),
     )
 

@@ -110,6 +110,12 @@ def _positive(number: int) -> int:
     return number
 
 
+def _ids(number: int) -> int:
+    if not 1000 <= number <= 1_000_000_000:
+        raise BadValue("number", "out of bounds", "1000 to 1000000000 ids, each of which takes some 110 bytes of disk")
+    return number
+
+
 def _waiting(number: int) -> int:
     if not 1 <= number <= 30_000:
         raise BadValue("number", "out of bounds", "1 to 30000 requests, each of which may hold a KiB of memory")
@@ -184,6 +190,7 @@ HistoryEntries = Annotated[int, AfterValidator(_history_entries)]
 SessionTime = Annotated[Seconds, BeforeValidator(_session)]
 Money = Annotated[Drops, BeforeValidator(_positive_money)]
 Count = Annotated[int, AfterValidator(_positive)]
+Ids = Annotated[int, AfterValidator(_ids)]
 Waiting = Annotated[int, AfterValidator(_waiting)]
 Uint32 = Annotated[int, AfterValidator(_uint32)]
 Endpoint = Annotated[_Text, AfterValidator(_endpoint)]

@@ -19,6 +19,7 @@ from channeld.settings.fields import (
     FilePath,
     HistoryAge,
     HistoryEntries,
+    Ids,
     Listen,
     Money,
     Name,
@@ -47,6 +48,7 @@ class DaemonTable(Table):
     name: Name = "channeld-1"
     data_dir: FilePath | None = None
     remember_ids: RememberFor = DAY
+    max_ids: Ids = 20_000_000
     max_requests_per_s: Count = 100_000
     max_in_flight: Waiting = 8000
 

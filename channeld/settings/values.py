@@ -23,12 +23,13 @@ Role = Literal["pay", "receive"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSettings:
     """This daemon: its name in the topics, where it keeps its files, how long an answered id is remembered (24 h or
-    more), and what all content servers together may ask of it.
+    more) and how many at most, and what all content servers together may ask of it.
     """
 
     name: str
     data_dir: Path
     remember_ids_s: Seconds
+    max_ids: int
     limit: Limit
 
 

@@ -279,6 +279,8 @@ class Model(RuleBasedStateMachine):
     def both_say_the_same(self) -> None:
         other = SqliteStore(self.path, network_id=1)  # reads the disk; the store itself goes on where it is
         said = other.load()
+        remembered = (len(self.requests), min((at for _, at in self.requests.values()), default=None))
+        assert other.ids == self.store.ids == remembered
         other._db.close()
         assert said.processed == self.processed
         assert {r.row: r for r in said.channels} == {n: c for n, c in self.channels.items() if c.closed_at is None}
@@ -432,10 +434,19 @@ def test_every_commit_waits_for_the_disk(store: SqliteStore) -> None:
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_ids_that_stand_in_both_places_count_once(store: SqliteStore) -> None:
+    """The last one accepted is folded first, for its key is the lowest; then the process dies."""
+    store.accept(5, [request(9 - n, 1, (n, n + 1)) for n in range(3)], [mark(1, 3)], [])
+    store.fold(1)
+    store.load()
+    assert store.ids == (3, 5)
+
+
 def test_requests_are_forgotten_in_slices_oldest_first_and_never_too_early(store: SqliteStore) -> None:
     for n in range(1, 11):
         store.accept(n, [request(n, 1, (n - 1, n))], [mark(1, n)], [])
     assert [store.forget(7, 4), store.forget(7, 4), store.forget(7, 4)] == [4, 2, 0]
+    assert store.ids == (4, 7)
     left = store.remembered([n.to_bytes(16, "big") for n in range(1, 11)])
     assert sorted(r.covers_to for r in left.values()) == [7, 8, 9, 10]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from engine import DELAY, LAG, MARGIN, Engine, policy, sign_claim
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from worlds import KEY, PAYEES
@@ -18,6 +18,7 @@ from channeld.core.errors import StoreError
 from channeld.core.intents import RequestClose
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import ChannelId, Drops
+from channeld.service.clock import KEPT_LONGER_S
 from channeld.service.mirror import Wallet
 
 
@@ -421,6 +422,79 @@ def test_a_store_that_fails_gives_out_nothing_and_stops_the_desk(engine: Engine)
     assert code(engine.desk.answer([engine.ask(3, 1)])[0]) is Code.FROZEN
     engine.restart()
     assert granted(engine.answer(engine.ask(1, 5))[0]).covers_from == 0
+
+
+def full_at(engine: Engine, most: int) -> None:
+    """From the next life on so many ids may be remembered."""
+    engine.max_ids = most
+    engine.restart()
+
+
+def test_a_full_store_of_ids_is_busy_for_new_ones_and_answers_old_ones(engine: Engine) -> None:
+    engine.opened()
+    full_at(engine, 3)
+    answers = engine.answer(*(engine.ask(n, 1) for n in range(5)))
+    assert [code(a) for a in answers] == [None, None, None, Code.BUSY, Code.BUSY]
+    authorized = next(iter(engine.mirror.channels.values())).record.authorized
+    engine.restart()
+    assert engine.desk._ids.warning() == "3 of max_ids = 3 ids are remembered"
+    full, old, conflict = engine.answer(engine.ask(3, 1), engine.ask(1, 1), engine.ask(2, 5))
+    assert (code(full), code(conflict)) == (Code.BUSY, Code.ID_CONFLICT)
+    assert granted(old).replayed
+    assert next(iter(engine.mirror.channels.values())).record.authorized == authorized, "who is refused pays nothing"
+    assert engine.store.forget(1 << 40, 2) == 2
+    answers = engine.answer(*(engine.ask(n, 1) for n in range(10, 13)))
+    assert [code(a) for a in answers] == [None, None, Code.BUSY], "what is forgotten makes room"
+
+
+@given(most=st.integers(1, 12), steps=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=12))
+def test_never_more_ids_are_remembered_than_max_ids_and_room_is_used_up(
+    most: int, steps: list[tuple[int, int]]
+) -> None:
+    """Groups of new ids and old ones, folding, forgetting and restarts in between."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = Engine(Path(folder) / "store.db")
+        engine.connect()
+        engine.opened()
+        full_at(engine, most)
+        kept, number = 0, 0
+        for kind, count in steps:
+            if kind > 18:
+                engine.restart()
+            elif kind > 15:
+                engine.store.fold(count)
+            elif kind > 12:
+                kept -= engine.store.forget(1 << 40, count)
+            else:
+                new = [engine.ask(f"n{n}", 1) for n in range(number, number + count)]
+                number += count
+                accepted = [code(a) for a in engine.answer(*new, *new)].count(None) // 2
+                assert accepted == min(count, most - kept), "an id that stands twice in a group takes one place"
+                kept += accepted
+            assert engine.store.ids[0] == kept <= most
+        engine.kill()
+
+
+def test_who_finds_the_ids_full_is_told_when_the_oldest_is_forgotten(engine: Engine) -> None:
+    engine.opened()
+    full_at(engine, 1)
+    engine.answer(engine.ask("old", 1))
+
+    def forgets(after: int) -> int:
+        return engine.store.forget(int(engine.unix) + after - 86_400 - KEPT_LONGER_S, 9)
+
+    said = engine.answer(engine.ask("new", 1))[0]
+    assert isinstance(said, Refusal)
+    assert said.retry_after_ms == 3_600_000, "never more than an hour: the operator may raise max_ids"
+    engine.ledger.close(86_500)
+    engine.pass_time(86_500)
+    engine.see()
+    said = engine.answer(engine.ask("new", 1))[0]
+    assert isinstance(said, Refusal)
+    assert said.retry_after_ms is not None
+    wait = said.retry_after_ms // 1000
+    assert (forgets(wait - 1), forgets(wait)) == (0, 1), "it is dropped as soon as it is older than promised"
+    assert code(engine.answer(engine.ask("new", 1))[0]) is not Code.BUSY
 
 
 def test_a_channel_of_another_key_is_never_signed_on(engine: Engine) -> None:

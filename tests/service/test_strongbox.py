@@ -99,6 +99,20 @@ def test_every_refusal_has_its_code(lab: Lab) -> None:
     assert code(lab, "6", channel_id, 30) is Code.CHANNEL_CLOSING
 
 
+def test_a_full_store_of_ids_takes_no_new_claim_and_answers_what_it_took(lab: Lab) -> None:
+    channel_id = opened(lab)
+    lab.max_ids = 2
+    lab.restart()
+    taken(lab, "1", channel_id, 5)
+    taken(lab, "2", channel_id, 6)
+    assert code(lab, "3", channel_id, 7) is Code.BUSY
+    lab.restart()
+    assert code(lab, "3", channel_id, 7) is Code.BUSY
+    assert lab.hand_in("1", channel_id, 5, "alice") == Taken(5, 5, replayed=True)
+    assert lab.store.claims.forget(1 << 40, 1) == 1
+    assert taken(lab, "3", channel_id, 7) == 1
+
+
 def test_a_channel_of_ours_that_pays_somebody_else_is_not_ours(lab: Lab) -> None:
     lab.ask("1", 5, "bob")
     lab.tick(3)

@@ -39,6 +39,16 @@ class Claims:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
+        self._ids: tuple[int, int | None] = (0, None)
+
+    @property
+    def ids(self) -> tuple[int, int | None]:
+        """How many ids are remembered, and when the oldest was taken in (Unix seconds)."""
+        return self._ids
+
+    def recount(self, db: sqlite3.Connection) -> None:
+        """Count again what is on disk."""
+        self._ids = db.execute("SELECT count(*), min(at_unix) FROM taken_in").fetchone()
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, TakenIn]:
         """Which of these claims were taken in before. At most a group's keys at a time."""
@@ -59,12 +69,17 @@ class Claims:
                 claim = (held.held, held.signature, held.server, held.held_since)
                 if db.execute(_RAISE, (*claim, held.channel.channel_id, held.held)).rowcount != 1:
                     raise StoreError("a claim to be kept is not above the one held, or its channel is gone")
+        count, since = self._ids
+        self._ids = (count + len(taken), now if since is None else since)
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` ids taken in before `before` (Unix seconds), oldest first; how many went."""
         oldest = "SELECT key FROM taken_in WHERE at_unix < ? ORDER BY at_unix LIMIT ?"
         with self._begin() as db:
-            return db.execute(f"DELETE FROM taken_in WHERE key IN ({oldest})", (before, limit)).rowcount
+            gone = db.execute(f"DELETE FROM taken_in WHERE key IN ({oldest})", (before, limit)).rowcount
+            (since,) = db.execute("SELECT min(at_unix) FROM taken_in").fetchone()
+        self._ids = (self._ids[0] - gone, since)
+        return gone
 
 
 def apply(db: sqlite3.Connection, update: IncomingUpdate) -> None:

@@ -101,12 +101,23 @@ class RequestLog:
         self._marks: dict[int, ChannelMark] = {}
         self._absent: set[bytes] = set()
         self._batch: Folding | None = None
-        self._next_number = self._next_seq = 1
+        self._next_number = self._next_seq = self._oldest_seq = 1
+        self._oldest_folded: int | None = None
 
     @property
     def backlog(self) -> int:
         """Requests that are on disk and not folded yet."""
         return len(self._recent)
+
+    @property
+    def count(self) -> int:
+        """Requests remembered, folded or not; where the clock jumped, some that are forgotten already may count."""
+        return self._next_seq - self._oldest_seq
+
+    @property
+    def since_unix(self) -> int | None:
+        """When the oldest of them was accepted; None if there is none."""
+        return min((at for at in (self._oldest_folded, self.oldest_unix) if at is not None), default=None)
 
     def load(self) -> dict[tuple[str, int], int]:
         """Read what is not folded; drops spent by (server, hour), folded or not."""
@@ -119,7 +130,15 @@ class RequestLog:
             self._take(_Pending(number, body))
             for server, hour, drops in body.spent:
                 spent[server, hour] = spent.get((server, hour), 0) + drops
+        self._find_oldest()
         return spent
+
+    def _find_oldest(self) -> None:
+        """Of a batch that is half folded some rows stand in both places: the lower number counts."""
+        found = self._db.execute("SELECT seq, at_unix FROM request ORDER BY seq LIMIT 1").fetchone()
+        self._oldest_folded = None if found is None else found[1]
+        pending = self._next_seq - self.backlog
+        self._oldest_seq = pending if found is None else min(pending, found[0])
 
     def _take(self, group: _Pending) -> None:
         body = group.body
@@ -238,6 +257,8 @@ class RequestLog:
         """A step of folding is committed; how many things it did: requests in their table, groups gone."""
         did = batch.done - (self._batch.done if self._batch else 0) + len(batch.ended)
         self._batch = batch if batch.groups else None
+        if self._oldest_folded is None and batch.ended:
+            self._oldest_folded = batch.ended[0].body.at_unix
         for group in batch.ended:
             assert self._pending.popleft() is group
             for request in group.body.requests:
@@ -252,6 +273,8 @@ class RequestLog:
         delete = f"DELETE FROM request WHERE seq IN ({oldest}) AND at_unix < ?"
         gone = self._db.execute(delete, (limit, before)).rowcount
         self._db.execute("DELETE FROM spent WHERE hour < ?", (before // 3600 - _SPENT_HOURS_KEPT,))
+        if gone:
+            self._find_oldest()
         return gone
 
 

@@ -181,6 +181,7 @@ class SqliteStore:
             store_id = self._meta("store_id") or ""
             balances, freezes = books.load_balances(db), books.load_freezes(db)
             incoming = claims.load(db)
+            self.claims.recount(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
@@ -244,6 +245,14 @@ class SqliteStore:
         self._requests.took(group, requests, marks)
         for mark in marks:
             self._open[mark.row] = (mark.authorized, self._open[mark.row][1])
+
+    @property
+    def ids(self) -> tuple[int, int | None]:
+        """How many requests are remembered, claims taken in included, and since when (Unix seconds)."""
+        count, since = self.claims.ids
+        folded = self._requests.since_unix
+        ages = [at for at in (since, folded) if at is not None]
+        return self._requests.count + count, min(ages, default=None)
 
     @property
     def backlog(self) -> int:

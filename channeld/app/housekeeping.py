@@ -1,0 +1,71 @@
+"""Spreads what the desk has written into the tables, and forgets what is old enough: a small slice at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from channeld.adapters.sqlite import BATCH, SqliteStore
+from channeld.core.units import Seconds
+from channeld.service.clock import Clock
+
+SLICE: Final = 128
+LARGEST_SLICE: Final = 2048
+_SLICE_PAUSE_S: Final = 0.003
+_IDLE_PAUSE_S: Final = 0.25
+_FOLD_EVERY_S: Final = 60.0
+
+
+def fold_slice(backlog: int) -> int:
+    """Requests folded in one step: the more wait the more, so that folding keeps up with the desk whatever it accepts.
+
+    Without that an overload grows memory (some 500 bytes a request) until it is over.
+    """
+    return min(LARGEST_SLICE, max(SLICE, backlog // 128))
+
+
+def forget_slice(last: int, gone: int) -> int:
+    """Ids dropped in the next step, after one that was to drop `last` and dropped `gone`.
+
+    As long as a whole slice is old enough the next is larger, so that a day on, forgetting keeps up with the desk.
+    """
+    return min(LARGEST_SLICE, last * 2) if gone >= last else SLICE
+
+
+class Housekeeping:
+    """`keep_s` is how long ids are promised to be remembered, `monotonic` tells seconds that have passed."""
+
+    def __init__(self, store: SqliteStore, clock: Clock, keep_s: Seconds, monotonic: Callable[[], float]) -> None:
+        self._store, self._clock, self._keep_s, self._monotonic = store, clock, keep_s, monotonic
+        self._fold_at = 0.0
+        self._slice = SLICE
+
+    async def run(self) -> None:
+        """For ever. Raises `StoreError`."""
+        while True:
+            pause = self.step()
+            await asyncio.sleep(pause)
+
+    def step(self) -> float:
+        """One slice of everything; the seconds to rest before the next. Raises `StoreError`.
+
+        A whole batch is folded with fewer writes a request, so folding waits until there is one, or a minute is over.
+        """
+        store = self._store
+        if store.folding or store.backlog >= BATCH or self._monotonic() >= self._fold_at:
+            store.fold(fold_slice(store.backlog))
+            self._fold_at = self._monotonic() + _FOLD_EVERY_S
+        behind = self._slice > SLICE
+        if behind or not store.folding:
+            behind = self._forget()
+        self._clock.look()
+        return _SLICE_PAUSE_S if behind or store.folding else _IDLE_PAUSE_S
+
+    def _forget(self) -> bool:
+        """Drop a slice of what is old enough. True if more of it is left."""
+        before = self._clock.forget_before(self._keep_s)
+        gone = self._store.forget(before, self._slice)
+        more = max(gone, self._store.claims.forget(before, self._slice)) >= self._slice
+        self._slice = forget_slice(self._slice, self._slice if more else 0)
+        return more
