@@ -59,7 +59,8 @@ def channel_of(topic: str) -> str | None:
     return next((name for pattern, name in topics() if pattern.fullmatch(topic)), None)
 
 
-def _reply_kind(said: Any) -> str:
+def reply_kind(said: Any) -> str:
+    """Which message an answer must be."""
     if isinstance(said, list):
         return "batchReply"
     status = said.get("status") if isinstance(said, dict) else None
@@ -78,7 +79,7 @@ def check(topic: str, payload: bytes) -> None:
         return
     said = json.loads(payload)
     if channel == "reply":
-        kind = _reply_kind(said)
+        kind = reply_kind(said)
     elif channel == "claim":
         kind = "claimBatch" if isinstance(said, list) else "claimRequest"
     elif channel == "witness":

@@ -10,11 +10,14 @@ import subprocess
 from pathlib import Path
 from typing import IO
 
+from certs import Authority
+
 from channeld.sandbox.stage import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 HAVE_MOSQUITTO = Path(MOSQUITTO).exists()
 
+CONFIG = Path(__file__).parents[1] / "config"
 AS_ROOT = "user root" if os.geteuid() == 0 else ""  # else it gives up its rights, and with them the temporary files
 
 BASE = """\
@@ -124,3 +127,34 @@ def write_passwords(path: Path, lines: str) -> Path:
     path.chmod(0o600)
     subprocess.run(["mosquitto_passwd", "-U", str(path)], check=True)
     return path
+
+
+LOGINS = "channeld:d\na:pa\nb:pb\n"
+
+
+def shipped(directory: Path, authority: Authority | None = None) -> Mosquitto:
+    """The shipped configuration with nothing changed but paths and port, and `LOGINS`.
+
+    With an authority as its comments say for mutual TLS.
+    """
+    port, home = free_port(), directory / "mosquitto"
+    home.mkdir()
+    shutil.copy(CONFIG / "mosquitto.acl", home / "channeld.acl")
+    write_passwords(home / "channeld.passwords", LOGINS)
+    text = (CONFIG / "mosquitto.conf").read_text()
+    text = text.replace("/etc/mosquitto/", f"{home}/").replace("/var/lib/mosquitto/", f"{home}/")
+    if authority is None:
+        return Mosquitto(home, config=text.replace("listener 1883", f"listener {port}"), port=port)
+    certify(home, authority.issue("broker"))
+    shutil.copy(authority.ca, home / "ca.crt")
+    text = text.replace("listener 1883 127.0.0.1\n", "").replace("#listener 8883", f"listener {port} 127.0.0.1")
+    for line in ("cafile", "certfile", "keyfile", "require_certificate", "use_identity_as_username"):
+        assert f"\n#{line}" in text
+        text = text.replace(f"\n#{line}", f"\n{line}")
+    return Mosquitto(home, config=text, port=port)
+
+
+def certify(home: Path, pair: tuple[Path, Path]) -> None:
+    """Give the broker in `home` a certificate and its key; it takes them when it starts."""
+    for source, name in zip(pair, ("server.crt", "server.key"), strict=True):
+        shutil.copy(source, home / name)

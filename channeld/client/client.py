@@ -35,6 +35,7 @@ from channeld.client.errors import (
     LedgerUnreachable,
     Lie,
     MalformedAnswer,
+    NoChannelState,
     NoSuchChannel,
     NotAnswered,
     TooLate,
@@ -89,12 +90,13 @@ class Client:
 
     `url` is the broker's, `mqtt://host:port` or `mqtts://host:port`; `server` this content server's id. `public_key`
     pins the key (or keys) that may sign, `payer` the account that may pay. `path` is the claims file; several processes
-    may share it. With `ledger`, a node's WebSocket URL, every channel is verified there; without it only the daemon's
-    retained states are compared, and where it publishes none the channel is taken on trust.
+    may share it. With `ledger`, a node's WebSocket URL, every channel is verified there; without it in the daemon's
+    retained states, and a channel of which it publishes none is not believed.
 
     A channel must leave `min_settle_delay_s` after a close and `min_life_s` before a fixed end. `timeout_s` is how long
     a call repeats and waits; it is also how long a request is good for (`not_after`), so this machine's clock must be
-    right to within it. `ledger_patience_s` is how long a node may lag behind the daemon's.
+    right to within it. `ledger_patience_s` is how long a node may lag behind the daemon's, and a retained state
+    behind an answer.
     """
 
     def __init__(
@@ -334,11 +336,11 @@ class Client:
         return NotAnswered(f"request {asked.id!r} was not answered in time")
 
     async def _believe(self, asked: Asked, said: Accepted, deadline: float) -> None:
-        """Verify an answer and keep it. Raises a `Lie`, `LedgerUnreachable` or a `FileError`."""
+        """Verify an answer and keep it. Raises a `Lie`, `LedgerUnreachable`, `NoChannelState` or a `FileError`."""
         check_answer(said, asked, self._terms)
         try:
             await self._check_channel(asked, said, deadline)
-        except (ChannelEnds, LedgerUnreachable):
+        except (ChannelEnds, LedgerUnreachable, NoChannelState):
             # signed by the pinned key, it is worth at least what is held of its channel, whatever the channel is
             await self._journal.keep_claim(said)
             raise
@@ -352,24 +354,26 @@ class Client:
             self._held[said.payee] = said.claim
 
     async def _check_channel(self, asked: Asked, said: Accepted, deadline: float) -> None:
-        """Compare with what is known of the channel, and give a node that lags some time."""
+        """Compare with what is known of the channel, and give some time to a node that lags, or a state on its way."""
         patience = min(deadline, time.monotonic() + self._patience_s)
         while True:
             try:
-                known = await self._known(said)
-                if known is not None:
-                    check_channel(said, asked, self._terms, known)
-            except (NoSuchChannel, ClaimAboveChannel, LedgerUnreachable):
+                check_channel(said, asked, self._terms, await self._known(said))
+            except (NoSuchChannel, ClaimAboveChannel, LedgerUnreachable, NoChannelState):
                 if time.monotonic() + _RECHECK_S >= patience:
                     raise
                 await asyncio.sleep(_RECHECK_S)
                 continue
             return
 
-    async def _known(self, said: Accepted) -> Known | None:
-        if self._node is None:
-            return self._states.known(said.claim.channel_id)
-        return await self._node.known(said.claim.channel_id, said.claim.amount)
+    async def _known(self, said: Accepted) -> Known:
+        if self._node is not None:
+            return await self._node.known(said.claim.channel_id, said.claim.amount)
+        known = self._states.known(said.claim.channel_id)
+        if known is None:
+            topic = f"{self._topics}/channels/{said.claim.channel_id}"
+            raise NoChannelState(f"nothing is retained on {topic}: may this login read it? Or give a ledger node")
+        return known
 
     # --- what the link asks and brings -------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@
       BadArgument        correct the call
       Rejection          the daemon said no; nothing was debited; one class a code of the contract
       NotAnswered        unknown: the request may have been accepted; `finish()` or the same id finds out
+      NotAuthorized      the broker refuses this login
+      TlsFailed          broker and client do not agree on TLS
       Lie                an answer that must not be believed: serve nothing, tell the operator
         ChannelEnds      the claim is good but its channel does not live long enough; it is kept, redeem it
       FileError          the claims file cannot be used; what it held before is untouched
@@ -131,8 +133,28 @@ class LedgerUnreachable(NotAnswered):
     """The request was accepted, but the node that should confirm its channel does not answer. Its claim was kept."""
 
 
+class NoChannelState(NotAnswered):
+    """The request was accepted, but no node was given and the daemon publishes no state of its channel: nobody confirms
+    it. Its claim was kept."""
+
+
 class NotAuthorized(ClientError):
     """The broker refuses this login, or its access list does not let it read its own replies."""
+
+
+class TlsFailed(ClientError):
+    """Broker and client find no way to speak TLS; the text says why.
+
+    Raised where there never was a connection. A client that had one goes on trying, and `BrokerLost` says why.
+    """
+
+
+class BrokerNotTrusted(TlsFailed):
+    """The broker's certificate does not prove that it is the broker: nothing was sent to it, no login either."""
+
+
+class CertificateRefused(TlsFailed):
+    """The broker does not take our certificate, or wants one and got none."""
 
 
 class WrongNetwork(ClientError):

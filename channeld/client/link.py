@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from channeld.client.errors import BadArgument, NotAuthorized
+from channeld.client.errors import BadArgument, ClientError, NotAuthorized, TlsFailed
+from channeld.client.tls import trouble
 
 if TYPE_CHECKING:
     import aiomqtt
@@ -103,7 +104,7 @@ class Link:
             self._ready.set()
 
     async def run(self) -> None:
-        """Until cancelled. Raises `NotAuthorized` where the broker refuses the login at the first connection."""
+        """Until cancelled. Raises `NotAuthorized` or `TlsFailed` where that is why there is no first connection."""
         import aiomqtt
 
         pause, was_connected = _BACKOFF_S[0], False
@@ -111,8 +112,8 @@ class Link:
             try:
                 await self._life()
             except (aiomqtt.MqttError, NotAuthorized, OSError) as error:
-                self.problem = error
-                if not was_connected and (refused := _refused(error)) is not None:
+                self.problem = refused = _refused(error) or await self._tls_trouble() or error
+                if isinstance(refused, ClientError) and not was_connected:
                     raise refused from None
             if self.connected.is_set():
                 pause, was_connected = _BACKOFF_S[0], True
@@ -121,6 +122,14 @@ class Link:
             log.info("broker lost: %s", self.problem)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
             pause = min(2 * pause, _BACKOFF_S[1])
+
+    async def _tls_trouble(self) -> TlsFailed | None:
+        """What TLS has to do with it that there is no connection."""
+        host, port, tls = self._broker.place()
+        return await trouble(host, port, self._context()) if tls and not self.connected.is_set() else None
+
+    def _context(self) -> ssl.SSLContext:
+        return self._broker.tls or ssl.create_default_context()
 
     async def _life(self) -> None:
         """One connection, to its end, which raises."""
@@ -161,7 +170,7 @@ class Link:
             keepalive=_KEEPALIVE_S,
             max_inflight_messages=1000,
             socket_options=[_AT_ONCE],
-            tls_context=(self._broker.tls or ssl.create_default_context()) if tls else None,
+            tls_context=self._context() if tls else None,
         )
 
     async def _read(self, client: aiomqtt.Client) -> None:

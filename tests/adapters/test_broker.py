@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -14,15 +11,12 @@ from typing import Any
 
 import mqtt5
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certs import Authority
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from mqtt_help import Peer, drop, eventually, running, scripted, settings
-from servers import HAVE_MOSQUITTO, Mosquitto, write_passwords
+from servers import HAVE_MOSQUITTO, Mosquitto, shipped
 
 from channeld.adapters.broker import TAKEN_OVER, BrokerSettings, Will
 from channeld.adapters.broker.connection import SILENT
@@ -554,7 +548,7 @@ async def test_the_deepest_usable_response_topic_can_be_answered(tmp_path: Path)
 @needs_mosquitto
 async def test_a_mebibyte_arrives_with_the_longest_properties_around_it(tmp_path: Path) -> None:
     """A broker drops without a word what is above our Maximum Packet Size; a mebibyte is to be answered."""
-    async with _shipped(tmp_path) as real:
+    async with shipped(tmp_path) as real:
         topic, asked = f"{PREFIX}/servers/a/claim", f"{PREFIX}/servers/+/claim"
         async with running(_login(real.port, "channeld", b"d"), asked) as (_, seen):
             reader, writer = await asyncio.open_connection("127.0.0.1", real.port)
@@ -570,10 +564,11 @@ async def test_a_mebibyte_arrives_with_the_longest_properties_around_it(tmp_path
 @pytest.mark.slow
 @needs_mosquitto
 async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path)
+    authority = Authority(tmp_path / "tls")
+    certificate, key = authority.issue("broker")
     extra = f"certfile {certificate}\nkeyfile {key}"
     async with Mosquitto(tmp_path, extra=extra) as real:
-        trusting = ssl.create_default_context(cafile=str(certificate))
+        trusting = ssl.create_default_context(cafile=str(authority.ca))
         async with running(settings(real.port, tls=trusting), "ask") as (daemon, seen):
             daemon.publish("ask", b"private")
             await seen.until(lambda: seen.payloads == [b"private"])
@@ -583,35 +578,9 @@ async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
             assert "certificate" in (daemon.last_error or "")
 
 
-def _certificate(directory: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = directory / "broker.crt", directory / "broker.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
-
-
 # -- the shipped configuration -------------------------------------------------------------------------------------
 
-CONFIG = Path(__file__).parents[2] / "config"
 PREFIX = "channeld/v1"
-LOGINS = "channeld:d\na:pa\nb:pb\n"
 
 
 @pytest.mark.slow
@@ -622,7 +591,7 @@ async def test_the_shipped_access_list_gives_each_server_its_own_topics_only(tmp
     Sets of topics, for Mosquitto hangs up on whoever publishes where it may not, and what it had not acknowledged comes
     twice.
     """
-    async with _shipped(tmp_path) as real:
+    async with shipped(tmp_path) as real:
         watched = [f"{PREFIX}/servers/+/{name}" for name in ("claim", "receive", "query")]
         async with (
             running(_login(real.port, "channeld", b"d"), *watched) as (daemon, asked),
@@ -652,16 +621,6 @@ async def test_the_shipped_access_list_gives_each_server_its_own_topics_only(tmp
 
 def _login(port: int, name: str, password: bytes) -> BrokerSettings:
     return settings(port, name, username=name, password=password)
-
-
-def _shipped(directory: Path) -> Mosquitto:
-    """The shipped configuration with nothing changed but its paths and its port."""
-    real = Mosquitto(directory)
-    shutil.copy(CONFIG / "mosquitto.acl", directory / "channeld.acl")
-    write_passwords(directory / "channeld.passwords", LOGINS)
-    text = (CONFIG / "mosquitto.conf").read_text()
-    text = text.replace("/etc/mosquitto/", f"{directory}/").replace("/var/lib/mosquitto/", f"{directory}/")
-    return Mosquitto(directory, config=text.replace("listener 1883", f"listener {real.port}"), port=real.port)
 
 
 def _real_client(port: int) -> tuple[int, list[str]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import contract
 from client.scene import AMOUNT, Body, Scene
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -35,7 +36,10 @@ Answers = Callable[[list[Body]], list[Any]]
 
 
 class FakeDaemon:
-    """Answers with `answers`; by default correctly, from where the good channel is sold."""
+    """Answers with `answers`; by default correctly, from where the good channel is sold.
+
+    Of what `shown` names it retains the states, whenever the broker takes it. What it is asked must be of the contract.
+    """
 
     def __init__(self, scene: Scene, port: int) -> None:
         self.scene, self._port = scene, port
@@ -44,6 +48,7 @@ class FakeDaemon:
         self.asked: list[Body] = []
         self.messages: list[bytes] = []
         self.answers: Answers = self.honest
+        self.shown: list[str] = []
         self._client: aiomqtt.Client | None = None
 
     def honest(self, requests: list[Body]) -> list[Any]:
@@ -73,9 +78,12 @@ class FakeDaemon:
         ) as client:
             self._client = client
             await client.subscribe("channeld/v1/servers/+/claim", qos=1)
+            for name in self.shown:
+                await self.show(name)
             ready.set()
             async for message in client.messages:
                 assert isinstance(message.payload, bytes)
+                contract.check(message.topic.value, message.payload)
                 self.messages.append(message.payload)
                 said = json.loads(message.payload)
                 requests = said if isinstance(said, list) else [said]
@@ -88,6 +96,13 @@ class FakeDaemon:
         properties = Properties(PacketTypes.PUBLISH)
         properties.CorrelationData = to.CorrelationData
         await self.publish(to.ResponseTopic, payload, properties=properties)
+
+    async def show(self, name: str, state: str = "open") -> None:
+        """Retain the state of one of the scene's channels."""
+        payload = json.dumps(retained(self.scene, name, state)).encode()
+        topic = f"{TOPICS}/channels/{self.scene.channels[name].channel_id}"
+        contract.check(topic, payload)
+        await self.publish(topic, payload, retain=True)
 
     async def publish(self, topic: str, payload: Any, **more: Any) -> None:
         assert self._client is not None
@@ -125,7 +140,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(folder: Path, *, channels: bool = True) -> AsyncIterator[Rig]:
-    """Everything runs; with `channels` the scene's are on the ledger, else there is only what `invent` makes up."""
+    """Everything runs; with `channels` the scene's are on the ledger, else the good one is at least retained."""
     scene, broker = Scene(), SandboxBroker()
     await broker.start()
     ready = asyncio.Event()
@@ -135,6 +150,7 @@ async def rig(folder: Path, *, channels: bool = True) -> AsyncIterator[Rig]:
             await open_channels(scene, ledger)
         else:
             scene.invent(to_ripple(time.time()))
+            made.daemon.shown = ["good"]
         task = asyncio.create_task(made.daemon.run(ready))
         try:
             await asyncio.wait_for(ready.wait(), 10)

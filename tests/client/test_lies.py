@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from client.rig import TOPICS, Rig, retained, rig
+from client.rig import TOPICS, Rig, rig
 from client.scene import DROPS, SOLD, Told, kinds, lies
 
 from channeld.client import Client, errors
@@ -67,18 +68,36 @@ async def test_the_daemons_own_retained_states_are_held_against_it(tmp_path: Pat
     about = {errors.ClaimAboveChannel, errors.ChannelClosing, errors.ChannelExpired, errors.SettleDelayTooShort}
     rng = random.Random(6)
     async with rig(tmp_path, channels=False) as made:
-        for name, on in made.scene.channels.items():
-            topic = f"{TOPICS}/channels/{on.channel_id}"
-            await made.daemon.publish(topic, retained(made.scene, name), retain=True)
+        for name in made.scene.channels:
+            await made.daemon.show(name)
         async with made.client(ledger=False) as client:
             await sell(made, client)
             for kind in range(kinds()):
                 if lies(made.scene, random.Random(1), "x", SOLD, kind).expected in about:
                     await tell(made, client, kind, rng)
-            gone = made.scene.channels["good"]
             made.daemon.answers = made.daemon.honest
-            await made.daemon.publish(f"{TOPICS}/channels/{gone.channel_id}", retained(made.scene, "good", "closing"))
+            await made.daemon.show("good", "closing")
             with pytest.raises(errors.ChannelClosing):
                 await made.claim(client)
-            await made.daemon.publish(f"{TOPICS}/channels/{gone.channel_id}", b"", retain=True)
-            assert (await made.claim(client)).claim.channel_id == gone.channel_id, "nothing published: nothing compared"
+
+
+async def test_a_channel_that_nobody_shows_is_not_believed_and_its_claim_is_kept(tmp_path: Path) -> None:
+    """Without a node the retained state is all there is: it is waited for, and where none comes nothing is sold."""
+    async with rig(tmp_path, channels=False) as made:
+        topic = f"{TOPICS}/channels/{made.scene.channels['good'].channel_id}"
+        await made.daemon.publish(topic, b"", retain=True)
+        async with made.client(ledger=False) as client:
+            with pytest.raises(errors.NoChannelState, match=topic) as caught:
+                await made.claim(client, 1000, id="one")
+            assert caught.value.id == "one"
+            assert isinstance(caught.value, errors.NotAnswered)
+            (held,) = await client.best()
+            assert held.claim.amount == 1000, "it is signed with the pinned key: worth keeping"
+            assert await client.unanswered() == ["one"]
+        async with made.client(ledger=False, ledger_patience_s=8.0) as client:
+            asking = asyncio.create_task(made.claim(client, 1000, id="one"))
+            while len(made.daemon.asked) < 2:
+                await asyncio.sleep(0.01)
+            await made.daemon.show("good")
+            assert (await asking).replayed, "a state that comes a moment later is waited for"
+            assert await client.unanswered() == []

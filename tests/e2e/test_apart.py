@@ -7,47 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from certs import Authority
-from servers import Mosquitto, write_passwords
+from servers import certify, shipped
 
-from channeld.sandbox.stage import Server, Stage, free_port
+from channeld.sandbox.stage import Server, Stage
 from e2e.world import World, until
 
 pytestmark = pytest.mark.slow
 
 PAYEE = "rLHzPsX6oXkzU2qL12kHCH8G8cnZv1rBJh"
-CONFIG = Path(__file__).parents[2] / "config"
 PREFIX = "channeld/v1"
 SETTLED_S = 1.0
 """So long after the last message a client still listens for what must not come."""
-
-
-def shipped(directory: Path, *, mutual: bool) -> tuple[Mosquitto, Authority]:
-    """The shipped configuration with nothing changed but paths and port, and with `mutual` as its comments say."""
-    port, authority = free_port(), Authority(directory / "tls")
-    home = directory / "mosquitto"
-    home.mkdir()
-    shutil.copy(CONFIG / "mosquitto.acl", home / "channeld.acl")
-    write_passwords(home / "channeld.passwords", "channeld:d\na:pa\nb:pb\n")
-    text = (CONFIG / "mosquitto.conf").read_text()
-    text = text.replace("/etc/mosquitto/", f"{home}/").replace("/var/lib/mosquitto/", f"{home}/")
-    if mutual:
-        certificate, key = authority.issue("broker")
-        for source, name in ((certificate, "server.crt"), (key, "server.key"), (authority.ca, "ca.crt")):
-            shutil.copy(source, home / name)
-        text = text.replace("listener 1883 127.0.0.1\n", "").replace("#listener 8883", f"listener {port} 127.0.0.1")
-        for line in ("cafile", "certfile", "keyfile", "require_certificate", "use_identity_as_username"):
-            assert f"\n#{line}" in text
-            text = text.replace(f"\n#{line}", f"\n{line}")
-    else:
-        text = text.replace("listener 1883", f"listener {port}")
-    return Mosquitto(home, config=text, port=port), authority
 
 
 class Login:
@@ -115,7 +91,8 @@ def tls_files(authority: Authority, name: str = "channeld") -> dict[str, Path]:
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["password", "mutual TLS"])
 async def test_a_server_neither_speaks_nor_reads_for_another(tmp_path: Path, mutual: bool) -> None:
-    broker, authority = shipped(tmp_path, mutual=mutual)
+    authority = Authority(tmp_path / "tls")
+    broker = shipped(tmp_path, authority if mutual else None)
     world = World(tmp_path)
     world.broker = broker
     async with world:
@@ -221,7 +198,8 @@ def stranger(tmp_path: Path, authority: Authority) -> dict[str, Path]:
 async def test_a_daemon_that_cannot_agree_on_tls_says_why_and_goes_on_trying(
     tmp_path: Path, files: Callable[[Path, Authority], dict[str, Path]], says: str
 ) -> None:
-    broker, authority = shipped(tmp_path, mutual=True)
+    authority = Authority(tmp_path / "tls")
+    broker = shipped(tmp_path, authority)
     async with broker:
         tls = files(tmp_path, authority)
         stage = Stage(tmp_path / "d", ["ws://127.0.0.1:1"], broker.port, [Server("a", [PAYEE])], tls=tls)
@@ -239,27 +217,21 @@ async def test_a_daemon_that_cannot_agree_on_tls_says_why_and_goes_on_trying(
 
 
 async def test_a_broker_whose_certificate_expired_is_taken_once_it_is_renewed(tmp_path: Path) -> None:
-    broker, authority = shipped(tmp_path, mutual=True)
+    authority = Authority(tmp_path / "tls")
+    broker = shipped(tmp_path, authority)
     home = broker.directory
-    good = (home / "server.crt").read_bytes(), (home / "server.key").read_bytes()
-    expired = [path.read_bytes() for path in authority.issue("broker", expired=True)]
     tls = tls_files(authority)
-    put(home, expired)
+    certify(home, authority.issue("broker", expired=True))
     async with broker:
         stage = Stage(tmp_path / "d", ["ws://127.0.0.1:1"], broker.port, [Server("a", [PAYEE])], tls=tls)
         await stage.start(ready=False)
         try:
             await until(lambda: "certificate has expired" in broker_problem(stage), what="a reason in /readyz")
-            put(home, list(good))
+            certify(home, authority.issue("broker"))
             await broker.restart()
             await until(lambda: not broker_problem(stage), what="a connection")
         finally:
             await stage.daemon.stop()
-
-
-def put(home: Path, pair: list[bytes]) -> None:
-    (home / "server.crt").write_bytes(pair[0])
-    (home / "server.key").write_bytes(pair[1])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import PAYEES
+from worlds import KEY, PAYEES, SOURCE
 
 from channeld.core.requests import Answer, Ask, Code, Granted, Refusal, SignedClaim
 from channeld.core.units import Address, ChannelId
@@ -349,14 +349,13 @@ def test_a_reply_goes_to_the_servers_own_reply_topic_or_below_it(topic: str, all
 
 
 def granted(*, covers: tuple[int, int] = (46_700, 48_200), replayed: bool = False, **other: Any) -> Answer:
-    source, destination = Address("rS"), Address("rD")
     values: dict[str, Any] = {
         "channel_id": ChannelId("C" * 64),
         "amount": 50_000,
-        "signature": b"\xab\x01",
-        "public_key": "ED01",
-        "source_account": source,
-        "destination_account": destination,
+        "signature": b"\xab" * 64,
+        "public_key": KEY,
+        "source_account": SOURCE,
+        "destination_account": PAYEES[0].account,
         "destination_tag": 0,
         "headroom": 7,
     }
@@ -370,9 +369,9 @@ def test_an_accepted_request_is_answered_in_the_contracts_words() -> None:
         "status": "accepted",
         "drops": "1500",
         "covers": {"from": "46700", "to": "48200"},
-        "claim": {"channel_id": "C" * 64, "amount": "50000", "signature": "AB01", "public_key": "ED01"},
-        "source_account": "rS",
-        "destination_account": "rD",
+        "claim": {"channel_id": "C" * 64, "amount": "50000", "signature": "AB" * 64, "public_key": KEY},
+        "source_account": SOURCE,
+        "destination_account": PAYEES[0].account,
         "destination_tag": 0,
         "headroom": "7",
         "replayed": False,
@@ -384,9 +383,13 @@ def test_an_accepted_request_is_answered_in_the_contracts_words() -> None:
 @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=9), st.data())
 def test_what_a_reply_says_is_read_back_as_it_was(request_id: str, data: st.DataObject) -> None:
     amounts = st.integers(0, 10**17)
-    covers = sorted((data.draw(amounts), data.draw(amounts)))
+    covers = sorted(data.draw(st.sets(amounts, min_size=2, max_size=2)))
     tag, paid = data.draw(st.none() | st.integers(0, 2**32 - 1)), data.draw(st.none() | amounts)
-    amount, headroom, signature = data.draw(amounts), data.draw(amounts), data.draw(st.binary(min_size=64, max_size=72))
+    amount, headroom, signature = (
+        data.draw(st.integers(1, 10**17)),
+        data.draw(amounts),
+        data.draw(st.binary(min_size=64, max_size=72)),
+    )
     answer = granted(
         covers=(covers[0], covers[1]), amount=amount, headroom=headroom, signature=signature,
         destination_tag=tag, paid=paid,
@@ -414,7 +417,7 @@ def test_the_largest_batch_of_answers_fits_into_a_message() -> None:
     largest = 10**17
     account = Address("r" * 35)
     answer = granted(
-        covers=(largest - 1, largest), amount=largest, signature=b"\xff" * 72, public_key="E" * 66,
+        covers=(largest - 1, largest), amount=largest, signature=b"\xff" * 72, public_key="ED" + "E" * 64,
         source_account=account, destination_account=account, destination_tag=2**32 - 1, headroom=largest,
         replayed=True, paid=largest,
     )  # fmt: skip
