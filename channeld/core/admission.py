@@ -6,6 +6,11 @@ apart as a flooder. An equal share of the room is every server's own: batches go
 sent too much of is not held against one that asks little. Lines are served in turn, a quantum each, and who took more
 than its quantum (a batch does) waits until the others had as much.
 
+The overall rate is shared in the same spirit. Every line has a bucket of its own for its equal share of it, and what
+finds room there passes whatever others did. What goes beyond is taken from the overall bucket, which all that passes is
+counted in, and which stops lending half a second ahead: the other half is kept for shares that come late. So the sum
+keeps to the overall rate, one second ahead at most, and what some do not use others can.
+
 Costs are requests: an item of a batch counts as one, and every started KiB beyond the first as one more, which bounds
 the bytes that wait.
 
@@ -19,7 +24,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 
-from channeld.core.limits import LONGEST_RETRY_NS, Bucket, Limit
+from channeld.core.limits import LONGEST_RETRY_NS, SECOND_NS, Bucket, Limit
 from channeld.core.requests import Code, Refusal
 
 T = TypeVar("T")
@@ -29,19 +34,24 @@ QUANTUM: Final = 16
 SHORTEST_RETRY_MS: Final = 50
 STRANGERS: Final = Limit(max_requests_per_s=1000, max_in_flight=100)
 """For all servers together that are not configured: they share one line, so that invented names cost no memory."""
+_SHARED_AHEAD_NS: Final = SECOND_NS // 2
+"""How far ahead of the overall rate one may get beyond its share; all shares together may add as much again."""
 _FIRST_GUESS_NS: Final = 100_000
 _MS: Final = 1_000_000
 
 
 class Line(Generic[T]):
-    """What one server has waiting. `credit` is what it may still take in this turn; below 0 it took more than that."""
+    """What one server has waiting, and its `share` of the overall rate. `credit` is what it may still take in this
+    turn; below 0 it took more than that.
+    """
 
-    __slots__ = ("bucket", "cost", "credit", "epoch", "most", "name", "promised", "rate", "waiting")
+    __slots__ = ("bucket", "cost", "credit", "epoch", "most", "name", "promised", "rate", "share", "waiting")
 
     def __init__(self, name: str, limit: Limit) -> None:
         self.name = name
         self.waiting: deque[tuple[T, int]] = deque()
         self.cost = self.credit = self.epoch = self.promised = 0
+        self.share: Bucket | None = None
         self.adopt(limit)
 
     def adopt(self, limit: Limit) -> None:
@@ -59,6 +69,7 @@ class Admission(Generic[T]):
     def __init__(self, overall: Limit, servers: Mapping[str, Limit]) -> None:
         self._strangers: Line[T] = Line("", STRANGERS)
         self._lines: dict[str, Line[T]] = {}
+        self._rate = (0, 0)
         self._turns: deque[Line[T]] = deque()
         self._epoch = 0
         self._each_ns = _FIRST_GUESS_NS
@@ -68,13 +79,25 @@ class Admission(Generic[T]):
 
     def reload(self, overall: Limit, servers: Mapping[str, Limit]) -> None:
         """Take over changed limits. A server that is gone keeps what it has waiting until that is decided."""
-        self._bucket, self._most = Bucket(overall.max_requests_per_s), overall.max_in_flight
+        self._most = overall.max_in_flight
         lines = self._lines
         self._lines = {name: lines.get(name) or Line(name, limit) for name, limit in servers.items()}
         self._share = max(1, self._most // (len(servers) + 1))  # the strangers' line is one more
         for name, limit in servers.items():
             if self._lines[name].rate != limit:
                 self._lines[name].adopt(limit)
+        self._share_rate(overall.max_requests_per_s)
+
+    def _share_rate(self, per_s: int) -> None:
+        """Give every line its share of the overall rate. What was spent counts on, unless rate or shares change."""
+        lines = [*self._lines.values(), self._strangers]
+        changed = self._rate != (per_s, len(lines))
+        if changed:
+            self._rate = (per_s, len(lines))
+            self._bucket = Bucket(per_s, ahead_ns=_SHARED_AHEAD_NS)
+        for line in lines:
+            if changed or line.share is None:
+                line.share = Bucket(per_s, among=len(lines), ahead_ns=_SHARED_AHEAD_NS)
 
     def admit(self, server: str, item: T, cost: int, now: int) -> Refusal | None:
         """Let an item wait for its turn, or say why not and when to come again."""
@@ -84,11 +107,14 @@ class Admission(Generic[T]):
         if not line.bucket.take(now, cost):
             reason = f"more than {line.rate.max_requests_per_s} requests a second, max_requests_per_s of this server"
             return _refusal(Code.LIMIT_EXCEEDED, reason, line.bucket.promise(now, cost))
-        if not self._bucket.take(now, cost):
+        share = line.share
+        assert share is not None
+        if share.take(now, cost):
+            self._bucket.spend(now, cost)
+        elif not self._bucket.take(now, cost):
             line.bucket.give_back(cost)
-            return _refusal(
-                Code.BUSY, "more requests a second than channeld takes in all", self._bucket.promise(now, cost)
-            )
+            wait = min(self._bucket.promise(now, cost), share.promise(now, cost))
+            return _refusal(Code.BUSY, "more requests a second than channeld takes in all", wait)
         if not line.waiting:
             self._turns.append(line)
         line.waiting.append((item, cost))

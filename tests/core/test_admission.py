@@ -101,6 +101,114 @@ def test_codes_say_whether_a_configured_rate_or_the_load_is_the_reason() -> None
     assert set(refused) == {Code.BUSY}
 
 
+# --- the overall rate ------------------------------------------------------------------------------------------------
+
+OPEN = Limit(1_000_000, 1_000_000_000)
+"""A server whose own limits never bind."""
+rates = st.integers(1, 300)
+mixed = st.lists(
+    st.tuples(
+        st.sampled_from("abcd"),
+        st.sampled_from([0, 0, 1, 10**7, 10**8, SECOND_NS]),
+        st.sampled_from([1, 1, 2, 20]),
+        st.sampled_from([1, 5, 300]),
+    ),
+    max_size=25,
+)
+"""Server, pause before, requests in a call, how many such calls at once: often more than any rate."""
+
+
+def rated(per_s: int) -> Admission[int]:
+    return Admission(Limit(per_s, 10**9), dict.fromkeys("abcd", OPEN))
+
+
+def played(admission: Admission[int], steps: list[tuple[str, int, int, int]]) -> list[tuple[int, str, int, bool]]:
+    """When, who, how many, and whether they passed."""
+    now, seen = 0, []
+    for name, pause, count, times in steps:
+        now += pause
+        seen += [(now, name, count, admission.admit(name, 0, count, now) is None) for _ in range(times)]
+    return seen
+
+
+@given(per_s=rates, steps=mixed)
+def test_all_together_never_pass_the_overall_rate(per_s: int, steps: list[tuple[str, int, int, int]]) -> None:
+    """But for a second ahead, and what a call is larger than the room it found: one of each server, and one more."""
+    passed = [(at, name, count) for at, name, count, yes in played(rated(per_s), steps) if yes]
+    first = {at: n for n, (at, _, _) in reversed(list(enumerate(passed)))}
+    for start, n in first.items():
+        total, largest = 0, dict.fromkeys("abcd", 0)
+        for at, name, count in passed[n:]:
+            total += count
+            largest[name] = max(largest[name], count)
+            slack = sum(largest.values()) + max(largest.values())
+            assert (total - slack) * SECOND_NS <= per_s * (at - start + SECOND_NS)
+
+
+@given(per_s=rates, who=st.sampled_from(["a", "ab", "abcd", "dcba"]))
+def test_a_long_flood_of_any_passes_at_the_overall_rate(per_s: int, who: str) -> None:
+    admission, seconds = rated(per_s), 10
+    passed = sum(
+        admission.admit(name, 0, 1, now) is None
+        for now in range(0, seconds * SECOND_NS, SECOND_NS // 20)
+        for name in who
+        for _ in range(per_s // 10 + 2)
+    )
+    assert per_s * (seconds - 1) <= passed <= per_s * (seconds + 1) + 5
+
+
+@given(per_s=rates, steps=mixed)
+def test_within_its_equal_share_of_the_overall_rate_nobody_is_refused_for_others(
+    per_s: int, steps: list[tuple[str, int, int, int]]
+) -> None:
+    """Half a second of it at once, and then at its pace; the strangers' line counts as one."""
+    own = Bucket(per_s, among=5, ahead_ns=SECOND_NS // 2)
+    admission, now = rated(per_s), 0
+    for name, pause, count, times in steps:
+        now += pause
+        for _ in range(times):
+            if name != "d":
+                admission.admit(name, 0, count, now)
+            elif own.take(now, count):
+                assert admission.admit("d", 0, count, now) is None
+
+
+@given(per_s=rates, seconds=st.integers(1, 5))
+def test_what_others_do_not_use_one_can(per_s: int, seconds: int) -> None:
+    admission = rated(per_s)
+    step = SECOND_NS // 100
+    passed = sum(
+        admission.admit("a", 0, 1, now) is None
+        for now in range(0, seconds * SECOND_NS, step)
+        for _ in range(per_s // 50 + 2)
+    )
+    assert passed >= per_s * seconds - per_s // 100 - 1
+
+
+@given(per_s=rates, steps=mixed, count=st.integers(1, 40))
+def test_who_is_refused_for_the_overall_rate_and_comes_when_it_was_told_passes(
+    per_s: int, steps: list[tuple[str, int, int, int]], count: int
+) -> None:
+    admission = rated(per_s)
+    seen = played(admission, steps)
+    now = seen[-1][0] if seen else 0
+    while (refusal := admission.admit("a", 0, count, now)) is None:
+        pass
+    assert refusal.code is Code.BUSY
+    assert refusal.retry_after_ms is not None
+    wait = refusal.retry_after_ms * 1_000_000
+    assert wait >= LONGEST_RETRY_NS or admission.admit("a", 0, count, now + wait) is None
+
+
+def test_a_reload_that_changes_no_rate_forgives_nothing() -> None:
+    admission = rated(100)
+    while admission.admit("a", 0, 1, 0) is None:
+        pass
+    admission.reload(Limit(100, 10**9), dict.fromkeys("abcx", OPEN))
+    assert admission.admit("a", 0, 1, 0) is not None
+    assert admission.admit("x", 0, 1, 0) is None, "a new server has its share"
+
+
 def test_servers_that_are_not_configured_share_one_line() -> None:
     admission: Admission[int] = Admission(Limit(1_000_000, 2000), {})
     assert sum(admission.admit(f"s{n}", n, 1, 0) is None for n in range(500)) == 100
