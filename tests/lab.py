@@ -198,6 +198,7 @@ class Lab:
             silent,
             verify=verify,
             stopped=self.desk.stopped,
+            spending=self.planner.spending,
             unix=lambda: 1_700_000_000 + self.clock,
             ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
             steps=steps,

@@ -190,6 +190,7 @@ class Daemon:
             self.telemetry,
             verify=signer.verify,
             stopped=self.desk.stopped,
+            spending=self.planner.spending,
             unix=self.clock,
             ids=self.ids,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from channeld.core.budgets import Purse, Purses
+from channeld.core.fees import worst_fee
 from channeld.core.intents import Kind
 from channeld.core.policy import Policy
 from channeld.core.world import Reason, World
@@ -80,29 +81,23 @@ class Account:
 
     # --- budgets ------------------------------------------------------------------------------------------------------
 
-    def costs(self, kind: Kind, drops: int = 0) -> Mapping[Purse, int]:
-        """What an intent takes from budgets at worst."""
-        fee = worst_fee(kind, self.policy)
+    def costs(self, kind: Kind, drops: int = 0, *, ends: bool = False) -> Mapping[Purse, int]:
+        """What an intent takes from budgets at worst; `ends` says that its channel has a deadline."""
+        fee = worst_fee(kind, self.policy.guards, ends=ends)
         reserve = self.world.fees.reserve_increment if kind is Kind.OPEN else 0
         return {Purse.FEES: fee, Purse.CAPITAL: drops, Purse.RESERVE: reserve}
 
-    def exhausted(self, kind: Kind, pool: str, drops: int = 0) -> bool:
-        """Whether an intent of a pool that locks so many drops would pass a budget."""
-        return self.purses.exhausted(self.costs(kind, drops), pool) is not None
+    def exhausted(self, costs: Mapping[Purse, int], pool: str) -> bool:
+        """Whether an intent of a pool with these costs would pass a budget."""
+        return self.purses.exhausted(costs, pool) is not None
 
     def affordable(self, kind: Kind, pool: str, drops: int) -> int:
         """As many of these drops as the budgets let an intent of a pool lock; 0 where not even its fee is left."""
-        if self.exhausted(kind, pool):
+        if self.exhausted(self.costs(kind), pool):
             return 0
         left = self.purses.left(Purse.CAPITAL, pool)
         return drops if left is None else min(drops, max(0, left))
 
-    def charge(self, kind: Kind, pool: str, drops: int = 0) -> None:
+    def charge(self, costs: Mapping[Purse, int], pool: str) -> None:
         """Set the worst case aside."""
-        self.purses.take(self.costs(kind, drops), pool)
-
-
-def worst_fee(kind: Kind, policy: Policy) -> int:
-    """The most that a transaction for such an intent may offer."""
-    guards = policy.guards
-    return guards.urgent_fee_cap if kind in {Kind.SETTLE, Kind.REQUEST_CLOSE} else guards.fee_cap
+        self.purses.take(costs, pool)

@@ -1,16 +1,20 @@
 """Budgets: what may be spent, locked or reserved at most, counted before acting and corrected by the outcome.
 
 A budget with a `window` bounds what flows within any span of that length; one without bounds what is out at any moment.
-What is in flight counts with its worst case from the moment it is decided, and with what it really took once it ended.
+What is in flight counts with its worst case from the moment it is decided, and with what it really took once it ended
+(its `Outlay`); what came to nothing is free again. So no span of ledger time can ever hold more than the limit: when
+the last thing in it was decided, all the others were either in flight or in the same window.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from channeld.core.units import Drops, Seconds
+from channeld.core.units import Drops, RippleTime, Seconds
 
 
 class Purse(enum.Enum):
@@ -70,3 +74,64 @@ class Purses:
 
     def _left(self, budget: Budget) -> int:
         return budget.limit - self.used.get(budget.name, 0) - self.taken.get(budget.name, 0)
+
+
+# --- what was used up over time --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outlay:
+    """What one transaction of ours really took, known from a validated ledger that closed at `at`.
+
+    `pool` is empty where it was for none. `locked` is drops put into a channel; `opened` says that there is a channel
+    more, `freely_closed` that one is being closed that nothing forced to. Where nobody will ever show what became of a
+    transaction, this is the worst that it can have done.
+    """
+
+    hash: str
+    at: RippleTime
+    pool: str
+    fee: Drops
+    locked: int = 0
+    opened: bool = False
+    freely_closed: bool = False
+
+    def amount(self, purse: Purse, reserve_increment: int) -> int:
+        """Drops that a budget of this kind counts."""
+        if purse is Purse.RESERVE:
+            return reserve_increment if self.opened else 0
+        return self.fee if purse is Purse.FEES else self.locked
+
+
+GRAINS: Final = 1024
+"""A window remembers no more sums than about this many, however much happens in it."""
+
+
+class Window:
+    """A sum over the last `length` seconds, in little memory: what happened in one grain of time is one sum.
+
+    A grain leaves the window as a whole, once all of it is `length` old: the sum is never too small, and at most one
+    grain's worth (a thousandth of the window, one second or more) is counted for a little too long.
+    """
+
+    def __init__(self, length: Seconds) -> None:
+        self.length = length
+        self._grain = max(1, length // GRAINS)
+        self._sums: deque[tuple[int, int]] = deque()
+        self._total = 0
+
+    def add(self, at: RippleTime, amount: int) -> None:
+        """Something happened, not before what was added last."""
+        end = -(-at // self._grain) * self._grain
+        if self._sums and self._sums[-1][0] >= end:
+            end, before = self._sums.pop()
+            self._sums.append((end, before + amount))
+        else:
+            self._sums.append((end, amount))
+        self._total += amount
+
+    def total(self, now: RippleTime) -> int:
+        """The sum of what happened after `now` - `length`; later questions are about the same moment or later ones."""
+        while self._sums and self._sums[0][0] <= now - self.length:
+            self._total -= self._sums.popleft()[1]
+        return self._total

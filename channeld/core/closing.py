@@ -26,7 +26,10 @@ there, which can be more than two slow ledgers later, and comes when it pleases.
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Why a channel is to be closed. What is `forced` no rule decided: issuing was stopped, or its life is over."""
+    """Why a channel is to be closed. What is `forced` no rule decided: issuing was stopped, or its life is over.
+
+    The reasons of what is not are `FREE_CLOSES`.
+    """
 
     reason: str
     verdict: Verdict | None = None

@@ -61,7 +61,7 @@ class Docket:
 
     def intent(self, action: Action, reason: str, verdict: Verdict | None = None) -> Intent:
         """An intent, with the policy and the rules it comes from."""
-        return Intent(action, reason, self.account.policy.hash, verdict.path if verdict else ())
+        return Intent(action, reason, self.account.policy.hash, verdict.path if verdict else (), self.pool.name)
 
     def hold(self, subject: str, reason: Reason, until: int | None = None, verdict: Verdict | None = None) -> Hold:
         """Leave a subject alone; look again at `until`, or when the rules may say something else."""
@@ -86,16 +86,19 @@ class Docket:
 
         `drops` is what it newly locks. What has a `deadline` is never held back.
         """
-        subject, kind = view.channel.channel_id if view else str(self.group.payee), intent.action.kind
+        subject, ends = str(self.group.payee), False
+        if view is not None:
+            subject, ends = view.channel.channel_id, view.channel.deadline is not None
         stop = None if deadline else self.bench.above(concern, view)
         if stop is not None:
             if stop.reason is Reason.SUGGESTED:
                 self.answers.suggested.append(Planned(self.group.key, intent))
             return Hold(subject, self.group.key, stop.reason, stop.until, intent.path)
-        if not deadline and self.account.exhausted(kind, self.pool.name, drops):
+        costs = self.account.costs(intent.action.kind, drops, ends=ends)
+        if not deadline and self.account.exhausted(costs, self.pool.name):
             until = RippleTime(self.now + RECHECK_S)
             return Hold(subject, self.group.key, Reason.BUDGET_EXHAUSTED, until, intent.path)
-        self.account.charge(kind, self.pool.name, drops)
+        self.account.charge(costs, self.pool.name)
         return intent
 
     # --- what every concern asks of a channel ------------------------------------------------------------------------

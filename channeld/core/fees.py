@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from channeld.core.intents import Kind
 from channeld.core.ledger import OpenFees
 from channeld.core.policy import Guards
 from channeld.core.units import Drops
@@ -24,6 +25,8 @@ URGENT_LEDGERS_TO_LIVE: Final = 4
 LAST_ATTEMPTS: Final = 5
 """With time for no more attempts than this before the deadline, the cap is offered at once."""
 _MOST_DOUBLINGS: Final = 20
+_PAYING: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
+"""Kinds that pay out, so that what comes too late is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Urgency:
     def last_attempts(self) -> bool:
         """Whether there is time for few more attempts only."""
         return self.ledgers_left is not None and self.ledgers_left <= LAST_ATTEMPTS * URGENT_LEDGERS_TO_LIVE
+
+
+def worst_fee(kind: Kind, guards: Guards, *, ends: bool) -> Drops:
+    """The most that a transaction for such an intent may offer; `ends` says that its channel has a deadline."""
+    return guards.urgent_fee_cap if ends and kind in _PAYING else guards.fee_cap
 
 
 def life(urgency: Urgency) -> int:

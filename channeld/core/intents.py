@@ -138,17 +138,28 @@ class RedeemChannel:
 Action = OpenChannel | FundChannel | SettleChannel | RequestClose | FinalizeClose | RedeemChannel
 
 
+FREE_CLOSES: Final = frozenset({"idle", "rule"})
+"""Reasons of a close that nothing forced: these are what `max_closes_per_hour` bounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """A decision, with what it was based on: the reason, the hash of the policy in force, and its rules that held.
 
-    `path` has them concern by concern as `concern/rule`, the deciding one last.
+    `path` has them concern by concern as `concern/rule`, the deciding one last. `pool` is whose budgets it counts
+    against, empty for what is about no pool.
     """
 
     action: Action
     reason: str
     policy_hash: str
     path: tuple[str, ...] = ()
+    pool: str = ""
+
+    @property
+    def freely_closes(self) -> bool:
+        """Whether it closes a channel though nothing forces it."""
+        return isinstance(self.action, RequestClose) and self.reason in FREE_CLOSES
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from channeld.core.budgets import Outlay
 from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss
 from channeld.core.freezes import Freeze
@@ -164,7 +165,7 @@ class Payment:
 class Booked:
     """What a span of ledgers means for money: what came in, what was lost, what must stop, and what the balances of our
     accounts are after it (None: not known, for history is missing). `events` are what content servers, each by name,
-    are to be told of it, in order.
+    are to be told of it, in order. `outlays` are what transactions of ours took.
     """
 
     incomes: Sequence[Income] = ()
@@ -172,6 +173,7 @@ class Booked:
     freezes: Sequence[Freeze] = ()
     balances: Mapping[Address, int | None] = field(default_factory=dict)
     events: Sequence[tuple[str, Event]] = ()
+    outlays: Sequence[Outlay] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What open intents will take at worst, kept as sums while they come and go.
 
-A decision must know what is spoken for: drops and owned objects of each wallet, the caps of each content server, opens
-on their way. Adding it up anew for every decision would cost as much as there are open intents, just when there are
-thousands of them; so whoever changes an intent counts it again here, and a decision reads the sums.
+A decision must know what is spoken for: drops and owned objects of each wallet, the caps of each content server, what
+counts against the budgets of each pool, opens on their way. Adding it up anew for every decision would cost as much as
+there are open intents, just when there are thousands of them; so whoever changes an intent counts it again here, and a
+decision reads the sums.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ class _Share(NamedTuple):
 
     wallet: str
     server: str
+    pool: str
     drops: int
     urgent: bool
+    ends: bool
+    freely_closing: bool
     decided_at: LedgerIndex | None
     unsigned: bool
     object: bool
@@ -51,11 +55,29 @@ class WalletSums:
         return self.drops + self.urgent * guards.urgent_fee_cap + self.ordinary * guards.fee_cap
 
 
+@dataclass(slots=True)
+class PoolSums:
+    """What open intents of a pool (of none: empty name) count for in budgets.
+
+    `drops` that they lock, channels that they open, or close though nothing forces it; and fees: so many that may be
+    urgent, for their channel has a deadline, and so many ordinary ones. `signed_fees` are drops offered by transactions
+    under way that are for no intent.
+    """
+
+    drops: int = 0
+    urgent: int = 0
+    ordinary: int = 0
+    opens: int = 0
+    freely_closing: int = 0
+    signed_fees: int = 0
+
+
 class Commitments:
     """The sums over all open intents. Counting an intent twice counts it once, as it is now."""
 
     def __init__(self) -> None:
         self.wallets: dict[str, WalletSums] = {}
+        self.pools: dict[str, PoolSums] = {}
         self.opens = 0
         self._opens_at: Counter[LedgerIndex] = Counter()
         self._servers: dict[str, tuple[int, int]] = {}
@@ -75,14 +97,16 @@ class Commitments:
     def count(self, entry: JournalEntry, record: ChannelRecord | None) -> None:
         """An open intent is new, or it or its channel changed. `record` is its channel, None for an open or if gone."""
         self.forget(entry.number)
-        action = entry.action
-        head, urgent = (action.wallet, record.server if record else ""), action.kind in _URGENT
-        share = _Share(*head, 0, urgent, None, unsigned=False, object=False)
+        action, urgent = entry.action, entry.action.kind in _URGENT
+        server, pool = record.server if record else "", entry.intent.pool
+        ends = urgent and (record is None or record.channel.deadline is not None)
+        head = (action.wallet, server, pool, 0, urgent, ends, entry.intent.freely_closes)
+        share = _Share(*head, None, unsigned=False, object=False)
         if isinstance(action, OpenChannel):
             unsigned = entry.status is Status.PLANNED
             taken = not unsigned and entry.number not in self._by_ticket
-            head = (action.wallet, action.server)
-            share = _Share(*head, action.amount, urgent, entry.decided_at, unsigned, taken)
+            share = share._replace(server=action.server, pool=action.pool, drops=action.amount)
+            share = share._replace(decided_at=entry.decided_at, unsigned=unsigned, object=taken)
         elif isinstance(action, FundChannel) and record is not None:
             share = share._replace(drops=max(0, action.target_amount - record.channel.amount))
         self._shares[entry.number] = share
@@ -100,6 +124,7 @@ class Commitments:
         sums.ordinary += sign * (not share.urgent)
         sums.unsigned_opens += sign * share.unsigned
         sums.objects += sign * share.object
+        self._add_to_pool(share, sign)
         locked, channels = self._servers.get(share.server, (0, 0))
         self._servers[share.server] = (locked + sign * share.drops, channels + sign * opens)
         if self._servers[share.server] == (0, 0):
@@ -110,18 +135,30 @@ class Commitments:
             if not self._opens_at[share.decided_at]:
                 del self._opens_at[share.decided_at]
 
+    def _add_to_pool(self, share: _Share, sign: int) -> None:
+        sums = self.pools.setdefault(share.pool, PoolSums())
+        sums.drops += sign * share.drops
+        sums.urgent += sign * share.ends
+        sums.ordinary += sign * (not share.ends)
+        sums.opens += sign * (share.decided_at is not None)
+        sums.freely_closing += sign * share.freely_closing
+
     # --- transactions ------------------------------------------------------------------------------------------------
 
     def signed(self, live: LiveTransaction) -> None:
         """A transaction is on disk; whoever says so counts its intent again."""
         self._wallet(live.wallet).tickets += live.makes
+        if live.intent is None:
+            self.pools.setdefault("", PoolSums()).signed_fees += live.fee
         if live.ticket and live.intent is not None:
             self._by_ticket.add(live.intent)
 
     def ended(self, live: LiveTransaction) -> None:
         """It can not be validated any more, or was; what becomes of its intent is told apart."""
         self._wallet(live.wallet).tickets -= live.makes
-        if live.intent is not None:
+        if live.intent is None:
+            self.pools[""].signed_fees -= live.fee
+        else:
             self._by_ticket.discard(live.intent)
 
     def _wallet(self, name: str) -> WalletSums:

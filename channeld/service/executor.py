@@ -147,7 +147,12 @@ class Executor:
             if self._transaction(wallet, entry) is not None:
                 return True
             self._moot(entry)
-        return Numbers(self._mirror, wallet).take_gap() is not None or tickets_to_make(self._mirror, wallet) > 0
+        return Numbers(self._mirror, wallet).take_gap() is not None or self._tickets_due(wallet) > 0
+
+    def _tickets_due(self, wallet: Wallet) -> int:
+        """How many tickets to make now: none where no budget is left for that."""
+        count = tickets_to_make(self._mirror, wallet)
+        return count if count and self._reconciler.planner.spending.affords(Kind.OPEN) else 0
 
     def _batch(self, wallet: Wallet) -> list[LiveTransaction]:
         """Sign the next few transactions of a wallet, as far as it has numbers for them and they are not too dear."""
@@ -184,7 +189,7 @@ class Executor:
             transaction = self._transaction(wallet, entry)
             if transaction is not None:
                 yield (entry, transaction)
-        if count := tickets_to_make(self._mirror, wallet):
+        if count := self._tickets_due(wallet):
             yield (None, MakeTickets(count))
         while True:
             yield (None, Noop())

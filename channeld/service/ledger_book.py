@@ -20,15 +20,18 @@ the ledger; that is so with one daemon as well, and touches no channel of B's.)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
+from channeld.core.budgets import Outlay
 from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, explained_unseen, loss_of
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
+from channeld.core.intents import FundChannel, OpenChannel
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
 from channeld.core.news import Event
-from channeld.core.records import Booked, ChannelRecord, LiveTransaction
+from channeld.core.records import Booked, ChannelRecord, JournalEntry, LiveTransaction
 from channeld.core.units import Address, format_xrp, to_unix
 from channeld.service.mirror import Mirror
 from channeld.service.news import SpanNews, addressed, to_receivers
@@ -50,13 +53,14 @@ class SpanBook:
         self._losses: list[Loss] = []
         self._heard: list[Event] = []
         self._freezes: list[Freeze] = []
+        self._outlays: list[Outlay] = []
 
     @property
     def booked(self) -> Booked:
         """All of it, to be written with the span. Only balances that changed are in it."""
         balances = {a: b for a, b in self._balances.items() if self._wallets[a].booked != b}
         events = addressed(self._news.events, self._mirror) + to_receivers(self._heard, self._mirror)
-        return Booked(self._incomes, self._losses, self._freezes, balances, events)
+        return Booked(self._incomes, self._losses, self._freezes, balances, events, self._outlays)
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
@@ -86,8 +90,31 @@ class SpanBook:
             found = f"{format_xrp(-surplus)} left it with {tx.kind} {tx.hash}, and nothing of ours accounts for that"
             self._freeze_wallet(account.address, Cause.UNEXPLAINED_DECREASE, found)
 
-    def unseen(self, live: LiveTransaction) -> None:
-        """A transaction of ours used its number in a ledger that nobody showed us: it may have cost its fee."""
+    def took(self, live: LiveTransaction, entry: JournalEntry | None, moves: Sequence[Moved]) -> None:
+        """A transaction of ours was validated: this is what it took, whatever it achieved."""
+        changes = [m.change for m in moves if m.change.channel.source_account == live.account]
+        locked = sum(max(0, m.added) for m in moves if m.change in changes)
+        closes = any(c.deleted or c.channel.expiration is not None for c in changes)
+        self._took(live, entry, locked, opened=any(c.created for c in changes), closes=closes)
+
+    def _took(
+        self, live: LiveTransaction, entry: JournalEntry | None, locked: int, *, opened: bool, closes: bool
+    ) -> None:
+        intent = entry.intent if entry else None
+        freely = closes and intent is not None and intent.freely_closes
+        outlay = Outlay(live.hash, self._header.close_time, intent.pool if intent else "", live.fee, locked)
+        self._outlays.append(replace(outlay, opened=opened, freely_closed=freely))
+
+    def unseen(self, live: LiveTransaction, entry: JournalEntry | None) -> None:
+        """A transaction of ours used its number in a ledger that nobody showed us: it may have cost its fee, and done
+        all that it was for.
+        """
+        action, locked = entry.action if entry else None, 0
+        if isinstance(action, OpenChannel):
+            locked = action.amount
+        elif isinstance(action, FundChannel) and (state := self._mirror.channels.get(action.channel_id)):
+            locked = max(0, action.target_amount - state.record.channel.amount)
+        self._took(live, entry, locked, opened=isinstance(action, OpenChannel), closes=True)
         before = self._balances.get(live.account)
         if before is not None and not self._gapless:
             self._balances[live.account] = before - live.fee

@@ -8,10 +8,11 @@ from dataclasses import replace
 from channeld.core.units import RippleTime
 from channeld.core.world import GroupView, World
 from channeld.service.mirror import Group, Mirror
+from channeld.service.spending import Spending
 
 
-def world_of(mirror: Mirror, groups: Iterable[Group], monotonic: float) -> World:
-    """What `decide` may see of these groups. A validated ledger must have been processed."""
+def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monotonic: float) -> World:
+    """What `decide` may see of these groups. A validated ledger must have been processed. Raises `StoreError`."""
     assert mirror.header is not None
     listed = list(groups)
     return World(
@@ -25,6 +26,8 @@ def world_of(mirror: Mirror, groups: Iterable[Group], monotonic: float) -> World
         network_fee=mirror.network_fee,
         difference=max((wallet.difference for wallet in mirror.wallets.values()), default=0),
         halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
+        pulses=spending.pulses(),
+        used=spending.used(),
     )
 
 

@@ -23,6 +23,7 @@ from channeld.service.mirror import Group, Mirror
 from channeld.service.news import closing_notices
 from channeld.service.outlook import world_of
 from channeld.service.ports import Store, Telemetry
+from channeld.service.spending import Spending
 from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
@@ -57,6 +58,7 @@ class Planner:
     ) -> None:
         self._mirror, self._store, self._telemetry, self._monotonic = mirror, store, telemetry, monotonic
         self._steps = steps
+        self.spending = Spending(mirror, store.outlays)
         self._dirty: set[Group] = set(mirror.groups.values())
         self._touched: set[Group] = set()
         self._due: list[tuple[RippleTime, int, Group]] = []
@@ -118,7 +120,7 @@ class Planner:
         now = mirror.header.close_time
         for group in groups.values():
             self._observe(group, now)
-        world = world_of(mirror, groups.values(), self._monotonic())
+        world = world_of(mirror, self.spending, groups.values(), self._monotonic())
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
         entries = self._journal([planned.intent for planned in free], mirror.header.index)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Seque
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from channeld.core.budgets import Outlay
 from channeld.core.channel import Channel
 from channeld.core.freezes import Audit, Cause, Freeze
 from channeld.core.intents import Intent, Number, Status, Transaction
@@ -28,7 +29,7 @@ from channeld.core.records import (
     StoreSnapshot,
     TakenIn,
 )
-from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
 from channeld.core.witness import Identity, Witness
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
@@ -117,6 +118,9 @@ class Store(Protocol):
 
     def knows(self, tx_hash: str) -> bool:
         """Whether a transaction was signed here, whatever became of it."""
+
+    def outlays(self, after: RippleTime) -> Sequence[Outlay]:
+        """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
 
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""

@@ -150,6 +150,7 @@ class Reconciler:
             self._telemetry.lost(loss.kind.value, loss.drops)
         for address, balance in booked.balances.items():
             self._mirror.by_address[address].booked = balance
+        self.planner.spending.took(booked.outlays)
         announce(booked)
 
     def _replace(self, state: ChannelState, record: ChannelRecord) -> None:

@@ -108,18 +108,20 @@ class Span:
                 log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
             if live is not None:
                 self._lost(live, "displaced")
-        self._book(tx)
+        self._book(tx, live, entry)
         self.incoming.transaction(tx)
         for change in tx.channels:
             if change.channel.source_account in mirror.by_address:
                 self._change(change, tx, entry)
 
-    def _book(self, tx: ValidatedTransaction) -> None:
+    def _book(self, tx: ValidatedTransaction, live: LiveTransaction | None, entry: JournalEntry | None) -> None:
         """Account for the money that a transaction moved, before what it did to channels is taken over."""
         moves = [Moved(old.channel if old else None, c) for c in tx.channels for old in (self._known(c),)]
-        live = self._mirror.live.get((tx.account, tx.number))
-        ours = (live is not None and live.hash == tx.hash) or self._store.knows(tx.hash)
-        self.book.transaction(tx, moves, ours=ours)
+        if live is not None and live.hash == tx.hash:
+            self.book.took(live, entry, moves)
+            self.book.transaction(tx, moves, ours=True)
+        else:
+            self.book.transaction(tx, moves, ours=self._store.knows(tx.hash))
 
     def _known(self, change: ChannelChange) -> ChannelRecord | None:
         """A channel as it is known so far."""
@@ -269,9 +271,9 @@ class Span:
         """
         self.ended[tx_key(live)] = live
         self._endings.append(Ending(live.hash, None, result))
-        if result == "unknown":
-            self.book.unseen(live)
         entry = None if live.intent is None else self._mirror.journal.get(live.intent)
+        if result == "unknown":
+            self.book.unseen(live, entry)
         if live.ticket and tx_key(live) in self._mirror.missing:
             self.tickets_gone.add(tx_key(live))  # no node ever took it: the ticket is not there
         self._telemetry.transaction(kind_of(live, entry), result)

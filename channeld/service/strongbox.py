@@ -21,9 +21,11 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from channeld.core.budgets import Purse, Purses
 from channeld.core.errors import StoreError
+from channeld.core.fees import worst_fee
 from channeld.core.history import Answered, Collecting, answered
-from channeld.core.intents import Intent, RedeemChannel
+from channeld.core.intents import Intent, Kind, RedeemChannel
 from channeld.core.news import News, event
 from channeld.core.receiving import BEFORE_END, Due, Verify, Wait, judge_claim, when_to_redeem
 from channeld.core.records import Incoming, Payment, TakenIn
@@ -34,12 +36,13 @@ from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Grant, Mirror
 from channeld.service.news import Told, to_receivers
 from channeld.service.ports import ClaimStore, Store, Telemetry
+from channeld.service.spending import Spending
 from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
 _FROZEN_RETRY_MS = 5000
-_PASSES = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.NO_WALLET})
+_PASSES = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.NO_WALLET, Reason.BUDGET_EXHAUSTED})
 """Reasons that pass without the channel changing: it is looked at again with the next ledger."""
 
 
@@ -70,6 +73,7 @@ class Strongbox:
         *,
         verify: Verify,
         stopped: Callable[[], str | None],
+        spending: Spending,
         unix: Callable[[], float],
         ids: IdRoom,
         steps: Steps = UNWATCHED,
@@ -77,6 +81,7 @@ class Strongbox:
         self._mirror, self._store, self._claims, self._telemetry = mirror, store, claims, telemetry
         self._verify, self._stopped, self._unix, self._steps = verify, stopped, unix, steps
         self._ids = ids
+        self._spending = spending
         self._due: list[tuple[RippleTime, ChannelId]] = []
         self._again: set[ChannelId] = set()
         self._told: list[Told] = []
@@ -197,7 +202,8 @@ class Strongbox:
         for channel_id in vault.dirty - vault.channels.keys():
             self._reported.pop(channel_id, None)
         looked_at = [vault.channels[channel_id] for channel_id in sorted(vault.dirty) if channel_id in vault.channels]
-        self._journal([i for held in looked_at if (i := self._intent(held, header.close_time))], header.index)
+        purses = self._spending.purses()
+        self._journal([i for held in looked_at if (i := self._intent(held, header.close_time, purses))], header.index)
         vault.dirty.clear()
 
     def touch_all(self) -> None:
@@ -212,8 +218,8 @@ class Strongbox:
             return False
         return number is not None
 
-    def _intent(self, held: Incoming, now: RippleTime) -> Intent | None:
-        """What is to be done about a channel; what is not has its reason counted."""
+    def _intent(self, held: Incoming, now: RippleTime, purses: Purses) -> Intent | None:
+        """What is to be done about a channel; what is not has its reason counted. No budget holds up what is urgent."""
         channel, policy = held.channel, self._mirror.policy
         setback = self._mirror.setbacks.get(channel.channel_id)
         in_flight, retry_at = self._in_flight(channel.channel_id), setback.retry_at if setback else None
@@ -222,11 +228,15 @@ class Strongbox:
         if wallet is None and not (isinstance(answer, Wait) and answer.reason is Reason.NOTHING_HELD):
             answer = Wait(Reason.NO_WALLET)
         seen = Collecting(held, in_flight, retry_at, self._mirror.network_fee)
+        costs = {Purse.FEES: worst_fee(Kind.REDEEM, policy.guards, ends=True)}  # its source may close it at any time
+        if isinstance(answer, Due) and not answer.urgent and purses.exhausted(costs, ""):
+            answer = Wait(Reason.BUDGET_EXHAUSTED)
         if isinstance(answer, Wait):
             self._wait(channel.channel_id, answer)
             said = Answered(channel.channel_id, None, "", answer.reason.value, (), None, answer.until)
             self.on_decided(wallet.name if wallet else "", seen, said)
             return None
+        purses.take(costs, "")
         assert wallet is not None
         self._seen[channel.channel_id] = seen
         self._at_risk(held, answer)

@@ -23,6 +23,7 @@ from worlds import PAYEES, SOURCE, channel
 
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.reader import read_whole
+from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, Refused, StoreError
 from channeld.core.intents import (
     Action,
@@ -36,6 +37,7 @@ from channeld.core.intents import (
 )
 from channeld.core.records import (
     Accepted,
+    Booked,
     ChannelMark,
     ChannelRecord,
     Ending,
@@ -55,7 +57,9 @@ def record(number: int, amount: int = 100) -> ChannelRecord:
 
 def update(index: int = 5, **parts: Any) -> LedgerUpdate:
     names = ("channels", "new_channels", "endings", "intents", "payments")
-    return LedgerUpdate(LedgerIndex(index), RippleTime(60), *(parts.get(n, ()) for n in names))
+    return LedgerUpdate(
+        LedgerIndex(index), RippleTime(60), *(parts.get(n, ()) for n in names), booked=parts.get("booked", Booked())
+    )
 
 
 def request(number: int, row: int, covers: tuple[int, int], signed: int | None = None) -> Accepted:
@@ -68,7 +72,7 @@ def mark(row: int, authorized: int) -> ChannelMark:
 
 
 def intent(action: Action) -> Intent:
-    return Intent(action, "why", "F" * 64)
+    return Intent(action, "why", "F" * 64, (), "p")
 
 
 def live(number: int, of: int | None = None, tx: str | None = None) -> LiveTransaction:
@@ -111,6 +115,7 @@ class Model(RuleBasedStateMachine):
         self.journal: dict[int, JournalEntry] = {}
         self.live: dict[int, LiveTransaction] = {}
         self.spent: dict[tuple[str, int], int] = {}
+        self.outlays: list[Outlay] = []
         self.processed: int | None = None
         self.now, self.made, self.sent = 10**6, 0, 0
 
@@ -219,12 +224,21 @@ class Model(RuleBasedStateMachine):
         entry.attempts += 1
 
     @precondition(lambda self: self.live)
-    @rule(pick=st.integers(0, 99), status=st.sampled_from([Status.PLANNED, Status.DONE, Status.FAILED]))
-    def an_ending(self, pick: int, status: Status) -> None:
+    @rule(
+        pick=st.integers(0, 99),
+        status=st.sampled_from([Status.PLANNED, Status.DONE, Status.FAILED]),
+        seconds=st.integers(0, 9),
+        flags=st.tuples(st.booleans(), st.booleans()),
+    )
+    def an_ending(self, pick: int, status: Status, seconds: int, flags: tuple[bool, bool]) -> None:
         number = sorted(self.live)[pick % len(self.live)]
         tx = self.live.pop(number)
         ending = Ending(tx.hash, None if status is Status.PLANNED else LedgerIndex(9), "tesSUCCESS")
-        self.store.apply(self.step(endings=[ending], intents=[(number, status, "n")]))
+        at = self.outlays[-1].at if self.outlays else 0
+        took = [Outlay(tx.hash, RippleTime(at + seconds), "p", tx.fee, 7, *flags)] * (status is not Status.PLANNED)
+        booked = Booked(outlays=took)
+        self.store.apply(self.step(endings=[ending], intents=[(number, status, "n")], booked=booked))
+        self.outlays += took
         entry = self.journal[number]
         entry.status, entry.note = status, "n"
         if status is not Status.PLANNED:
@@ -281,6 +295,9 @@ class Model(RuleBasedStateMachine):
         said = other.load()
         remembered = (len(self.requests), min((at for _, at in self.requests.values()), default=None))
         assert other.ids == self.store.ids == remembered
+        for after in (-1, self.outlays[-1].at // 2 if self.outlays else 0):
+            expected = sorted((o for o in self.outlays if o.at > after), key=lambda o: (o.at, o.hash))
+            assert other.outlays(RippleTime(after)) == expected
         other._db.close()
         assert said.processed == self.processed
         assert {r.row: r for r in said.channels} == {n: c for n, c in self.channels.items() if c.closed_at is None}

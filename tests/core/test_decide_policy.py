@@ -236,7 +236,8 @@ def taken(case: Case, budget: Budget, mine: list[tuple[GroupView, ChannelView | 
     total, guards = 0, case.policy.guards
     for group, view, intent in mine:
         action = intent.action
-        urgent = action.kind in {Kind.SETTLE, Kind.REQUEST_CLOSE}
+        ends = view is not None and view.channel.deadline is not None
+        urgent = ends and action.kind in {Kind.SETTLE, Kind.REQUEST_CLOSE}
         worst = {
             Purse.FEES: guards.urgent_fee_cap if urgent else guards.fee_cap,
             Purse.CAPITAL: locks(view, action),

@@ -7,6 +7,7 @@ from collections import Counter
 from channeld.core.intents import FundChannel, Kind, OpenChannel, Status
 from channeld.core.records import JournalEntry
 from channeld.core.world import ServerView, WalletView
+from channeld.service.commitments import PoolSums
 from channeld.service.mirror import Mirror
 
 
@@ -57,8 +58,28 @@ def servers(mirror: Mirror) -> dict[str, ServerView]:
     }
 
 
+def pools(mirror: Mirror) -> dict[str, PoolSums]:
+    found: dict[str, PoolSums] = {}
+    for entry in mirror.journal.values():
+        action = entry.action
+        state = None if isinstance(action, OpenChannel) else mirror.channels.get(action.channel_id)
+        sums = found.setdefault(entry.intent.pool, PoolSums())
+        pays = action.kind in (Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM)
+        urgent = pays and (state is None or state.record.channel.deadline is not None)
+        sums.drops += cost(mirror, entry)
+        sums.urgent += urgent
+        sums.ordinary += not urgent
+        sums.opens += action.kind is Kind.OPEN
+        sums.freely_closing += entry.intent.freely_closes
+    for tx in mirror.live.values():
+        if tx.intent is None:
+            found.setdefault("", PoolSums()).signed_fees += tx.fee
+    return found
+
+
 def added_up(mirror: Mirror) -> None:
     """Fails unless the sums are what adding up gives."""
+    assert {p: s for p, s in mirror.commitments.pools.items() if s != PoolSums()} == pools(mirror)
     opens = [e.decided_at for e in mirror.journal.values() if isinstance(e.action, OpenChannel)]
     assert mirror.wallet_views() == wallets(mirror)
     assert mirror.server_views(mirror.grants) == servers(mirror)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Final
 
+from channeld.core.budgets import Outlay
 from channeld.core.errors import Refused
 from channeld.core.freezes import RETIRES, Audit, Cause, Freeze
 from channeld.core.records import Booked
-from channeld.core.units import Address, ChannelId
+from channeld.core.units import Address, ChannelId, RippleTime
 from channeld.core.witness import Identity
 
 _FREEZE: Final = "INSERT OR IGNORE INTO freeze (scope, cause, found, who, at_unix) VALUES (?, ?, ?, ?, ?)"
@@ -23,6 +24,7 @@ _ADOPT: Final = (
     "UPDATE channel SET pool = ?, server = '', authorized = max(authorized, ?), issuing = 0, adopted = 1"
     " WHERE channel_id = ? AND closed_at IS NULL AND pool = ''"
 )
+_OUTLAY: Final = "hash, at, pool, fee, locked, opened, freely_closed"
 Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
@@ -73,6 +75,17 @@ class Books:
             query = "SELECT at_unix, who, what, why FROM audit ORDER BY seq DESC LIMIT ?"
             return [Audit(*row) for row in db.execute(query, (limit,))]
 
+    # --- what was used up over time -----------------------------------------------------------------------------------
+
+    def outlays(self, after: RippleTime) -> list[Outlay]:
+        """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
+        with self._begin() as db:
+            found = db.execute(f"SELECT {_OUTLAY} FROM outlay WHERE at > ? ORDER BY at, hash", (after,))
+            return [
+                Outlay(tx_hash, at, pool, fee, locked, bool(opened), bool(closed))
+                for tx_hash, at, pool, fee, locked, opened, closed in found
+            ]
+
     # --- which store this is -----------------------------------------------------------------------------------------
 
     def identity(self) -> Identity:
@@ -118,6 +131,10 @@ def book(db: sqlite3.Connection, booked: Booked) -> None:
     db.executemany(
         "INSERT OR IGNORE INTO loss (channel_id, ledger, kind, drops, hash) VALUES (?, ?, ?, ?, ?)",
         [(loss.channel_id, loss.ledger, loss.kind.value, loss.drops, loss.hash) for loss in booked.losses],
+    )
+    db.executemany(
+        f"INSERT OR IGNORE INTO outlay ({_OUTLAY}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(o.hash, o.at, o.pool, o.fee, o.locked, o.opened, o.freely_closed) for o in booked.outlays],
     )
     for account, balance in booked.balances.items():
         if balance is None:

@@ -81,7 +81,8 @@ def channel_record(row: Row) -> ChannelRecord:
 def intent_row(intent: Intent, decided_at: int) -> Row:
     """A new intent in the order of `INTENT_COLUMNS`, without its number, which the store gives."""
     action = intent.action
-    pool = server = payee = tag = target = delay = life = channel_id = None
+    server = payee = tag = target = delay = life = channel_id = None
+    pool = intent.pool or None
     if isinstance(action, OpenChannel):
         pool, server, payee, tag = action.pool, action.server, action.payee.account, action.payee.tag
         target, delay, life = action.amount, action.settle_delay, action.life
@@ -98,7 +99,7 @@ def intent_row(intent: Intent, decided_at: int) -> Row:
 def journal_entry(row: Row) -> JournalEntry:
     """The value of a row in the order of `INTENT_COLUMNS`."""
     number, kind, *_, reason, policy_hash, path, decided_at, status, note = row
-    intent = Intent(_action(Kind(kind), row), reason, policy_hash, tuple(path.split()))
+    intent = Intent(_action(Kind(kind), row), reason, policy_hash, tuple(path.split()), row[6] or "")
     return JournalEntry(number, intent, Status(status), decided_at, row[3], note)
 
 

@@ -61,7 +61,8 @@ CREATE TABLE spent (
     PRIMARY KEY (server, hour)
 ) WITHOUT ROWID;
 
--- What the engine decided to do. Written before anything happens. `path` has the rules that held, apart by spaces.
+-- What the engine decided to do. Written before anything happens. `pool` is whose budgets it counts against, `path` has
+-- the rules that held, apart by spaces.
 CREATE TABLE intent (
     number       INTEGER PRIMARY KEY,
     kind         TEXT NOT NULL,
@@ -102,6 +103,19 @@ CREATE TABLE tx (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX tx_live ON tx (account, number) WHERE ended IS NULL;
 CREATE INDEX tx_intent ON tx (intent);
+
+-- What each transaction of ours really took, and when (close time of the ledger): what budgets and the guard on closes
+-- count over time.
+CREATE TABLE outlay (
+    hash          TEXT PRIMARY KEY,
+    at            INTEGER NOT NULL,
+    pool          TEXT NOT NULL,
+    fee           INTEGER NOT NULL,
+    locked        INTEGER NOT NULL,
+    opened        INTEGER NOT NULL,
+    freely_closed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX outlay_at ON outlay (at);
 
 -- Tickets that we made and that are still there: numbers set aside, each for one transaction at any time.
 CREATE TABLE ticket (

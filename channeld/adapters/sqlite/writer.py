@@ -18,6 +18,7 @@ import structlog
 
 from channeld.adapters.sqlite import books, claims, events, rows, usage
 from channeld.adapters.sqlite.request_log import RequestLog
+from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
 from channeld.core.news import Event
@@ -32,7 +33,7 @@ from channeld.core.records import (
     Setback,
     StoreSnapshot,
 )
-from channeld.core.units import Address, ChannelId, LedgerIndex
+from channeld.core.units import Address, ChannelId, LedgerIndex, RippleTime
 
 log = structlog.get_logger()
 
@@ -210,6 +211,10 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
         return bool(found[0])
+
+    def outlays(self, after: RippleTime) -> list[Outlay]:
+        """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
+        return self.books.outlays(after)
 
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""
