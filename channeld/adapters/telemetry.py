@@ -26,6 +26,7 @@ _REFUSABLE = (Kind.OPEN.value, Kind.SETTLE.value, Kind.REQUEST_CLOSE.value)
 _CLASSES = ("tes", "tec", "ter", "tef", "tel", "tem", "other")
 _RESULTS = ("tesSUCCESS", "tec", "dead", "unknown", "displaced")
 _DROPPED = ("expired", "oversized", "topic", "reply_queue_full", "refused_bad_request", "refused_bad_response_topic")
+_RELOADS = ("taken", "unchanged", "refused")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -63,8 +64,8 @@ class Telemetry:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"channeld_{name}", text, labels, registry=registry)
 
-        build = Info("channeld_build", "What is running.", registry=registry)
-        build.info({"version": version, "policy_hash": policy_hash[:12]})
+        self._build = Info("channeld_build", "What is running.", registry=registry)
+        self.runs(version, policy_hash)
         self._answered = counter("claim_requests", "Claim requests answered, by what they were told.", "code")
         self._issued = counter("issued_drops", "Drops of accepted requests.")
         self._signatures = counter("claim_signatures", "Claims signed for groups of accepted requests.")
@@ -83,6 +84,7 @@ class Telemetry:
         self._ledgers = counter("ledgers_processed", "Validated ledgers processed.")
         self._failovers = counter("ledger_failovers", "Times that another node is followed than before.")
         self._disagreements = counter("ledger_disagreements", "Times that nodes contradicted each other.")
+        self._reloads = counter("config_reloads", "Readings of the operator's files, by what became of them.", "result")
         self._dropped = counter("mqtt_unserved", "Messages refused before the desk, or dropped.", "kind")
         self._ledger_seconds = Histogram(
             "channeld_ledger_processing_seconds", "Applying a span of ledgers.", buckets=_SECONDS, registry=registry
@@ -121,10 +123,20 @@ class Telemetry:
             self._lost.labels(lost.value)
         for dropped in _DROPPED:
             self._dropped.labels(dropped)
+        for reload in _RELOADS:
+            self._reloads.labels(reload)
 
     def started(self, unix_s: float) -> None:
         """This start."""
         self._started.set(unix_s)
+
+    def runs(self, version: str, policy_hash: str) -> None:
+        """What is running: the program, and the policy in force."""
+        self._build.info({"version": version, "policy_hash": policy_hash[:12]})
+
+    def reloaded(self, result: str) -> None:
+        """The operator's files were read again: `taken`, `unchanged` or `refused`."""
+        self._reloads.labels(result).inc()
 
     def gauges(self, read: Callable[[], Iterable[Gauged]]) -> None:
         """Where gauges come from; `read` is called for every scrape and must be cheap."""

@@ -30,15 +30,17 @@ from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
 from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
+from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
+from channeld.app.objections import objections
 from channeld.app.operations import Operations
 from channeld.app.presence import presences
 from channeld.app.queries import Queries
+from channeld.app.reload import Files
 from channeld.app.witness_topic import BrokerWitness
 from channeld.core.admission import Admission
 from channeld.core.errors import ConfigError, StoreError, Unreachable
 from channeld.core.freezes import Cause
-from channeld.core.limits import Limit
 from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask, Refusal
 from channeld.core.units import Address
@@ -50,7 +52,7 @@ from channeld.service.follower import Follower
 from channeld.service.guard import Guard
 from channeld.service.herald import Herald
 from channeld.service.id_room import IdRoom
-from channeld.service.mirror import Grant, Mirror
+from channeld.service.mirror import Mirror
 from channeld.service.neighbours import Neighbours
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
@@ -76,37 +78,20 @@ def elapsed() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def grants(settings: Settings) -> dict[str, Grant]:
-    """What every content server may charge for."""
-    return {
-        name: Grant(
-            {entry.payee: entry.pool for entry in server.payees},
-            server.max_drops_per_day,
-            server.max_locked_drops,
-            server.max_open_channels,
-            frozenset(server.receive_accounts),
-        )
-        for name, server in settings.servers.items()
-    }
-
-
-def limits(settings: Settings) -> tuple[Limit, dict[str, Limit]]:
-    """What all servers together may ask, and each of them."""
-    return settings.daemon.limit, {name: server.limit for name, server in settings.servers.items()}
-
-
 class Daemon:
     """Wired and ready to `run`. Raises `ConfigError` for keys that do not fit and `StoreError` for the store."""
 
-    def __init__(self, settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
-        self.settings, self.keys, self.version = settings, keys, __version__
+    def __init__(self, files: Files, keys: keyring.Keyring) -> None:
+        settings, policy = files.settings, files.policy
+        self.files, self.settings, self.keys, self.version = files, settings, keys, __version__
         self.monotonic = elapsed
         self.instance = secrets.token_hex(8)
         self.store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
         snapshot = self.store.load()
         self.store_id = snapshot.store_id
         self.telemetry = Telemetry(version=__version__, policy_hash=policy.hash)
-        self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, grants(settings))
+        granted = grants(settings).by_server
+        self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, granted)
         self.clock = Clock(self.mirror, time.time, self.monotonic)
         self.mirror.claim_keys = frozenset(keys.claim_signers)
         self.planner = Planner(self.mirror, self.store, self.telemetry, self.monotonic)
@@ -385,10 +370,18 @@ class Daemon:
             await asyncio.sleep(_CHECKPOINT_EVERY_S)
             await asyncio.to_thread(self.store.checkpoint)
 
-    def reload(self, settings: Settings, policy: Policy) -> None:
-        """Take over a policy, servers and payees that were checked before; what else changed needs a restart."""
-        self.mirror.policy, self.mirror.grants = policy, grants(settings)
+    # --- other files -------------------------------------------------------------------------------------------------
+
+    def objections(self, settings: Settings, policy: Policy) -> list[str]:
+        """Why files that are sound by themselves cannot be taken over now."""
+        return objections(self.mirror, settings, policy)
+
+    def reload(self, settings: Settings, policy: Policy, granted: Grants) -> None:
+        """Take over a policy, servers and payees to which there is no objection."""
+        self.settings = settings
+        self.mirror.take_over(policy, granted.by_server, granted.audience)
         self.admission.reload(*limits(settings))
+        self.telemetry.runs(self.version, policy.hash)
         self.planner.touch_all()
         self.strongbox.touch_all()
         try:
@@ -397,7 +390,11 @@ class Daemon:
             self.strongbox.decide()
         except StoreError:
             self._store_failed()
-        log.info("reloaded", policy_hash=policy.hash[:12], servers=len(settings.servers))
+        log.info("reloaded", policy_hash=policy.hash, servers=len(settings.servers))
+
+    def reloaded(self, outcome: str) -> None:
+        """The files were read again."""
+        self.telemetry.reloaded(outcome)
 
 
 def broker_settings(settings: Settings) -> BrokerSettings:

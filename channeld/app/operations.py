@@ -37,6 +37,7 @@ class Operations:
             "thaw": self.thaw,
             "backup": self.backup,
             "adopt": self.adopt,
+            "reload": self.reload,
         }
 
     async def freeze(self, body: Body) -> dict[str, Any]:
@@ -57,6 +58,19 @@ class Operations:
         mirror = self._daemon.mirror
         left = [*mirror.frozen.values(), *(r for f in mirror.frozen_wallets.values() for r in f.values())]
         return {"thawed": [c.value for c in lifted], "still_frozen": left}
+
+    async def reload(self, body: Body) -> dict[str, Any]:
+        """Read the operator's files again, and say what became of that."""
+        who, why = _signed(body)
+        daemon = self._daemon
+        outcome = await daemon.files.reload()
+        daemon.store.books.audit(Audit(daemon.guard.now(), who, f"reload: {outcome.value}", why))
+        refusal, policy = daemon.files.refusal, daemon.files.policy
+        return {
+            "result": outcome.value,
+            "policy_hash": policy.hash,
+            "problems": list(refusal.problems) if refusal else [],
+        }
 
     async def backup(self, body: Body) -> dict[str, Any]:
         """A consistent copy of the store at an absolute path of this machine.

@@ -74,9 +74,32 @@ def warnings(daemon: Daemon) -> list[str]:
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
     found += [f"broker: {namesake}"] if (namesake := daemon.gateway.namesake) else []
     found += [f"store: {crowded}"] if (crowded := daemon.ids.warning()) else []
+    found += [f"config: {wrong}"] if (wrong := _not_in_force(daemon)) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
     found += [f"ledger: {n} messages of {name} could not be understood" for name, n in skipped.items() if n]
     return found
+
+
+def _not_in_force(daemon: Daemon) -> str | None:
+    """Why the operator's files are not in force, in one line; None where they are."""
+    refusal = daemon.files.refusal
+    if refusal is None:
+        return None
+    more = f" (and {len(refusal.problems) - 1} more: see status)" if len(refusal.problems) > 1 else ""
+    return f"the files were refused, what was in force still is: {refusal.problems[0]}{more}"
+
+
+def _config(daemon: Daemon) -> dict[str, Any]:
+    """Which files are in force since when, and what is wrong with those on disk."""
+    files = daemon.files
+    refusal = files.refusal
+    return {
+        "files": [str(path) for path in files.settings.files],
+        "in_force_since_unix": round(files.since),
+        "differs": refusal is not None,
+        "refused_since_unix": round(refusal.since) if refusal else None,
+        "problems": list(refusal.problems) if refusal else [],
+    }
 
 
 def _skipped(endpoint: Endpoint) -> int:
@@ -101,6 +124,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "frozen": dict(mirror.frozen),
         "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
         "policy_hash": mirror.policy.hash,
+        "config": _config(daemon),
         "ledger": {"endpoint": daemon.follower.endpoint, "validated": ledger, **_nodes(daemon)},
         "mqtt": {"connected": daemon.broker.connected, "reconnects": daemon.broker.reconnects},
         "store": {"path": str(daemon.settings.store.path), "id": daemon.store_id},
@@ -210,6 +234,11 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     ahead = daemon.clock.ahead_s
     ahead_s = float("nan") if ahead is None else ahead
     yield Gauged("clock_ahead_seconds", "How far this machine's clock is ahead of the ledger's.", (), {(): ahead_s})
+    text = "Whether the operator's files on disk were refused, and older ones are in force."
+    yield Gauged("config_differs", text, (), {(): daemon.files.refusal is not None})
+    yield Gauged(
+        "config_taken_time_seconds", "Unix time at which what is in force was read.", (), {(): daemon.files.since}
+    )
     yield Gauged("ready", "Whether the daemon can issue claims.", (), {(): not problems(daemon)})
 
 

@@ -16,10 +16,11 @@ import uvloop
 
 from channeld.app import keyring
 from channeld.app.daemon import Daemon
+from channeld.app.reload import Files
 from channeld.app.screen import start_screen
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.policy import Policy
-from channeld.settings import Settings, check_policy, load, load_policy
+from channeld.settings import Settings
 
 log = structlog.get_logger()
 
@@ -50,28 +51,33 @@ class _Lives:
     """One life after the other, each from what is on disk and from the newest files that were taken over."""
 
     def __init__(self, settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
-        self._settings, self._policy, self._keys = settings, policy, keys
+        self._files, self._keys = Files(settings, policy, os.environ), keys
         self._stop = asyncio.Event()
-        self._daemon: Daemon | None = None
-        self._reloading: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Until a signal says stop. Raises `ConfigError` for what no further life could mend."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        pause = _PAUSE_S
+        loop.add_signal_handler(signal.SIGHUP, self._files.ask)
+        watching = asyncio.create_task(self._files.watch())
+        try:
+            await self._one_after_the_other()
+        finally:
+            watching.cancel()
+        log.info("stopped")
+
+    async def _one_after_the_other(self) -> None:
+        loop, pause = asyncio.get_running_loop(), _PAUSE_S
         while not self._stop.is_set():
             started = loop.time()
             await self._live()
             pause = _PAUSE_S if loop.time() - started > _LONGEST_PAUSE_S else min(_LONGEST_PAUSE_S, pause * 2)
             await asyncio.wait({asyncio.ensure_future(self._stop.wait())}, timeout=pause)
-        log.info("stopped")
 
     async def _live(self) -> None:
         try:
-            daemon = self._daemon = Daemon(self._settings, self._policy, self._keys)
+            daemon = self._files.running = Daemon(self._files, self._keys)
             screen = asyncio.create_task(_show(daemon))
             try:
                 await daemon.run(self._stop)
@@ -84,31 +90,7 @@ class _Lives:
         except Exception:
             log.exception("defect")
         finally:
-            self._daemon = None
-
-    def _hang_up(self) -> None:
-        """SIGHUP: read the files again; one reading at a time."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.create_task(self._reload())
-
-    async def _reload(self) -> None:
-        """Take over policy, servers and payees, all or nothing. Reading goes on in a thread: it may take seconds."""
-        try:
-            settings, policy = await asyncio.to_thread(_read_again, self._settings.path)
-        except ConfigError as error:
-            log.error("reload_refused", problems=error.problems)  # noqa: TRY400 (no defect: no traceback)
-            return
-        self._settings, self._policy = settings, policy
-        if self._daemon is not None:
-            self._daemon.reload(settings, policy)
-
-
-def _read_again(path: Path) -> tuple[Settings, Policy]:
-    settings = load(path, os.environ)
-    policy = load_policy(settings.policy_path)
-    if problems := check_policy(settings, policy):
-        raise ConfigError(problems)
-    return settings, policy
+            self._files.running = None
 
 
 async def _show(daemon: Daemon) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from channeld.cli.common import ConfigOption, JsonOption, load_all, load_settings, print_facts, print_json, wants_json
-from channeld.core.errors import BadValue, Refused, Unreachable
+from channeld.core.errors import BadValue, ConfigError, Refused, Unreachable
 
 if TYPE_CHECKING:
     from channeld.settings import Settings
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         ("reconcile", reconcile),
         ("freeze", freeze),
         ("thaw", thaw),
+        ("reload", reload),
         ("audit", audit),
         ("backup", backup),
         ("restore", restore),
@@ -70,6 +71,14 @@ def thaw(
 ) -> None:
     """Lift a freeze; `channeld status` says what is frozen, why, and what lifting it means."""
     print_json(act(config, "thaw", {**_by(who, why), "wallet": wallet, "cause": cause}))
+
+
+def reload(why: WhyOption, who: WhoOption = None, config: ConfigOption = None) -> None:
+    """Let the daemon read policy, servers and payees again; exit 2 with the problems if the old ones stay."""
+    answer = act(config, "reload", _by(who, why))
+    if answer.get("result") == "refused":
+        raise ConfigError([str(problem) for problem in answer.get("problems", [])])
+    print_json(answer)
 
 
 def audit(config: ConfigOption = None, json: JsonOption = False) -> None:

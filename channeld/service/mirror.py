@@ -180,7 +180,7 @@ class Mirror:
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
-        self._audience = Audience()
+        self._audience = Audience(grants)
         self.tells = False
         self.changed: dict[ChannelId, Payee] = {}
         for address, balance in snapshot.balances.items():
@@ -194,6 +194,12 @@ class Mirror:
             self.commitments.signed(live)
         for entry in snapshot.journal:
             self.open_entry(entry)
+
+    def take_over(self, policy: Policy, grants: Mapping[str, Grant], audience: Audience) -> None:
+        """Another policy and other grants are in force from now on; `audience` is of these grants."""
+        self.policy, self.grants, self._audience = policy, grants, audience
+        kept = {pool: totals for pool, totals in self.totals.items() if pool in policy.pools or totals.channels}
+        self.totals = {pool: PoolTotals() for pool in policy.pools} | kept
 
     def servers_of(self, payee: Payee) -> tuple[str, ...]:
         """Content servers that may charge for a payee, by name."""

@@ -4,7 +4,9 @@ from channeld.settings.build import check_policy
 from channeld.settings.load import load
 from channeld.settings.policy import load_policy
 from channeld.settings.policy_shape import json_schema
+from channeld.settings.reload import locator, read_again
 from channeld.settings.sources import find_config
+from channeld.settings.stamps import Stamp, stamps
 from channeld.settings.unbuilt import unbuilt
 from channeld.settings.values import (
     DaemonSettings,
@@ -26,6 +28,7 @@ __all__ = [
     "PayeeEntry",
     "ServerSettings",
     "Settings",
+    "Stamp",
     "StoreSettings",
     "WalletSettings",
     "check_policy",
@@ -33,5 +36,8 @@ __all__ = [
     "json_schema",
     "load",
     "load_policy",
+    "locator",
+    "read_again",
+    "stamps",
     "unbuilt",
 ]

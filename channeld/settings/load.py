@@ -6,8 +6,8 @@ those that could be read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from channeld.core.errors import BadValue, ConfigError
 from channeld.settings import build
 from channeld.settings.fields import Context, name, resolve
+from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
 from channeld.settings.secrets import SecretReader
 from channeld.settings.sections import (
@@ -30,20 +31,33 @@ from channeld.settings.sections import (
 )
 from channeld.settings.servers import ServerReader, read_servers
 from channeld.settings.sources import FromEnvironment, find_config, merge, read_environment, read_toml
+from channeld.settings.stamps import Stamp, stamp
 from channeld.settings.values import HttpSettings, MqttSettings, Settings, WalletSettings
 
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
+RELOADED: Final = frozenset({("daemon", "max_requests_per_s"), ("daemon", "max_in_flight")})
+"""What a running daemon takes over of the fixed sections; of the others it takes `policy` and all about servers."""
 _T = TypeVar("_T", bound=Table)
 
 
-def load(path: Path | None, env: Mapping[str, str], *, secrets: bool = True) -> Settings:
+def load(
+    path: Path | None,
+    env: Mapping[str, str],
+    *,
+    secrets: bool = True,
+    files: MutableMapping[Path, Stamp] | None = None,
+) -> Settings:
     """Load the config file (see `find_config` for which) with the environment `env` over it.
 
     With `secrets` False no secret file is opened and every secret is None: for commands that only read, by people who
     may not see the keys. Raises `ConfigError` with every problem found; nothing is half loaded. Opening encrypted key
     files takes some 0.3 s each.
+
+    Every file that is looked at, secrets apart, is put into `files` before that, also where it is then refused.
     """
     file = find_config(path, env)
+    opened = {} if files is None else files
+    opened[file] = stamp(file)
     data, lines = read_toml(file)
     problems = Problems(file, lines)
     environment = read_environment(env, problems)
@@ -51,7 +65,8 @@ def load(path: Path | None, env: Mapping[str, str], *, secrets: bool = True) -> 
     credentials = Path(env[CREDENTIALS_VARIABLE]) if env.get(CREDENTIALS_VARIABLE) else None
     context = Context(file.parent, credentials)
     reader = SecretReader(problems, context, enabled=secrets)
-    settings = _Loader(file, problems, context, environment, reader).settings(merge(data, environment, problems))
+    loader = _Loader(file, problems, context, environment, reader, opened)
+    settings = loader.settings(merge(data, environment, problems))
     problems.raise_if_any()
     if settings is None:
         raise ConfigError([f"{file}: not usable"])
@@ -67,6 +82,8 @@ class _Loader:
     context: Context
     environment: FromEnvironment
     secrets: SecretReader
+    files: MutableMapping[Path, Stamp]
+    fixed: dict[Key, object] = field(default_factory=dict)
 
     def settings(self, merged: Mapping[str, Any]) -> Settings | None:
         """All of it, or None where something required could not be read; the problems are noted."""
@@ -76,7 +93,8 @@ class _Loader:
         mqtt = self._mqtt(merged, daemon_table)
         http = self._http(merged)
         wallets = self._wallets(merged.get("wallets", {}))
-        server_reader = ServerReader(self.problems, self.context, ledger_table.network_id if ledger_table else None)
+        network_id = ledger_table.network_id if ledger_table else None
+        server_reader = ServerReader(self.problems, self.context, network_id, self.files)
         servers = read_servers(merged.get("servers", {}), merged.get("servers_file"), server_reader, self.problems)
         if not merged.get("servers") and not merged.get("servers_file"):
             self.problems.add(("servers",), "no content server", "add a table [servers.NAME] or a servers_file")
@@ -97,21 +115,33 @@ class _Loader:
             http=http,
             wallets=MappingProxyType(wallets),
             servers=MappingProxyType(dict(servers)),
+            files=MappingProxyType(dict(self.files)),
+            fixed=MappingProxyType(self.fixed),
         )
 
     def _table(self, section: str, merged: Mapping[str, Any], model: type[_T]) -> _T | None:
         try:
-            return model.model_validate(merged.get(section, {}), context=self.context)
+            table = model.model_validate(merged.get(section, {}), context=self.context)
         except ValidationError as error:
             self.problems.add_validation((section,), error, model)
             return None
+        self._fix((section,), table)
+        return table
+
+    def _fix(self, key: Key, table: Table) -> None:
+        """Note what only a restart takes over: all but what servers may ask in all."""
+        for own in type(table).model_fields:
+            if (*key, own) not in RELOADED:
+                self.fixed[*key, own] = getattr(table, own)
 
     def _policy_path(self, text: str) -> Path | None:
         try:
-            return resolve(text, self.context.base)
+            path = resolve(text, self.context.base)
         except BadValue as error:
             self.problems.add_bad_value(("policy",), error)
             return None
+        self.files[path] = stamp(path)
+        return path
 
     def _mqtt(self, merged: Mapping[str, Any], daemon: DaemonTable | None) -> MqttSettings | None:
         table = self._table("mqtt", merged, MqttTable)
@@ -145,6 +175,7 @@ class _Loader:
                 self.problems.add_validation(key, error, WalletTable)
                 self.secrets.look_at_seeds(key, data, error)
             else:
+                self._fix(key, table)
                 build.check_wallet(key, table, self.problems)
                 wallets[wallet] = build.wallet(wallet, table, self.secrets.seeds(key, table))
         if not tables:

@@ -39,6 +39,8 @@ from channeld.settings.sources import read_toml
 
 _UNUSED_TIME: Final = Seconds(TEN_YEARS_S)
 """What stands in the terms of a pool that has none for a concern; nothing is decided by it."""
+_UNORDERED: Final = frozenset({"overrides", "freeze_if", "regions", "users"})
+"""Lists of a policy that mean the same in any order."""
 
 
 def load_policy(path: Path) -> Policy:
@@ -58,8 +60,12 @@ def read_policy(data: Mapping[str, Any], problems: Problems) -> Policy:
 
 
 def policy_hash(policy: Policy) -> str:
-    """SHA-256 (hex) of what a policy says, whatever its comments, order of tables and spelling of amounts."""
+    """SHA-256 (hex) of what a policy says, whatever its comments, spelling, and order where none is meant."""
     canonical = _plain(replace(policy, hash=""))
+    tables = [*canonical["pools"].values(), *canonical["tiers"].values()]
+    for holder in (canonical, canonical["guards"], *tables):
+        for key in _UNORDERED & holder.keys():
+            holder[key] = sorted(holder[key], key=lambda item: json.dumps(item, sort_keys=True))
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 

@@ -8,7 +8,7 @@ accounts separates them by spaces, an empty cell means the default.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from channeld.settings.fields import Context, name, resolve
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
 from channeld.settings.sections import ServerTable
+from channeld.settings.stamps import Stamp, stamp
 from channeld.settings.values import PayeeEntry, ServerSettings
 from channeld.wire.payee import parse_payee
 
@@ -30,10 +31,15 @@ _COUNT_COLUMNS: Final = frozenset({"max_open_channels", "max_requests_per_s", "m
 
 
 class ServerReader:
-    """Reads servers one by one and notes what is wrong. Without a `network_id`, X-addresses cannot be judged."""
+    """Reads servers one by one and notes what is wrong. Without a `network_id`, X-addresses cannot be judged.
 
-    def __init__(self, problems: Problems, context: Context, network_id: int | None) -> None:
-        self._problems, self._context, self._network_id = problems, context, network_id
+    The CSV files that it looks at are put into `files` before that.
+    """
+
+    def __init__(
+        self, problems: Problems, context: Context, network_id: int | None, files: MutableMapping[Path, Stamp]
+    ) -> None:
+        self._problems, self._context, self._network_id, self._files = problems, context, network_id, files
         self.servers: dict[str, ServerSettings] = {}
 
     def table(
@@ -114,6 +120,7 @@ class ServerReader:
 
     def _rows(self, key: Key, path: Path, first: str, known: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
         """The rows of a CSV file with a header, each with its line; what is wrong with it becomes a problem."""
+        self._files[path] = stamp(path)
         try:
             text = _read_csv(path)
             reader = csv.reader(text.splitlines(), strict=True)

@@ -6,7 +6,7 @@ Everything here has been checked; units stand in the names; no secret shows in a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,8 @@ from pydantic import SecretBytes
 from channeld.adapters.keystore import Seed
 from channeld.core.limits import Limit
 from channeld.core.units import Address, Drops, Payee, Seconds
+from channeld.settings.lines import Path as Key
+from channeld.settings.stamps import Stamp
 
 KeyType = Literal["ed25519", "secp256k1"]
 Role = Literal["pay", "receive"]
@@ -133,7 +135,11 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of `channeld.toml`. `path` is the file it came from, `policy_path` the policy file it names."""
+    """All of `channeld.toml`. `path` is the file it came from, `policy_path` the policy file it names.
+
+    `files` are all that it came from, secrets apart, and the policy file; each with its stamp from before it was read.
+    `fixed` are the keys that only a restart takes over, with their values as they were read.
+    """
 
     path: Path
     policy_path: Path
@@ -144,3 +150,5 @@ class Settings:
     http: HttpSettings
     wallets: Mapping[str, WalletSettings]
     servers: Mapping[str, ServerSettings]
+    files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
+    fixed: Mapping[Key, object] = field(default_factory=dict, repr=False, compare=False)
