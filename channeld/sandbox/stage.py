@@ -240,7 +240,7 @@ class Stage:
         if ready:
             await self.ready(timeout_s)
 
-    async def ready(self, timeout_s: float = 30.0) -> None:
+    async def ready(self, timeout_s: float = 60.0) -> None:
         """Return once `/readyz` says so; raises `Unreachable` with the reasons if it does not, or if it ended."""
         loop = asyncio.get_running_loop()
         deadline, said = loop.time() + timeout_s, "nothing"

@@ -131,7 +131,7 @@ class Buyer:
         asked = self.open.get(item["id"])
         if item["status"] == "accepted":
             self._keep(item["id"], asked, item)
-        elif item["code"] not in COME_AGAIN or item["id"] in self.accepted:
+        elif item["code"] not in COME_AGAIN or (item["id"] in self.accepted and item["code"] != "busy"):
             self._tally.faults.append(f"rejected: {item}")
         elif asked is not None:
             asked.due = asyncio.get_running_loop().time() + item["retry_after_ms"] / 1000

@@ -188,7 +188,7 @@ class ContentServer:
         self._waiting[key] = future
         return future
 
-    async def ask(self, request: Any, timeout_s: float = 10) -> Any:
+    async def ask(self, request: Any, timeout_s: float = 30) -> Any:
         """Ask, and wait for the reply."""
         key = json.dumps([r.get("id") for r in request]) if isinstance(request, list) else request["id"]
         future = self.expect(key)
@@ -199,13 +199,13 @@ class ContentServer:
             self._judge(f"channeld/v1/servers/{self.name}/claim", payload.encode())
         return reply
 
-    async def send_raw(self, payload: bytes, key: str | None = None, timeout_s: float = 10, **more: Any) -> Any:
+    async def send_raw(self, payload: bytes, key: str | None = None, timeout_s: float = 30, **more: Any) -> Any:
         """Publish anything, and wait for the reply with this id."""
         future = self.expect(key)
         await self.publish(payload, **more)
         return await asyncio.wait_for(future, timeout_s)
 
-    async def buy(self, request: dict[str, Any], timeout_s: float = 40) -> dict[str, Any]:
+    async def buy(self, request: dict[str, Any], timeout_s: float = 90) -> dict[str, Any]:
         """Ask until accepted, as told by `retry_after_ms`."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -250,7 +250,7 @@ async def content_server(world: World, name: str = "a") -> AsyncIterator[Content
         yield server
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 30, what: str = "the condition") -> Any:
+async def until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "the condition") -> Any:
     """Poll until a condition (or coroutine function) is true; fails by name when it never is."""
     async with asyncio.timeout(timeout_s):
         while True:

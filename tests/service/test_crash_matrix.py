@@ -102,6 +102,7 @@ def matrix(clean: Lab, occasions: int) -> list[tuple[Where, int]]:
     ]
 
 
+@pytest.mark.timeout(900)  # some 150 lives
 def test_a_death_at_every_step_ends_as_the_life_without_one(
     clean: Lab, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
