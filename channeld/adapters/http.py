@@ -23,8 +23,8 @@ class HttpServer:
     """Serves until stopped. `scrape` gets the Accept header; `problems` lists why the daemon is not ready, and
     `warnings` what people should know all the same.
 
-    A GET under `/api/v1/` is a reading of the daemon's state, given by name in `reads`, or in `looks`
-    where it takes time. A POST with `Authorization: Bearer` and the `token` is one of the `actions`, which tell by
+    A GET under `/api/v1/` is a reading of the daemon's state, given by name in `reads`, or in `looks`, which get the
+    query and may take time. A POST with `Authorization: Bearer` and the `token` is one of the `actions`, which tell by
     `BadValue` and `Refused` why not.
 
     `documents` are served below `/api/` as they are: YAML in UTF-8.
@@ -94,7 +94,7 @@ class HttpServer:
     async def _read(self, request: web.Request) -> web.Response:
         read = self._reads.get(request.match_info["name"])
         if read is None and (look := self._looks.get(request.match_info["name"])) is not None:
-            return await _answered(look({}))
+            return await _answered(look(dict(request.query)))
         if read is None:
             return web.json_response({"error": "not_found", "known": sorted(self._reads)}, status=404)
         return web.Response(text=json.dumps(read()), content_type="application/json")

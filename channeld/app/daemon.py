@@ -32,6 +32,7 @@ from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
 from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
+from channeld.app.inquiry import Inquiry
 from channeld.app.objections import objections
 from channeld.app.operations import Operations
 from channeld.app.presence import presences
@@ -103,7 +104,7 @@ class Daemon:
         self._wire_truth(settings)
         self._wire_herald()
         self._wire_annals(settings)
-        operations = Operations(self)
+        operations, self.inquiry = Operations(self), Inquiry(self)
         self.http = HttpServer(
             scrape=self.telemetry.scrape,
             problems=lambda: reports.problems(self),
@@ -114,7 +115,7 @@ class Daemon:
                 "audit": lambda: reports.audit(self),
             },
             actions=operations.actions,
-            looks={"reconcile": operations.reconcile},
+            looks={"reconcile": operations.reconcile, "explain": self.inquiry.explain},
             token=settings.http.admin_token.get_secret_value() if settings.http.admin_token else None,
             documents={"asyncapi.yaml": (resources.files("channeld.wire") / "asyncapi.yaml").read_bytes()},
         )

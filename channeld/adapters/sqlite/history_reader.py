@@ -72,6 +72,12 @@ def read_payee(path: Path, payee: str, *, until: int = _END, limit: int = 100) -
     return _told(path, query, (payee, until, limit))[::-1]
 
 
+def read_intent(path: Path, subject: str, intent: int) -> Told | None:
+    """The answer about a subject that is an intent of this number, the newest."""
+    query = f"SELECT {_COLUMNS} WHERE a.subject = ? AND a.intent = ? ORDER BY a.number DESC LIMIT 1"
+    return next(iter(_told(path, query, (subject, intent))), None)
+
+
 def read_since(path: Path, payee: str, since: int, *, limit: int = 20) -> list[Told]:
     """The first answers about a payee or its channels as of a close time or later, oldest first."""
     query = f"SELECT {_COLUMNS} WHERE m.payee = ? AND m.close_time >= ? ORDER BY a.number LIMIT ?"

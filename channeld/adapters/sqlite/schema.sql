@@ -82,6 +82,8 @@ CREATE TABLE intent (
     status       TEXT NOT NULL,
     note         TEXT NOT NULL DEFAULT ''
 );
+CREATE INDEX intent_channel ON intent (channel_id);
+CREATE INDEX intent_payee ON intent (payee) WHERE payee IS NOT NULL;
 CREATE INDEX intent_open ON intent (status) WHERE status IN ('planned', 'signed');
 
 -- What was signed for it: on disk before it is first submitted. `ended` is NULL while it may still be validated.

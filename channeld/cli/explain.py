@@ -1,0 +1,67 @@
+"""`channeld explain`: why, and why not; asked of the running daemon, else read from its store."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+import typer
+
+from channeld.cli.common import ConfigOption, JsonOption, load_settings, print_json, wants_json
+from channeld.core.errors import BadValue
+
+_MOMENT_REMEDY: Final = "Unix seconds, 2026-12-01T00:00:00Z, or how long ago: 90s, 10m, 24h"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("explain")(explain)
+
+
+def explain(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHANNEL|PAYEE|REQUEST",
+            help="A channel id or its beginning, a payee, or a request as SERVER/ID or its id alone.",
+        ),
+    ],
+    at: Annotated[str | None, typer.Option("--at", metavar="T", help=f"As of then: {_MOMENT_REMEDY}.")] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Explain a channel, a payee or a request: inputs, rule, reason, transaction, outcome; exit 1 if it is unknown."""
+    from channeld.cli.truth import call
+
+    settings = load_settings(config, secrets=False)
+    moment = None if at is None else read_moment(at, time.time())
+    query = {"what": what, **({} if moment is None else {"at": str(moment)})}
+    answer = call(settings, "GET", f"explain?{urlencode(query)}")
+    if answer is None:
+        from channeld.app.explain import explain as from_store
+
+        answer = {"source": "store", **from_store(settings, what, moment)}
+    if wants_json(json):
+        print_json(answer)
+    else:
+        from channeld.cli.chain import lines
+
+        typer.echo("\n".join(lines(answer)))
+
+
+def read_moment(text: str, now: float) -> int:
+    """Unix seconds of a moment: itself, ISO 8601 (without a zone: UTC), or so long before `now`."""
+    from channeld.core.units import parse_duration
+
+    if re.fullmatch(r"[0-9]{1,11}", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"[0-9]+ ?[smhdw]", text, re.ASCII):
+        return int(now) - parse_duration(text, "--at")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadValue("--at", "not a moment", _MOMENT_REMEDY) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
