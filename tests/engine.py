@@ -70,7 +70,7 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits for something")
 
 
-def policy(*, cancel_after: int | None = None, max_per_payee: int = 2, opens: int = 3) -> Policy:
+def policy(*, cancel_after: int | None = None, max_per_payee: int = 2, opens: int = 3, spare: int = 0) -> Policy:
     """Terms under which everything happens within some dozen ledgers."""
     pool = Pool(
         "p",
@@ -78,7 +78,7 @@ def policy(*, cancel_after: int | None = None, max_per_payee: int = 2, opens: in
         Seconds(DELAY),
         None if cancel_after is None else Seconds(cancel_after),
         Seconds(MARGIN),
-        ChannelShape(Drops(20), Drops(60), max_per_payee),
+        ChannelShape(Drops(20), Drops(60), max_per_payee, spare),
         FundTerms(Drops(5), Drops(15), Seconds(4), Seconds(8)),
         SettleTerms(Drops(25), Seconds(30)),
         CloseTerms(Seconds(60), Seconds(20)),

@@ -80,14 +80,14 @@ def a_pool(r: Random, name: str) -> Pool:
     """A pool whose values lie in their documented bounds."""
     least = r.randint(1, 8)
     low, runway_low = r.randint(0, 12), r.randint(0, 12)
-    delay, margin = r.randint(0, 10), r.randint(0, 10)
+    delay, margin, most = r.randint(0, 10), r.randint(0, 10), r.randint(1, 4)
     return Pool(
         name,
         r.choice([*WALLETS, "absent"] if name == "odd" else WALLETS),
         Seconds(delay),
         maybe(r, Seconds(r.randint(delay + margin + 1, 60))),
         Seconds(margin),
-        ChannelShape(Drops(least), Drops(r.randint(least, 30)), r.randint(1, 4)),
+        ChannelShape(Drops(least), Drops(r.randint(least, 30)), most, r.choice([0, r.randrange(most)])),
         FundTerms(
             Drops(low), Drops(r.randint(low + 1, 25)), Seconds(runway_low), Seconds(r.randint(runway_low + 1, 25))
         ),

@@ -38,6 +38,7 @@ class Operations:
             "backup": self.backup,
             "adopt": self.adopt,
             "reload": self.reload,
+            "close": self.close,
         }
 
     async def freeze(self, body: Body) -> dict[str, Any]:
@@ -92,10 +93,7 @@ class Operations:
     async def adopt(self, body: Body) -> dict[str, Any]:
         """Take over quarantined channels, to settle and close only."""
         who, why = _signed(body, "channels", "pool", "claims")
-        listed = body.get("channels")
-        if not isinstance(listed, list) or not listed:
-            raise BadValue("channels", "missing", "a list of channel ids")
-        states = [self._quarantined(parse_channel_id(item, "channels")) for item in dict.fromkeys(listed)]
+        states = [self._quarantined(parse_channel_id(item, "channels")) for item in dict.fromkeys(_listed(body))]
         proven = self._proven(body.get("claims"), states)
         pool = self._pool(_text(body, "pool", ""), states)
         daemon = self._daemon
@@ -106,6 +104,25 @@ class Operations:
             daemon.mirror.adopt(state, pool, proven[state.record.channel.channel_id])
         daemon.go_on()
         return {"adopted": list(proven), "pool": pool, "signed": {c: str(a) for c, a in proven.items()}}
+
+    async def close(self, body: Body) -> dict[str, Any]:
+        """Close channels: issuing stops at once; the rest is done as soon as nothing else is in flight on them."""
+        who, why = _signed(body, "channels")
+        mirror, daemon, states = self._daemon.mirror, self._daemon, list[ChannelState]()
+        for item in dict.fromkeys(_listed(body)):
+            channel_id = parse_channel_id(item, "channels")
+            state = mirror.channels.get(channel_id)
+            if state is None or not state.record.pool:
+                raise Refused(f"{channel_id} is no channel that this daemon manages: see `channeld channels`")
+            states.append(state)
+        ids = [state.record.channel.channel_id for state in states]
+        daemon.store.stop_issuing(ids, Audit(daemon.guard.now(), who, f"close {', '.join(ids)}", why))
+        for state in states:
+            mirror.stop_issuing(state)
+            daemon.planner.urge(state.group)
+        daemon.planner.decide_dirty()
+        daemon.executor.wake()
+        return {"closing": ids}
 
     def _quarantined(self, channel_id: ChannelId) -> ChannelState:
         state = self._daemon.mirror.channels.get(channel_id)
@@ -157,6 +174,13 @@ def _verified(claim: object, states: Mapping[ChannelId, ChannelState]) -> tuple[
     if amount > state.record.channel.amount or not verify(key, claim_message(state.id_bytes, amount), signature):
         raise BadValue("claims", f"the claim on {channel_id} is not valid", "as it was handed out, word for word")
     return channel_id, amount
+
+
+def _listed(body: Body) -> list[str]:
+    listed = body.get("channels")
+    if not isinstance(listed, list) or not listed or not all(isinstance(item, str) for item in listed):
+        raise BadValue("channels", "missing", "a list of channel ids")
+    return listed
 
 
 def _signed(body: Body, *known: str) -> tuple[str, str]:

@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         ("freeze", freeze),
         ("thaw", thaw),
         ("reload", reload),
+        ("close", close),
         ("audit", audit),
         ("backup", backup),
         ("restore", restore),
@@ -79,6 +80,16 @@ def reload(why: WhyOption, who: WhoOption = None, config: ConfigOption = None) -
     if answer.get("result") == "refused":
         raise ConfigError([str(problem) for problem in answer.get("problems", [])])
     print_json(answer)
+
+
+def close(
+    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL_ID...", help="Channels to close.")],
+    why: WhyOption,
+    who: WhoOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Close channels: no claim is issued on them from now on, what was signed is paid, and the payee has its delay."""
+    print_json(act(config, "close", {**_by(who, why), "channels": channels}))
 
 
 def audit(config: ConfigOption = None, json: JsonOption = False) -> None:

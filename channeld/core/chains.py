@@ -154,7 +154,12 @@ def base_settings(pool: Pool) -> Mapping[Concern, Mapping[str, Value]]:
     """The settings that a pool's own terms give, over which rules lay theirs."""
     fund, runway = pool.fund, Band(pool.fund.runway_low, pool.fund.runway_target, pool.fund.runway_high)
     return {
-        Concern.OPEN: {"amount": pool.channel.min, "max_per_payee": pool.channel.max_per_payee, "runway": runway},
+        Concern.OPEN: {
+            "amount": pool.channel.min,
+            "max_per_payee": pool.channel.max_per_payee,
+            "runway": runway,
+            "spare": pool.channel.spare,
+        },
         Concern.FUND: {"headroom": Band(fund.low, fund.target), "runway": runway},
         Concern.SETTLE: {"worth": pool.settle.worth, "max_age": pool.settle.max_age},
         Concern.CLOSE: {"idle": pool.close.idle, "min_age": pool.close.min_age},

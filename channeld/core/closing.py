@@ -28,11 +28,12 @@ there, which can be more than two slow ledgers later, and comes when it pleases.
 class Due:
     """Why a channel is to be closed. What is `forced` no rule decided: issuing was stopped, or its life is over.
 
-    The reasons of what is not are `FREE_CLOSES`.
+    The reasons of what is not are `FREE_CLOSES`. What is `kept` is left open all the same: it stands by as a spare.
     """
 
     reason: str
     verdict: Verdict | None = None
+    kept: bool = False
 
     @property
     def forced(self) -> bool:
@@ -56,7 +57,7 @@ def close_due(docket: Docket, view: ChannelView) -> Due | None:
 
 def stays(docket: Docket, view: ChannelView, due: Due | None) -> bool:
     """Whether it is not to be closed, or something above the rules keeps it."""
-    return due is None or (not due.forced and docket.bench.above(Concern.CLOSE, view) is not None)
+    return due is None or due.kept or (not due.forced and docket.bench.above(Concern.CLOSE, view) is not None)
 
 
 def close(docket: Docket, view: ChannelView, due: Due | None) -> Answer | None:
@@ -64,6 +65,8 @@ def close(docket: Docket, view: ChannelView, due: Due | None) -> Answer | None:
     channel = view.channel
     if due is None:
         return None if docket.group.wanted else docket.left_to_rules(view, docket.verdict(Concern.CLOSE, view))
+    if due.kept:
+        return docket.hold(channel.channel_id, Reason.SPARE, None, due.verdict)
     last_chance = docket.life_over(view) and channel.unredeemed(view.authorized) > 0
     if due.forced and last_chance and _kept(docket, view):
         return docket.granted(Concern.SETTLE, view, pay(docket, view, "owed_before_end"), deadline=True)

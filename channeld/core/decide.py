@@ -31,10 +31,11 @@ from channeld.core.chains import Bench
 from channeld.core.channel import Phase
 from channeld.core.closing import UNUSED_GRACE_S, Due, close, close_due, closing, idle_at, stays
 from channeld.core.docket import Answer, Answers, Docket
-from channeld.core.headroom import fund, meet_want
+from channeld.core.headroom import Share, fund, meet_want
 from channeld.core.intents import FinalizeClose, Intent
 from channeld.core.payouts import aged_at, settle
 from channeld.core.policy import Policy
+from channeld.core.spares import keep, precedence, standing_by
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import Concern
 from channeld.core.world import ChannelView, Decision, GroupView, Hold, Reason, World
@@ -70,16 +71,16 @@ def _group(docket: Docket) -> None:
     """Answer for every channel of the group, then for what was asked in vain."""
     views = sorted(docket.group.channels, key=lambda v: v.channel.channel_id)
     usable = [v for v in views if docket.usable(v)]
-    due = {view.channel.channel_id: close_due(docket, view) for view in views}
-    staying = (v for v in usable if stays(docket, v, due[v.channel.channel_id]))
-    carrier = max(staying, key=lambda v: (v.channel.headroom(v.authorized), v.channel.channel_id), default=None)
-    answers = [_channel(docket, v, due[v.channel.channel_id], carries_demand=v is carrier) for v in views]
-    for answer in answers:
-        docket.record(answer)
-    docket.record(meet_want(docket, usable))
+    due = keep(docket, usable, {view.channel.channel_id: close_due(docket, view) for view in views})
+    staying = [v for v in usable if stays(docket, v, due[v.channel.channel_id])]
+    carrier, spares = max(staying, key=precedence, default=None), standing_by(docket, staying)
+    for view in views:
+        share = Share.ALL if view is carrier else Share.SPARE if view in spares else Share.NONE
+        docket.record(_channel(docket, view, due[view.channel.channel_id], share))
+    docket.record(meet_want(docket, usable, staying))
 
 
-def _channel(docket: Docket, view: ChannelView, due: Due | None, *, carries_demand: bool) -> Answer:
+def _channel(docket: Docket, view: ChannelView, due: Due | None, share: Share) -> Answer:
     """Answer for one channel, by the order of concerns at the top of this module."""
     channel, subject = view.channel, view.channel.channel_id
     if view.pending is not None:
@@ -99,7 +100,7 @@ def _channel(docket: Docket, view: ChannelView, due: Due | None, *, carries_dema
         elif concern is Concern.SETTLE:
             answer = settle(docket, view)
         elif docket.usable(view):
-            answer = fund(docket, view, carries_demand=carries_demand)
+            answer = fund(docket, view, share)
         if isinstance(answer, Intent):
             return answer
         held += [answer] if answer else []

@@ -107,6 +107,11 @@ class Docket:
         """Whether claims can be issued on it now, so that funding it would help."""
         return view.issuing and view.channel.phase(self.now) is Phase.OPEN and not self.life_over(view)
 
+    def carries(self, view: ChannelView) -> bool:
+        """Whether the claim desk signs on it: `usable`, and for as long as the ledger may lag unseen."""
+        last = view.channel.last_claim_time(self.pool.life_margin)
+        return self.usable(view) and (last is None or self.now + self.account.policy.guards.ledger_lag <= last)
+
     def life_over(self, view: ChannelView) -> bool:
         """Whether its fixed end is so near that no claim is issued any more."""
         last = view.channel.last_claim_time(self.pool.life_margin)

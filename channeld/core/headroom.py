@@ -1,15 +1,20 @@
-"""Making room for what is to be signed: funding channels, and opening one where a request was refused.
+"""Making room for what is to be signed: funding channels, and opening them.
 
-A refused request is met by funding a channel that the payee has, else by opening one.
+A refused request is met by funding a channel that the payee has, else by opening one. Where nothing was refused and the
+payee draws from a channel, spares are opened, one after the other, until there are as many as the policy says.
 """
 
 from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
 
 from channeld.core.chains import Verdict
 from channeld.core.docket import Answer, Docket
 from channeld.core.intents import FundChannel, Kind, OpenChannel
 from channeld.core.payouts import pay
 from channeld.core.rules import RECHECK_S
+from channeld.core.spares import ages_at, in_use, lasting, precedence
 from channeld.core.units import Drops
 from channeld.core.vocabulary import HOLD, Concern
 from channeld.core.world import ChannelView, Hold, Reason
@@ -17,16 +22,23 @@ from channeld.core.world import ChannelView, Hold, Reason
 # --- funding ---------------------------------------------------------------------------------------------------------
 
 
-def fund(docket: Docket, view: ChannelView, *, carries_demand: bool) -> Answer | None:
-    """Raise the amount where headroom is below its low mark; pay out first where that is what makes the room.
+class Share(enum.Enum):
+    """How much of a payee's demand a channel is to carry."""
 
-    Of the channels of a payee one `carries_demand`: the forecast and what is wanted count there alone.
-    """
+    ALL = "all"
+    """It is in use: the forecast and what is wanted count here."""
+    SPARE = "spare"
+    """It holds what lasts until it is funded, should it have to carry all: forecast demand over `runway.low`."""
+    NONE = "none"
+
+
+def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
+    """Raise the amount where headroom is below its low mark; pay out first where that is what makes the room."""
     channel, verdict, pool, account = view.channel, docket.verdict(Concern.FUND, view), docket.pool, docket.account
     headroom, wanted = channel.headroom(view.authorized), 0
-    if carries_demand and docket.group.wanted <= pool.channel.max:
+    if share is Share.ALL and docket.group.wanted <= pool.channel.max:
         wanted = docket.group.wanted
-    low, target = _marks(docket, verdict, wanted, carries_demand=carries_demand)
+    low, target = _marks(docket, verdict, wanted, share)
     by_terms = verdict.act is None and Concern.FUND in pool.terms
     due = headroom < low if by_terms else verdict.act == "fund_to_target"
     if not due or target <= headroom:
@@ -48,10 +60,13 @@ def fund(docket: Docket, view: ChannelView, *, carries_demand: bool) -> Answer |
     return answer
 
 
-def _marks(docket: Docket, verdict: Verdict, wanted: int, *, carries_demand: bool) -> tuple[int, int]:
+def _marks(docket: Docket, verdict: Verdict, wanted: int, share: Share) -> tuple[int, int]:
     """The headroom below which a channel is funded, and up to which."""
     rate, band, runway = docket.group.rate, verdict.band("headroom"), verdict.band("runway")
-    low = max(band.low, rate.need(runway.low) if carries_demand else 0, wanted)
+    if share is Share.SPARE:
+        stock = min(rate.need(runway.low), docket.pool.channel.max)
+        return max(band.low, stock // 2), max(band.target, stock)
+    low = max(band.low, rate.need(runway.low) if share is Share.ALL else 0, wanted)
     target = max(band.target, rate.need(runway.target), wanted)
     if runway.high is not None:
         target = min(target, max(rate.need(runway.high), low))
@@ -74,47 +89,86 @@ def _cannot_fund(docket: Docket, view: ChannelView, verdict: Verdict, money: int
 # --- opening ---------------------------------------------------------------------------------------------------------
 
 
-def meet_want(docket: Docket, usable: list[ChannelView]) -> Answer:
-    """Open a channel where none that the payee has can carry, or is about to carry, what was asked for."""
+def meet_want(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]) -> Answer:
+    """Open a channel where none that the payee has can carry, or is about to carry, what was asked for; else a spare.
+
+    `usable` are the channels on which claims can be issued, `staying` those of them that are not about to be closed.
+    """
     group, subject = docket.group, str(docket.group.payee)
-    if group.wanted == 0 or any(v.channel.headroom(v.authorized) >= group.wanted for v in usable):
-        return docket.hold(subject, Reason.NO_DEMAND)
+    able = (v for v in usable if docket.carries(v) and v.channel.headroom(v.authorized) >= group.wanted)
+    if group.wanted == 0 or any(able):
+        return _spare(docket, usable, staying)
     if group.wanted > docket.pool.channel.max:
         return docket.hold(subject, Reason.TOO_LARGE)
     if group.opening or docket.has_funding(usable):
         return docket.hold(subject, Reason.IN_FLIGHT)
     if group.retry_at is not None and docket.now < group.retry_at:
         return docket.hold(subject, Reason.COOLDOWN, group.retry_at)
-    return _open(docket, subject)
+    rate, runway = group.rate, (verdict := docket.verdict(Concern.OPEN, None)).band("runway")
+    least = max(verdict.number("amount"), group.wanted)
+    most = docket.pool.channel.max if runway.high is None else max(least, rate.need(runway.high))
+    return _open(docket, verdict, usable, _Size(least, min(most, max(least, rate.need(runway.target)))))
 
 
-def _open(docket: Docket, subject: str) -> Answer:
-    pool, group, verdict = docket.pool, docket.group, docket.verdict(Concern.OPEN, None)
+def _spare(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]) -> Answer:
+    """Open the next spare, where the payee draws from a channel and has fewer than are to be kept ready."""
+    group, subject, lasts = docket.group, str(docket.group.payee), lasting(docket, staying)
+    verdict = docket.verdict(Concern.OPEN, None)
+    if not (spare := verdict.number("spare")) or not in_use(staying):
+        return docket.hold(subject, Reason.NO_DEMAND)
+    if len(lasts) > spare:
+        ages = [at for view in lasts if (at := ages_at(docket, view)) is not None]
+        return docket.hold(subject, Reason.NO_DEMAND, min(ages, default=None), verdict)
+    if group.opening:
+        return docket.hold(subject, Reason.IN_FLIGHT)
+    if group.retry_at is not None and docket.now < group.retry_at:
+        return docket.hold(subject, Reason.COOLDOWN, group.retry_at)
+    least = verdict.number("amount")
+    size = _Size(least, max(least, group.rate.need(verdict.band("runway").low)), spare=True)
+    server = max(staying, key=precedence).server
+    return _open(docket, verdict, usable, size, server)
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """How much goes into a new channel: `most`, or else what there is, but `least`."""
+
+    least: int
+    most: int
+    spare: bool = False
+
+
+def _open(
+    docket: Docket, verdict: Verdict, usable: list[ChannelView], size: _Size, server: str | None = None
+) -> Answer:
+    """Open a channel that counts against the caps of `server`, by default of whoever asked.
+
+    A channel whose end is near makes way for its successor, and those that are closing do not count.
+    """
+    pool, group, subject = docket.pool, docket.group, str(docket.group.payee)
+    server, again = server or group.server, docket.now + RECHECK_S if size.spare else None
     if verdict.act == HOLD:
-        return docket.hold(subject, Reason.RULE, None, verdict)
-    if len(group.channels) >= verdict.number("max_per_payee"):
-        return docket.hold(subject, Reason.CHANNELS_PER_PAYEE, None, verdict)
-    if reason := docket.account.may_open(group.server):
-        return docket.hold(subject, reason, None, verdict)
-    amount = _amount(docket, verdict)
+        return docket.hold(subject, Reason.RULE, again, verdict)
+    if len(lasting(docket, usable)) >= verdict.number("max_per_payee"):
+        return docket.hold(subject, Reason.CHANNELS_PER_PAYEE, again, verdict)
+    if reason := docket.account.may_open(server):
+        return docket.hold(subject, reason, again, verdict)
+    amount = _amount(docket, size, server)
     if isinstance(amount, Reason):
-        return docket.hold(subject, amount, None, verdict)
-    action = OpenChannel(
-        pool.wallet, pool.name, group.server, group.payee, amount, pool.settle_delay, pool.cancel_after
-    )
-    answer = docket.granted(Concern.OPEN, None, docket.intent(action, "wanted", verdict), drops=amount)
+        return docket.hold(subject, amount, again, verdict)
+    action = OpenChannel(pool.wallet, pool.name, server, group.payee, amount, pool.settle_delay, pool.cancel_after)
+    reason_why = "spare" if size.spare else "wanted"
+    answer = docket.granted(Concern.OPEN, None, docket.intent(action, reason_why, verdict), drops=amount)
     if not isinstance(answer, Hold):
-        docket.account.take(pool.wallet, group.server, amount, opens=True)
+        docket.account.take(pool.wallet, server, amount, opens=True)
     return answer
 
 
-def _amount(docket: Docket, verdict: Verdict) -> Drops | Reason:
+def _amount(docket: Docket, size: _Size, server: str) -> Drops | Reason:
     """What goes into a new channel, or why not even the least that is needed can."""
-    pool, group, account = docket.pool, docket.group, docket.account
-    least, runway = max(verdict.number("amount"), group.wanted), verdict.band("runway")
-    most = pool.channel.max if runway.high is None else max(least, group.rate.need(runway.high))
-    amount = min(pool.channel.max, most, max(least, group.rate.need(runway.target)))
-    lockable, spendable = account.lockable(group.server), account.spendable(pool.wallet, new_objects=1)
+    pool, account, least = docket.pool, docket.account, size.least
+    amount = min(pool.channel.max, size.most)
+    lockable, spendable = account.lockable(server), account.spendable(pool.wallet, new_objects=1)
     amount = min(amount, max(lockable, 0), max(spendable, 0))
     if amount < least:
         return Reason.CAP_LOCKED if lockable < spendable else Reason.GUARD_TREASURY

@@ -27,7 +27,8 @@ class ChannelShape:
 
     `min` (1 or more) goes into a new channel unless more is asked for. `max` (`min` or more) bounds what one channel
     holds unpaid (amount - balance), which is also the largest single request it could ever carry. `max_per_payee` is
-    1..32. `spare` (below `max_per_payee`) is how many more channels than needed are kept ready.
+    1..32, those not counted that are closing or about to end. `spare` (below `max_per_payee`) is how many more channels
+    than the one in use are kept ready.
     """
 
     min: Drops

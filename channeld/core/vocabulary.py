@@ -152,6 +152,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "amount": Setting(Unit.DROPS, "put at least so much into a new channel", 1, MAX_DROPS),
                 "runway": _RUNWAY_BAND,
                 "max_per_payee": Setting(Unit.COUNT, "channels a payee may have in the pool", 1, 32),
+                "spare": Setting(Unit.COUNT, "channels kept ready beside the one in use", 0, 8),
             },
             ("open", HOLD),
         ),

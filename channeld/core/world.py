@@ -49,6 +49,8 @@ class Reason(enum.Enum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     FROZEN_RECONCILE = "frozen_reconcile"
     FEE_CLIMATE = "fee_climate"
+    SPARE = "spare"
+    """Nobody uses it, and it stays all the same: it stands by for one that is in use."""
 
 
 @dataclass(frozen=True, slots=True)

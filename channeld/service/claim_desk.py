@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from channeld.core.channel import Phase
 from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
-from channeld.core.policy import Pool
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.core.world import Reason
+from channeld.service.choice import Choice
 from channeld.service.id_room import IdRoom
 from channeld.service.mirror import ChannelState, Grant, Group, Mirror
 from channeld.service.planner import Planner
@@ -96,6 +95,7 @@ class ClaimDesk:
         self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
         self._ids = ids
+        self._choice = Choice(mirror, signers)
         self._past: dict[str, tuple[int, int]] = {}
         """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
@@ -244,7 +244,7 @@ class ClaimDesk:
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
     def _place(self, ask: Ask, payees: Group, group: _Grouped) -> ChannelState | Group | Refusal:
-        """Take the drops from the channel of the payee that is signed furthest and can carry them.
+        """Take the drops from the channel of the payee that is in use, or from the next that can carry them.
 
         What no channel could ever carry is refused before it counts as demand.
         """
@@ -254,46 +254,21 @@ class ClaimDesk:
         if pool is not None and ask.drops > pool.channel.max:
             return Refusal(*_REFUSED[Reason.TOO_LARGE])
         payees.asked += ask.drops
-        best: ChannelState | None = None
-        best_left, paused = 0, None
-        for state in payees.channels:
-            if (left := group.headroom.get(state)) is None:
-                left = group.headroom[state] = self._headroom(state)
-            if left >= ask.drops and state in self._mirror.cautions:
-                paused = self._mirror.cautious(state)
-            elif left >= ask.drops and (best is None or left < best_left):
-                best, best_left = state, left
-        if best is None and paused is not None:
-            return Refusal(Code.FROZEN, paused, self._after_ledgers(2))
-        if best is None:
+        chosen = self._choice.channel(payees, ask.drops, group.headroom)
+        if isinstance(chosen, str):
+            return Refusal(Code.FROZEN, chosen, self._after_ledgers(2))
+        if chosen is None:
             payees.wanted, payees.wanted_by = max(payees.wanted, ask.drops), ask.server
             self._planner.urge(payees)
             return payees
-        self._planner.touch(payees, low=best_left - ask.drops < payees.low_mark)
-        covers_from = best.record.channel.amount - best_left
-        group.authorized[best] = covers_from + ask.drops
-        group.headroom[best] = best_left - ask.drops
-        group.accepted[ask.key] = (best, ask.contents, covers_from, covers_from + ask.drops, ask.server)
+        left = group.headroom[chosen] = group.headroom[chosen] - ask.drops
+        self._planner.touch(payees, low=left < payees.low_mark)
+        covers_to = chosen.record.channel.amount - left
+        group.authorized[chosen] = covers_to
+        group.accepted[ask.key] = (chosen, ask.contents, covers_to - ask.drops, covers_to, ask.server)
         group.spent[ask.server] = group.spent.get(ask.server, 0) + ask.drops
         group.drops += ask.drops
-        return best
-
-    def _headroom(self, state: ChannelState) -> int:
-        """Drops that may still be signed on a channel, 0 where nothing may be issued any more.
-
-        Remaining life is judged by the validated close time plus the largest lag allowed, so that a claim issued on an
-        old ledger still leaves the payee its full settle delay.
-        """
-        record, header = state.record, self._mirror.header
-        if not (record.issuing and state.told) or header is None or record.channel.public_key not in self._signers:
-            return 0
-        channel = record.channel
-        if channel.deadline is not None:
-            pool = self._mirror.policy.pools.get(record.pool)
-            latest = header.close_time + self._mirror.policy.guards.ledger_lag
-            if channel.phase(header.close_time) is not Phase.OPEN or not _alive(pool, record, latest):
-                return 0
-        return channel.headroom(record.authorized)
+        return chosen
 
     # --- making it durable -------------------------------------------------------------------------------------------
 
@@ -404,9 +379,3 @@ class ClaimDesk:
 
 def _conflict() -> Refusal:
     return Refusal(Code.ID_CONFLICT, "id: was accepted with other contents; take a new id for a new request")
-
-
-def _alive(pool: Pool | None, record: ChannelRecord, latest: int) -> bool:
-    """Whether a channel with a fixed end has life enough for one more claim at `latest`."""
-    last = None if pool is None else record.channel.last_claim_time(pool.life_margin)
-    return last is None or latest <= last

@@ -62,7 +62,8 @@ class Group:
     `asked` is drops accepted or refused since the rate was last observed. A claim that leaves less than `low_mark` of
     headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
     what is in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while
-    doing it. `suggested` is what would be done where the policy's mode only suggests.
+    doing it. `suggested` is what would be done where the policy's mode only suggests. `current` is the channel that
+    carries requests, None where that is to be found out.
     """
 
     pool: str
@@ -79,6 +80,7 @@ class Group:
     answer: Hold | None = None
     suggested: tuple[Intent, ...] = ()
     setback: Setback | None = None
+    current: ChannelState | None = None
 
     @property
     def servers(self) -> set[str]:
@@ -291,6 +293,8 @@ class Mirror:
         del self.channels[record.channel.channel_id], self.by_row[record.row]
         if state.group is not None:
             state.group.channels.remove(state)
+            if state.group.current is state:
+                state.group.current = None
 
     def _note(self, record: ChannelRecord, state: ChannelState) -> None:
         """What content servers were told of it does not hold any more."""

@@ -35,9 +35,6 @@ def unbuilt(policy: Policy) -> Found:
             yield (key,), _NOT_YET, _REMEDY
     if policy.guards.max_closes_per_hour is not None:
         yield ("guards", "max_closes_per_hour"), _NOT_YET, _REMEDY
-    for pool in policy.pools.values():
-        if pool.channel.spare:
-            yield ("pools", pool.name, "channel", "spare"), _NOT_YET, _REMEDY
 
 
 def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:

@@ -499,7 +499,7 @@ def test_who_finds_the_ids_full_is_told_when_the_oldest_is_forgotten(engine: Eng
 
 def test_a_channel_of_another_key_is_never_signed_on(engine: Engine) -> None:
     engine.opened()
-    engine.desk._signers = {}
+    engine.desk._signers = engine.desk._choice._keys = {}
     assert code(engine.answer(engine.ask(1, 5))[0]) is Code.NO_HEADROOM
     assert KEY not in engine.desk._signers
 

@@ -60,14 +60,14 @@ class Books:
                 raise Refused(f"nothing is frozen by {cause.value}" + (f" on {scope}" if scope else ""))
             if cause in RETIRES:
                 db.execute(_RETIRE)
-            _audit(db, audit)
+            keep_audit(db, audit)
         if cause in RETIRES:
             self._retired()
 
     def audit(self, audit: Audit) -> None:
         """Keep who did what, and why."""
         with self._begin() as db:
-            _audit(db, audit)
+            keep_audit(db, audit)
 
     def audits(self, limit: int) -> list[Audit]:
         """The last entries, newest first."""
@@ -119,7 +119,7 @@ class Books:
             for channel_id, authorized in channels:
                 if db.execute(_ADOPT, (pool, authorized, channel_id)).rowcount != 1:
                     raise Refused(f"{channel_id} is not in quarantine")
-            _audit(db, audit)
+            keep_audit(db, audit)
 
 
 def book(db: sqlite3.Connection, booked: Booked) -> None:
@@ -160,10 +160,11 @@ def _freeze(db: sqlite3.Connection, freeze: Freeze) -> None:
     values = (freeze.scope, freeze.cause.value, freeze.found, freeze.who, freeze.at)
     if db.execute(_FREEZE, values).rowcount:
         what = f"freeze {freeze.scope or 'everything'} {freeze.cause.value}"
-        _audit(db, Audit(freeze.at, freeze.who, what, freeze.found))
+        keep_audit(db, Audit(freeze.at, freeze.who, what, freeze.found))
 
 
-def _audit(db: sqlite3.Connection, audit: Audit) -> None:
+def keep_audit(db: sqlite3.Connection, audit: Audit) -> None:
+    """Inside a transaction: who did what, and why."""
     db.execute(_AUDIT, (audit.at, audit.who, audit.what, audit.why))
 
 

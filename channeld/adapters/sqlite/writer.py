@@ -20,6 +20,7 @@ from channeld.adapters.sqlite import books, claims, events, rows, usage
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, StoreError
+from channeld.core.freezes import Audit
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
 from channeld.core.news import Event
 from channeld.core.records import (
@@ -316,6 +317,15 @@ class SqliteStore:
             if row is not None:
                 self._open.pop(row[0], None)
         return entries
+
+    def stop_issuing(self, channels: Sequence[ChannelId], audit: Audit) -> None:
+        """A person closes these channels: nothing is signed on them from now on."""
+        with self._transaction() as db:
+            stopped = [db.execute(_STOP_ISSUING, (channel,)).fetchone() for channel in channels]
+            books.keep_audit(db, audit)
+        for row in stopped:
+            if row is not None:
+                self._open.pop(row[0], None)
 
     def signed(self, transactions: Sequence[LiveTransaction]) -> None:
         """Keep signed transactions before they are first submitted; their intents, if any, become SIGNED."""

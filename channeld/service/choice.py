@@ -1,0 +1,77 @@
+"""Which channel of a payee carries a request: the one in use as long as it can, and then at once the next.
+
+Staying with one channel costs one look for a request, however many channels a payee has; requests that come together
+share one signature; and the spares keep what they hold for when they are needed. Whenever the channel in use closes, is
+paused, nears its end or runs out, the next is taken in the order of `core.spares.precedence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from channeld.core.channel import Phase
+from channeld.core.policy import Pool
+from channeld.core.records import ChannelRecord
+from channeld.service.mirror import ChannelState, Group, Mirror
+
+Headroom = dict[ChannelState, int]
+"""What a group of requests has left of each channel that it has looked at."""
+
+
+class Choice:
+    """Chooses. Claims can be signed under the public keys in `keys` only."""
+
+    def __init__(self, mirror: Mirror, keys: Container[str]) -> None:
+        self._mirror, self._keys = mirror, keys
+
+    def channel(self, payees: Group, drops: int, left: Headroom) -> ChannelState | str | None:
+        """The channel that carries so many drops; None: none can; a text: only one can that is paused, and why.
+
+        `left` is filled as far as it is needed.
+        """
+        current = payees.current
+        if current is not None and self.left(current, left) >= drops and current not in self._mirror.cautions:
+            return current
+        able = [state for state in payees.channels if self.left(state, left) >= drops]
+        chosen = max((s for s in able if s not in self._mirror.cautions), key=_precedence, default=None)
+        if chosen is not None:
+            payees.current = chosen
+            return chosen
+        return self._mirror.cautious(able[0]) if able else None
+
+    def left(self, state: ChannelState, left: Headroom) -> int:
+        """What a group of requests may still sign on a channel."""
+        found = left.get(state)
+        if found is None:
+            found = left[state] = self.headroom(state)
+        return found
+
+    def headroom(self, state: ChannelState) -> int:
+        """Drops that may still be signed on a channel, 0 where nothing may be issued any more.
+
+        Remaining life is judged by the validated close time plus the largest lag allowed, so that a claim issued on an
+        old ledger still leaves the payee its full settle delay.
+        """
+        record, header = state.record, self._mirror.header
+        if not (record.issuing and state.told) or header is None or record.channel.public_key not in self._keys:
+            return 0
+        channel = record.channel
+        if channel.deadline is not None:
+            pool = self._mirror.policy.pools.get(record.pool)
+            latest = header.close_time + self._mirror.policy.guards.ledger_lag
+            if channel.phase(header.close_time) is not Phase.OPEN or not _alive(pool, record, latest):
+                return 0
+        return channel.headroom(record.authorized)
+
+
+def _precedence(state: ChannelState) -> tuple[bool, int, int, str]:
+    """The order of `core.spares.precedence`, in which the engine funds them."""
+    record = state.record
+    headroom = record.channel.headroom(record.authorized)
+    return (record.authorized > 0, record.last_claim_at, headroom, record.channel.channel_id)
+
+
+def _alive(pool: Pool | None, record: ChannelRecord, latest: int) -> bool:
+    """Whether a channel with a fixed end has life enough for one more claim at `latest`."""
+    last = None if pool is None else record.channel.last_claim_time(pool.life_margin)
+    return last is None or latest <= last
