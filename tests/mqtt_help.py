@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -73,6 +73,7 @@ async def running(
     ack: bool = True,
     will: Will | None = None,
     wait: bool = True,
+    retained_once: Collection[str] = (),
 ) -> AsyncIterator[tuple[Broker, Recorder]]:
     """A `Broker` that runs, connected unless `wait` is false."""
     recorder = Recorder(ack=ack)
@@ -80,6 +81,7 @@ async def running(
         given,
         subscriptions=subscriptions,
         will=will,
+        retained_once=retained_once,
         on_messages=recorder.on_messages,
         on_connected=recorder.on_connected,
         on_lost=recorder.on_lost,

@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import json
 import math
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -35,12 +38,12 @@ CLAIMS = os.environ.get("CLAIMS", "claims.db")
 class Charge:
     """Asks for the price of each page, names reader and page for the accounts, and serves only what is paid.
 
-    A page that was paid for is served again to the same reader for as long as this process lives.
+    A page that was paid for is served again to the same reader on the same day, UTC, whatever crashed in between: day,
+    reader and page make the request's id, and what an id was accepted as is in the claims file.
     """
 
     def __init__(self, app: ASGIApp, *, payee: str, drops: int, prefix: str) -> None:
         self.app, self.payee, self.drops, self.prefix = app, payee, drops, prefix
-        self.paid: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(self.prefix):
@@ -55,13 +58,10 @@ class Charge:
         reader, page = request.headers.get("x-reader", ""), request.url.path
         if not reader:
             return PlainTextResponse("who reads? (X-Reader)\n", 401)
-        if (reader, page) in self.paid:
-            return None
-        client: Client = request.app.state.client
         try:
-            await client.claim(
-                payee=self.payee, drops=self.drops, user=reader[:128], content=page[:256], timeout_s=PATIENCE_S
-            )
+            await self.pay(request.app.state.client, reader, page)
+        except errors.IdReused:
+            return PlainTextResponse("it is being paid for right now\n", 503, {"Retry-After": "1"})
         except errors.Rejection as no:
             later = {} if no.retry_after_ms is None else {"Retry-After": str(math.ceil(no.retry_after_ms / 1000))}
             return PlainTextResponse(f"not paid: {no}\n", 503 if later else 402, later)
@@ -69,8 +69,25 @@ class Charge:
             return PlainTextResponse(f"cannot be paid now: {unknown}\n", 503, {"Retry-After": "5"})
         except errors.Lie as lie:
             return PlainTextResponse(f"the payment is not what it should be: {type(lie).__name__}\n", 502)
-        self.paid.add((reader, page))
         return None
+
+    async def pay(self, client: Client, reader: str, page: str) -> None:
+        """Buy it, once; if it was bought before, the claims file says so and nothing is asked."""
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        for number in itertools.count():
+            text = json.dumps([today, reader, page, self.drops, number])
+            try:
+                await client.claim(
+                    id=hashlib.sha256(text.encode()).hexdigest(),
+                    payee=self.payee,
+                    drops=self.drops,
+                    user=reader[:128],
+                    content=page[:256],
+                    timeout_s=PATIENCE_S,
+                )
+            except errors.TooLate:
+                continue  # this id was never accepted, and no longer can be: the next one
+            return
 
 
 async def article(request: Request) -> Response:

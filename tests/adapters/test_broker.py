@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -406,16 +405,6 @@ async def test_a_callback_that_raises_costs_nothing_but_its_messages() -> None:
 
 
 # -- the same against both brokers ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["sandbox", pytest.param("mosquitto", marks=[pytest.mark.slow, needs_mosquitto])])
-async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[int]:
-    if request.param == "sandbox":
-        async with SandboxBroker() as server:
-            yield server.port
-    else:
-        async with Mosquitto(tmp_path) as real:
-            yield real.port
 
 
 async def test_request_and_reply(port: int) -> None:

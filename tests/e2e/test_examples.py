@@ -78,6 +78,13 @@ async def test_articles_are_served_when_paid_and_paid_once(tmp_path: Path) -> No
             _, income = await asyncio.to_thread(get, f"{url}/income", None)
             ((channel, amount),) = [line.split() for line in income.splitlines()]
             assert int(amount) == 1500 * len(set(pages)), "the same page to the same reader costs once"
+            web.kill()
+            await asyncio.to_thread(web.wait, 20)
+            web = await asyncio.to_thread(serve, out, port, tmp_path)
+            await until(lambda: get(f"{url}/income", None)[0] == 200, what="the web server answers again")
+            for reader, number in pages:
+                assert (await asyncio.to_thread(get, f"{url}/articles/{number}", reader))[0] == 200
+            assert (await asyncio.to_thread(get, f"{url}/income", None))[1] == income, "what was paid stays paid"
             async with LedgerClient(needed["ledger"]) as ledger:
                 entry = await ledger.result("ledger_entry", payment_channel=channel, ledger_index="validated")
                 assert entry["node"]["Destination"] == needed["payee"]

@@ -122,7 +122,7 @@ class Broker:
                 outbox.free_id(packet_id)
             raise
         self.published += 1
-        if told is not None:
+        if told is not None and packet_id:
             outbox.tell(packet_id, told)
         connection = self._connection
         if connection is not None and connection.writable and outbox.has_window:
