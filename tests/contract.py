@@ -25,15 +25,20 @@ def document() -> dict[str, Any]:
 @cache
 def validator(message: str) -> Any:
     """What judges the payload of a message."""
-    components = _anchored(document()["components"])
-    return Validator({"$ref": f"#/components/messages/{message}/payload", "components": components})
+    return Validator(_plain(document()["components"]["messages"][message]["payload"]))
 
 
-def _anchored(node: Any) -> Any:
-    """Patterns as Python is to read them: its `$` would let a line feed pass at the end."""
-    if isinstance(node, dict):
-        return {k: v[:-1] + r"\Z" if k == "pattern" and isinstance(v, str) else _anchored(v) for k, v in node.items()}
-    return [_anchored(item) for item in node] if isinstance(node, list) else node
+def _plain(node: Any) -> Any:
+    """A schema without references, which take most of the time; and with patterns as Python is to read them: its `$`
+    would let a line feed pass at the end.
+    """
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _plain(document()["components"]["schemas"][node["$ref"].removeprefix("#/components/schemas/")])
+    return {k: v[:-1] + r"\Z" if k == "pattern" and isinstance(v, str) else _plain(v) for k, v in node.items()}
 
 
 _LEVELS = {

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import contract
@@ -78,6 +79,7 @@ class Heard:
         assert not breaches, f"{len(breaches)} messages are not of the contract, the first: {breaches[0]}"
 
 
+@lru_cache(maxsize=10_000)
 def judge(what: str, where: str, payload: bytes) -> None:
     """Fail unless it is a message that the document has, said or taken where the document has it."""
     if what == "said":

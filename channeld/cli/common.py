@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from channeld.core.errors import ConfigError
+from channeld.core.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
     from channeld.core.policy import Policy
@@ -36,6 +36,13 @@ def load_settings(config: Path | None, *, secrets: bool) -> Settings:
     return load(config, os.environ, secrets=secrets)
 
 
+def existing_store(settings: Settings, *, instead_of: str = "") -> Path:
+    """Where the store is; raises `Unreachable` where there is none yet. `instead_of` says what was tried before."""
+    if not settings.store.path.is_file():
+        raise Unreachable(f"{instead_of}there is no store yet: {settings.store.path}")
+    return settings.store.path
+
+
 def load_all(config: Path | None) -> tuple[Settings, Policy]:
     """Load config and policy, and check that they fit; raises `ConfigError` with the problems of both."""
     from channeld.settings import check_policy, load_policy
@@ -57,6 +64,14 @@ def print_json(answer: object) -> None:
     import json
 
     print(json.dumps(answer, ensure_ascii=True, default=str))
+
+
+def print_answer(title: str, answer: Mapping[str, Any], *, json: bool) -> None:
+    """Print an answer as JSON where a program wants it, else as facts."""
+    if wants_json(json):
+        print_json(answer)
+    else:
+        print_facts(title, answer)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from channeld.cli.common import JsonOption, print_facts, print_json, wants_json
+from channeld.cli.common import JsonOption, print_answer
 from channeld.core.errors import BadValue
 
 if TYPE_CHECKING:
@@ -148,7 +148,4 @@ def _facts(pair: KeyPair, *, encrypted: bool) -> dict[str, object]:
 
 
 def _print(facts: dict[str, object], *, json: bool) -> None:
-    if wants_json(json):
-        print_json(facts)
-    else:
-        print_facts("key", facts)
+    print_answer("key", facts, json=json)

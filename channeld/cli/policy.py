@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from channeld.cli.common import JsonOption, print_facts, print_json, wants_json
+from channeld.cli.common import JsonOption, print_answer
 
 
 def register(app: typer.Typer) -> None:
@@ -37,10 +37,7 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: 
         "rules": {concern.value: [rule.name for rule in chain] for concern, chain in policy.rules.items()},
         "not_acted_on_yet": sorted({spell(key) for key, _, _ in unbuilt(policy)}),
     }
-    if wants_json(json):
-        print_json(answer)
-    else:
-        print_facts("policy", answer)
+    print_answer("policy", answer, json=json)
 
 
 def schema() -> None:

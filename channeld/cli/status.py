@@ -10,13 +10,13 @@ import typer
 from channeld.cli.common import (
     ConfigOption,
     JsonOption,
+    existing_store,
     load_settings,
-    print_facts,
+    print_answer,
     print_json,
     print_table,
     wants_json,
 )
-from channeld.core.errors import Unreachable
 
 if TYPE_CHECKING:
     from channeld.settings import Settings
@@ -49,10 +49,7 @@ def register(app: typer.Typer) -> None:
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show how the daemon is doing; exit 3 if neither it nor its store can be read."""
     answer = _ask(config, "status")
-    if wants_json(json):
-        print_json(answer)
-    else:
-        print_facts("channeld", answer)
+    print_answer("channeld", answer, json=json)
 
 
 def channels(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -123,6 +120,5 @@ def _from_store(settings: Settings, what: str) -> dict[str, Any]:
     """Read the store of a daemon that does not run."""
     from channeld.app import read_store
 
-    if not settings.store.path.is_file():
-        raise Unreachable(f"no daemon answers at {settings.http.host}:{settings.http.port}, and there is no store yet")
+    existing_store(settings, instead_of=f"no daemon answers at {settings.http.host}:{settings.http.port}, and ")
     return {"source": "store", **read_store(settings, what)}

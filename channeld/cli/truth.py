@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from channeld.cli.common import ConfigOption, JsonOption, load_all, load_settings, print_facts, print_json, wants_json
+from channeld.cli.common import ConfigOption, JsonOption, load_all, load_settings, print_answer, print_json
 from channeld.core.errors import BadValue, ConfigError, Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -197,7 +197,4 @@ def _by(who: str | None, why: str) -> dict[str, str]:
 
 
 def _show(title: str, answer: Mapping[str, Any], json: bool) -> None:
-    if wants_json(json):
-        print_json(answer)
-    else:
-        print_facts(title, answer)
+    print_answer(title, answer, json=json)

@@ -10,13 +10,14 @@ import typer
 from channeld.cli.common import (
     ConfigOption,
     JsonOption,
+    existing_store,
     load_settings,
-    print_facts,
+    print_answer,
     print_json,
     print_table,
     wants_json,
 )
-from channeld.core.errors import BadValue, Refused, Unreachable
+from channeld.core.errors import BadValue, Refused
 
 _COLUMNS = ("server", "payee", "code", "requests", "drops")
 
@@ -37,10 +38,9 @@ def usage(
     from channeld.adapters.sqlite.usage import read_usage
 
     settings = load_settings(config, secrets=False)
-    if not settings.store.path.is_file():
-        raise Unreachable(f"there is no store yet: {settings.store.path}")
+    store = existing_store(settings)
     end = int(time.time()) // 3600 + 1
-    rows = [row for row in read_usage(settings.store.path, (end - hours, end)) if server in ("", row[0])]
+    rows = [row for row in read_usage(store, (end - hours, end)) if server in ("", row[0])]
     if wants_json(json):
         entries = [dict(zip(_COLUMNS, (*row[:4], str(row[4])), strict=True)) for row in rows]
         print_json({"from": (end - hours) * 3600, "to": end * 3600, "usage": entries})
@@ -58,16 +58,11 @@ def requests(
     from channeld.adapters.sqlite.reader import read_request
     from channeld.wire.mqtt import request_key
 
-    if not request_id.isascii() or not 1 <= len(request_id) <= 128:
+    if not (request_id.isascii() and request_id.isprintable()) or not 1 <= len(request_id) <= 128:
         raise BadValue("ID", "not an id", "1 to 128 printable ASCII characters")
     settings = load_settings(config, secrets=False)
-    if not settings.store.path.is_file():
-        raise Unreachable(f"there is no store yet: {settings.store.path}")
-    found = read_request(settings.store.path, request_key(server, "claim", request_id))
+    found = read_request(existing_store(settings), request_key(server, "claim", request_id))
     if found is None:
         raise Refused(f"{server} has no request {request_id!r} that is remembered as accepted")
     answer = {"server": server, "id": request_id, **found}
-    if wants_json(json):
-        print_json(answer)
-    else:
-        print_facts("request", answer)
+    print_answer("request", answer, json=json)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import signal
 import stat
 import subprocess
@@ -18,31 +16,8 @@ from pathlib import Path
 import pytest
 from configs import ED_SEED, GENESIS, SECP_SEED, changed, write_config
 
-from channeld.cli import main
-
-SHIPPED = Path(__file__).parent.parent.parent / "config"
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run `channeld` with arguments in an empty folder; its exit status, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("CHANNELD_")]:
-        monkeypatch.delenv(variable)
-
-    def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["channeld", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        try:
-            main()
-            status: int | str | None = 0
-        except SystemExit as end:
-            status = end.code
-        out, err = capsys.readouterr()
-        return int(status or 0), out, err
-
-    return call
+SHIPPED = Path(__file__).parent.parent.parent / "config"
 
 
 def test_help_is_quick_and_names_every_command() -> None:

@@ -1,0 +1,135 @@
+"""What content servers asked for, as the command line sums it up and shows it of a single request."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from configs import CONFIG, write_config
+from engine import Engine
+from worlds import PAYEES
+
+from channeld.core.requests import Granted
+
+Run = Callable[..., tuple[int, str, str]]
+FIRST, SECOND = (str(payee) for payee in PAYEES[:2])
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An engine on the store of a config in this folder, with a channel that 5 drops were asked for in vain."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    write_config(tmp_path, CONFIG)
+    (tmp_path / "data").mkdir()
+    engine = Engine(tmp_path / "data" / "channeld.db")
+    engine.unix = time.time()
+    engine.connect()
+    engine.opened()
+    yield engine
+    engine.kill()
+    structlog.reset_defaults()
+
+
+def buy(engine: Engine, number: str, drops: int, **more: Any) -> Granted:
+    (answer,) = engine.answer(engine.ask(number, drops, **more))
+    assert isinstance(answer, Granted)
+    return answer
+
+
+def rows(run: Run, *more: str) -> list[dict[str, Any]]:
+    status, out, err = run("usage", *more)
+    assert (status, err) == (0, "")
+    found: list[dict[str, Any]] = json.loads(out)["usage"]
+    return found
+
+
+def test_usage_sums_up_by_server_payee_and_code(run: Run, engine: Engine) -> None:
+    for number, server in (("r1", "a"), ("r2", "a"), ("r3", "b")):
+        buy(engine, number, 2, server=server)
+    engine.store.fold(100)
+    hour = int(engine.unix) // 3600
+    engine.store.usage.rejected({("a", hour, FIRST, "busy"): 3, ("a", hour - 30, SECOND, "frozen"): 4})
+    accepted = {"payee": FIRST, "code": "accepted"}
+    recent = [
+        {"server": "a", **accepted, "requests": 2, "drops": "4"},
+        {"server": "a", "payee": FIRST, "code": "busy", "requests": 3, "drops": "0"},
+        {"server": "b", **accepted, "requests": 1, "drops": "2"},
+    ]
+    assert rows(run) == recent
+    assert rows(run, "--server", "b") == recent[2:]
+    assert rows(run, "--server", "nobody") == []
+    older = {"server": "a", "payee": SECOND, "code": "frozen", "requests": 4, "drops": "0"}
+    assert sorted(map(str, rows(run, "--hours", "40"))) == sorted(map(str, [*recent, older]))
+    said = json.loads(run("usage", "--hours", "40")[1])
+    assert said["to"] - said["from"] == 40 * 3600
+    assert said["from"] % 3600 == 0
+    assert said["from"] <= engine.unix < said["to"], "the hour that is not over counts"
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "9601", "x"])
+def test_hours_that_are_none_are_bad_usage(run: Run, hours: str) -> None:
+    status, _, err = run("usage", "--hours", hours)
+    assert status == 2
+    assert "--hours" in err
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_request_is_shown_as_it_was_accepted(run: Run, engine: Engine, folded: bool) -> None:
+    """Whether it is in the tables already or still in a group."""
+    before = buy(engine, "r1", 2)
+    granted = buy(engine, "an id of its own", 3)
+    if folded:
+        engine.store.fold(100)
+    status, out, err = run("requests", "a", "an id of its own")
+    assert (status, err) == (0, "")
+    shown = json.loads(out)
+    assert shown.pop("accepted_at_unix") == int(engine.unix)
+    assert shown == {
+        "server": "a",
+        "id": "an id of its own",
+        "drops": "3",
+        "covers": {"from": str(before.covers_to), "to": str(before.covers_to + 3)},
+        "amount": str(granted.claim.amount),
+        "channel_id": granted.claim.channel_id,
+        "payee": FIRST,
+        "channel_state": "live",
+        "paid": "0",
+    }
+
+
+def test_a_request_that_is_not_remembered_is_exit_1(run: Run, engine: Engine) -> None:
+    """Also the one that was rejected, and another server's."""
+    buy(engine, "r1", 2)
+    for server, number in (("a", "first"), ("b", "r1"), ("a", "R1")):
+        status, out, err = run("requests", server, number)
+        assert (status, out) == (1, "")
+        assert f"{server} has no request {number!r}" in err
+
+
+@pytest.mark.parametrize("number", ["", "x" * 129, "\u00e4", "a\tb"])
+def test_an_id_that_is_none_is_bad_usage(run: Run, tmp_path: Path, number: str) -> None:
+    write_config(tmp_path, CONFIG)
+    status, _, err = run("requests", "a", number)
+    assert status == 2
+    assert "1 to 128 printable ASCII characters" in err
+
+
+@pytest.mark.parametrize("command", [("usage",), ("requests", "a", "r1")])
+def test_without_a_store_it_is_exit_3_and_with_a_broken_one_said_so(
+    run: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    write_config(tmp_path, CONFIG)
+    status, out, err = run(*command)
+    assert (status, out) == (3, "")
+    assert "there is no store yet" in err
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data" / "channeld.db").write_text("no database at all, and longer than a page" * 200)
+    status, out, err = run(*command)
+    assert status != 0
+    assert "cannot read the store" in err
+    assert "Traceback" not in err
