@@ -25,7 +25,7 @@ class HttpServer:
 
     A GET under `/api/v1/` is a reading of the daemon's state, given by name in `reads`, or in `looks`, which get the
     query and may take time. A POST with `Authorization: Bearer` and the `token` is one of the `actions`, which tell by
-    `BadValue` and `Refused` why not.
+    `BadValue` and `Refused` why not. A POST to one of the `trials` changes nothing and needs no token.
 
     `documents` are served below `/api/` as they are: YAML in UTF-8.
     """
@@ -39,11 +39,13 @@ class HttpServer:
         reads: Mapping[str, Read],
         actions: Mapping[str, Action] | None = None,
         looks: Mapping[str, Action] | None = None,
+        trials: Mapping[str, Action] | None = None,
         token: bytes | None = None,
         documents: Mapping[str, bytes] | None = None,
     ) -> None:
         self._scrape, self._problems, self._warnings, self._reads = scrape, problems, warnings, reads
         self._actions, self._looks, self._token = actions or {}, looks or {}, token
+        self._trials = trials or {}
         self._documents = documents or {}
         app = web.Application(client_max_size=_LARGEST_BODY)
         app.router.add_get("/", self._index)
@@ -100,9 +102,10 @@ class HttpServer:
         return web.Response(text=json.dumps(read()), content_type="application/json")
 
     async def _act(self, request: web.Request) -> web.Response:
-        if (refusal := self._unauthorized(request)) is not None:
+        action = self._trials.get(request.match_info["name"])
+        if action is None and (refusal := self._unauthorized(request)) is not None:
             return refusal
-        action = self._actions.get(request.match_info["name"])
+        action = action or self._actions.get(request.match_info["name"])
         if action is None:
             return _problem(404, "not_found", f"known: {', '.join(sorted(self._actions))}")
         try:

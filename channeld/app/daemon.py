@@ -115,7 +115,8 @@ class Daemon:
                 "audit": lambda: reports.audit(self),
             },
             actions=operations.actions,
-            looks={"reconcile": operations.reconcile, "explain": self.inquiry.explain},
+            looks={"reconcile": operations.reconcile, "explain": self.inquiry.explain, "plan": self.inquiry.plan},
+            trials={"plan": self.inquiry.plan},
             token=settings.http.admin_token.get_secret_value() if settings.http.admin_token else None,
             documents={"asyncapi.yaml": (resources.files("channeld.wire") / "asyncapi.yaml").read_bytes()},
         )

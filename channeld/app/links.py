@@ -21,7 +21,7 @@ def told_link(told: Told, carried: Carried | None) -> dict[str, Any]:
         "at_unix": to_unix(told.close_time),
         "ledger": told.ledger,
         "subject": said.subject,
-        **_said(said),
+        **spoken(said),
         "inputs": inputs,
         "terms": terms,
         "by": _by(said),
@@ -39,7 +39,7 @@ def carried_link(carried: Carried) -> dict[str, Any]:
         "at_unix": None,
         "ledger": entry.decided_at,
         "subject": entry.channel_id,
-        **_said(said),
+        **spoken(said),
         "inputs": None,
         "terms": None,
         "by": _by(said),
@@ -48,7 +48,8 @@ def carried_link(carried: Carried) -> dict[str, Any]:
     }
 
 
-def _said(said: Answered) -> dict[str, Any]:
+def spoken(said: Answered) -> dict[str, Any]:
+    """What an answer says: what is done, or would be, or why nothing is; and the rules that held."""
     done = not said.reason
     kind = said.kind.value if said.kind else None
     return {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from channeld.cli.moments import show_moment
 from channeld.core.units import format_xrp
 from channeld.core.vocabulary import PPM, VOCABULARY, Unit
 
@@ -26,7 +26,7 @@ def lines(answer: Mapping[str, Any]) -> Iterator[str]:
     """The whole answer of `explain`."""
     yield from {"channel": _channel, "payee": _payee, "request": _request}[answer["subject"]](answer)
     history = answer["history"]
-    since = _when(history["since_unix"]) if history["since_unix"] is not None else "now"
+    since = show_moment(history["since_unix"]) if history["since_unix"] is not None else "now"
     yield f"(the history goes back to {since}; {history['answers']} answers)"
 
 
@@ -49,7 +49,7 @@ def _payee(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"payee {answer['payee']}"
     for channel in answer["channels"]:
         last = channel["last"]
-        said = f"{_headline(last)}" if last else "nothing on record"
+        said = f"{headline(last)}" if last else "nothing on record"
         yield f"  channel {channel['channel_id'][:16]}  {_state(channel)}"
         yield f"    last: {said}"
     yield from _chain(answer["chain"], answer.get("now"))
@@ -58,16 +58,16 @@ def _payee(answer: Mapping[str, Any]) -> Iterator[str]:
 def _request(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"request {answer['server']}/{answer['id']}: {answer['answer']}"
     for earlier in answer.get("refused_before", []):
-        yield f"  {_when(earlier['at_unix'])}  refused, {earlier['code']}: {earlier['reason']}"
+        yield f"  {show_moment(earlier['at_unix'])}  refused, {earlier['code']}: {earlier['reason']}"
     if answer["answer"] == "accepted":
         drops = format_xrp(int(answer["drops"]))
-        yield f"  {_when(answer['accepted_at_unix'])}  accepted {drops} for {answer['payee']}"
+        yield f"  {show_moment(answer['accepted_at_unix'])}  accepted {drops} for {answer['payee']}"
         yield f"  on channel {answer['channel_id']}"
         if "covers" in answer:
             covers = answer["covers"]
             yield f"  slice {covers['from']}..{covers['to']}, answered by the claim for {answer['amount']} drops in all"
     else:
-        yield f"  {_when(answer['at_unix'])}  {answer['code']}: {answer['reason']}"
+        yield f"  {show_moment(answer['at_unix'])}  {answer['code']}: {answer['reason']}"
     if "demand" in answer:
         yield f"  demand: {format_xrp(int(answer['demand']['drops']))}: {answer['demand']['why']}"
     yield "what the engine did then:" if answer["then"] else "nothing was decided about its payee since."
@@ -87,7 +87,7 @@ def _chain(chain: list[Mapping[str, Any]], now: Mapping[str, Any] | None) -> Ite
 
 
 def _link(link: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{_when(link['at_unix'])}  ledger {link['ledger']}  {_headline(link)}"
+    yield f"{show_moment(link['at_unix'])}  ledger {link['ledger']}  {headline(link)}"
     inputs = link["inputs"]
     if inputs is None:
         yield "    on      (not on record: the history does not go back so far, or was behind when we were killed)"
@@ -105,10 +105,10 @@ def _link(link: Mapping[str, Any]) -> Iterator[str]:
     if "outcome" in link:
         yield f"    outcome {link['outcome']}"
     elif link["until_unix"] is not None:
-        yield f"    again   {_when(link['until_unix'])}"
+        yield f"    again   {show_moment(link['until_unix'])}"
 
 
-def _headline(link: Mapping[str, Any]) -> str:
+def headline(link: Mapping[str, Any]) -> str:
     target = f" to {format_xrp(int(link['target']))}" if link["target"] is not None else ""
     if link["answer"] == "done":
         return f"{link['action']}{target}: {link['reason']}, {link['why']}"
@@ -124,7 +124,7 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
         return str(value).lower() if isinstance(value, bool) else str(value)
     if name in _MOMENTS:
-        return _when(value + _RIPPLE_EPOCH)
+        return show_moment(value + _RIPPLE_EPOCH)
     unit = _UNIT.get(name)
     if unit is Unit.RATIO:
         return f"{value / PPM:.6f}".rstrip("0").rstrip(".")
@@ -137,7 +137,3 @@ def _length(seconds: int) -> str:
         count, left = divmod(left, size)
         parts += [f"{count}{unit}"] if count else []
     return sign + ("".join(parts[:2]) or "0s")
-
-
-def _when(at_unix: int | None) -> str:
-    return "?" if at_unix is None else datetime.fromtimestamp(at_unix, UTC).strftime("%Y-%m-%d %H:%M:%S")

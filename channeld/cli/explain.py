@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated
 from urllib.parse import urlencode
 
 import typer
 
 from channeld.cli.common import ConfigOption, JsonOption, load_settings, print_json, wants_json
-from channeld.core.errors import BadValue
-
-_MOMENT_REMEDY: Final = "Unix seconds, 2026-12-01T00:00:00Z, or how long ago: 90s, 10m, 24h"
+from channeld.cli.moments import MOMENT_REMEDY, read_moment
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +25,7 @@ def explain(
             help="A channel id or its beginning, a payee, or a request as SERVER/ID or its id alone.",
         ),
     ],
-    at: Annotated[str | None, typer.Option("--at", metavar="T", help=f"As of then: {_MOMENT_REMEDY}.")] = None,
+    at: Annotated[str | None, typer.Option("--at", metavar="T", help=f"As of then: {MOMENT_REMEDY}.")] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -50,18 +46,3 @@ def explain(
         from channeld.cli.chain import lines
 
         typer.echo("\n".join(lines(answer)))
-
-
-def read_moment(text: str, now: float) -> int:
-    """Unix seconds of a moment: itself, ISO 8601 (without a zone: UTC), or so long before `now`."""
-    from channeld.core.units import parse_duration
-
-    if re.fullmatch(r"[0-9]{1,11}", text, re.ASCII):
-        return int(text)
-    if re.fullmatch(r"[0-9]+ ?[smhdw]", text, re.ASCII):
-        return int(now) - parse_duration(text, "--at")
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadValue("--at", "not a moment", _MOMENT_REMEDY) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from channeld.cli.common import JsonOption, print_answer
+from channeld.cli.common import ConfigOption, JsonOption, load_settings, print_answer, print_json, wants_json
+from channeld.cli.moments import MOMENT_REMEDY, read_moment
+from channeld.core.errors import ConfigError, Unreachable
+
+if TYPE_CHECKING:
+    from channeld.core.policy import Policy
+    from channeld.settings import Settings
+
+PolicyOption = Annotated[
+    Path | None, typer.Option("--policy", metavar="FILE", help="A candidate, to be compared with the policy in force.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +26,8 @@ def register(app: typer.Typer) -> None:
     family = typer.Typer(help="Look at a policy file.", no_args_is_help=True, rich_markup_mode=None)
     family.callback()(_family)
     family.command("check")(check)
+    family.command("plan")(plan)
+    family.command("replay")(replay)
     family.command("schema")(schema)
     app.add_typer(family, name="policy")
 
@@ -38,6 +51,68 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: 
         "not_acted_on_yet": sorted({spell(key) for key, _, _ in unbuilt(policy)}),
     }
     print_answer("policy", answer, json=json)
+
+
+def plan(
+    candidate: PolicyOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what would be done now and why, why not the rest, and what it takes; nothing is changed.
+
+    With a candidate, also what that would do otherwise. Exit 3 where no daemon runs.
+    """
+    from channeld.cli.truth import call
+
+    settings = load_settings(config, secrets=False)
+    body = None
+    if candidate is not None:
+        load_candidate(settings, candidate)
+        body = {"policy": candidate.read_text()}
+    answer = call(settings, "GET" if body is None else "POST", "plan", body)
+    if answer is None:
+        raise Unreachable(f"no daemon answers at {settings.http.host}:{settings.http.port}: only it knows what is due")
+    if wants_json(json):
+        print_json(answer)
+    else:
+        from channeld.cli.plans import plan_lines
+
+        typer.echo("\n".join(plan_lines(answer)))
+
+
+def replay(
+    candidate: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A policy file; else the one in use.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="T", help=f"From then on: {MOMENT_REMEDY}.")] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Decide the recorded history again by a policy: what it would have answered otherwise, and about whom.
+
+    Each moment is decided by itself, on the inputs as they were recorded. Exit 3 where there is no history.
+    """
+    from channeld.app.replay import replay as decide_again
+
+    settings = load_settings(config, secrets=False)
+    policy = load_candidate(settings, candidate or settings.policy_path)
+    answer = decide_again(settings, policy, None if since is None else read_moment(since, time.time()))
+    if wants_json(json):
+        print_json(answer)
+    else:
+        from channeld.cli.plans import replay_lines
+
+        typer.echo("\n".join(replay_lines(answer)))
+
+
+def load_candidate(settings: Settings, file: Path) -> Policy:
+    """A policy file that fits the config; raises `ConfigError` with all that is wrong."""
+    from channeld.settings import check_policy, load_policy
+
+    policy = load_policy(file)
+    if problems := check_policy(settings, policy):
+        raise ConfigError(problems)
+    return policy
 
 
 def schema() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from channeld.core.intents import OpenChannel
 from channeld.core.units import RippleTime
 from channeld.core.world import GroupView, World
 from channeld.service.mirror import Group, Mirror
@@ -32,10 +33,14 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
 
 
 def foreseen(group: Group, now: RippleTime, half_life: int) -> GroupView:
-    """A group as it would be shown were it decided now, its rate of demand brought up to now, without touching it."""
+    """A group as it would be shown were it decided now, its rate of demand brought up to now, without touching it.
+
+    What was asked for in vain and led to a suggestion is still wanted, though the planner waits to be asked anew.
+    """
     view, rate = group.view(), group.rate
     if rate.at == 0:
         rate = replace(rate, at=now)
     if now > rate.at:
         rate = rate.observe(group.asked, now, half_life)
-    return replace(view, rate=rate)
+    opens = [intent.action.amount for intent in group.suggested if isinstance(intent.action, OpenChannel)]
+    return replace(view, rate=rate, wanted=max([view.wanted, *opens]))

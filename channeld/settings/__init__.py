@@ -2,7 +2,7 @@
 
 from channeld.settings.build import check_policy
 from channeld.settings.load import load
-from channeld.settings.policy import load_policy
+from channeld.settings.policy import load_policy, parse_policy
 from channeld.settings.policy_shape import json_schema
 from channeld.settings.reload import locator, read_again
 from channeld.settings.sources import find_config
@@ -37,6 +37,7 @@ __all__ = [
     "load",
     "load_policy",
     "locator",
+    "parse_policy",
     "read_again",
     "stamps",
     "unbuilt",

@@ -35,7 +35,7 @@ from channeld.core.vocabulary import TEN_YEARS_S, Concern, Mode
 from channeld.settings.policy_checks import TERMS, check_all, sound_rules
 from channeld.settings.policy_shape import POLICY_FILE, purse_of
 from channeld.settings.problems import Problems
-from channeld.settings.sources import read_toml
+from channeld.settings.sources import parse_toml, read_toml
 
 _UNUSED_TIME: Final = Seconds(TEN_YEARS_S)
 """What stands in the terms of a pool that has none for a concern; nothing is decided by it."""
@@ -47,6 +47,12 @@ def load_policy(path: Path) -> Policy:
     """Read and check a policy file; raises `ConfigError` with every problem as `file:line: key: what (remedy)`."""
     path = path.absolute()
     data, lines = read_toml(path)
+    return read_policy(data, Problems(path, lines))
+
+
+def parse_policy(text: str, path: Path) -> Policy:
+    """Read and check a policy file's text; `path` is what problems call it. Raises `ConfigError`."""
+    data, lines = parse_toml(text.encode(), path)
     return read_policy(data, Problems(path, lines))
 
 

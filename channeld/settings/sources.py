@@ -69,6 +69,11 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
         raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
+    return parse_toml(raw, path)
+
+
+def parse_toml(raw: bytes, path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
+    """The same of what was read elsewhere; `path` is what problems call it."""
     if len(raw) > MAX_TOML_BYTES:
         raise ConfigError([f"{path}: larger than {MAX_TOML_BYTES >> 20} MiB (use payees_file and servers_file)"])
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 import pytest
 
 from channeld.cli.chain import lines
-from channeld.sandbox.stage import Stage
-from e2e.explaining import ask, explained, judge, of_ledger, run, settled
+from channeld.cli.plans import plan_lines
+from channeld.sandbox.stage import Server, Stage
+from e2e.explaining import HASTY, ask, explained, judge, of_ledger, run, settled
 from e2e.world import World, content_server
 
 pytestmark = pytest.mark.slow
@@ -104,3 +107,61 @@ async def _written(stage: Stage, what: str) -> None:
     async with asyncio.timeout(30):
         while (await asyncio.to_thread(ask, stage, what))["not_written_yet"]:
             await asyncio.sleep(0.1)
+
+
+async def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
+    """What a policy that only suggests keeps back, what a candidate would do of it, and what that takes; then, in
+    force, it does just that. Replayed over what was recorded, it differs in the same.
+    """
+    async with World(tmp_path, close_interval_s=0.5) as world:
+        suggesting = HASTY.replace("schema = 1", 'schema = 1\nmode = "suggest"')
+        stage = await world.stage([Server("a", [world.payee.address])], policy=suggesting)
+        candidate = tmp_path / "candidate.toml"
+        candidate.write_text(HASTY)
+        async with content_server(world) as server:
+            refused = await server.ask({"id": "1", "drops": "7000"})
+            assert refused["code"] == "no_headroom"
+            plan = await _wanting(stage, server)
+            assert plan["do"] == []
+            status, out, err = await command(stage, "policy", "plan", "--policy", str(candidate))
+            assert status == 0, err
+            told = json.loads(out)
+            (opening,) = told["candidate"]["do"]
+            assert (opening["action"], opening["target"], opening["because"]) == ("open", "2000000", "wanted")
+            assert told["differing"] == 1
+            assert told["differences"][0]["in_force"]["answer"] == "would"
+            assert told["candidate"]["costs"]["capital"] == "2000000"
+            assert int(told["candidate"]["costs"]["reserve"]) > 0
+            wallet = told["candidate"]["wallets"]["hot"]
+            assert wallet["in_channels"] == {"before": "0", "after": "2000000"}
+            assert "open to 2 XRP: wanted" in "\n".join(plan_lines(told))
+            assert not await world.ledger.channels(stage.wallet.address), "a plan does nothing"
+
+            replayed = json.loads((await command(stage, "policy", "replay", str(candidate)))[1])
+            assert replayed["differing"] >= 1
+            assert replayed["changes"][0]["to"] == "open: wanted"
+            bad = tmp_path / "bad.toml"
+            bad.write_text(HASTY.replace('"hot"', '"hut"'))
+            for arguments in (("plan", "--policy", str(bad)), ("replay", str(bad))):
+                status, out, err = await command(stage, "policy", *arguments)
+                assert (status, out) == (2, "")
+                assert "did you mean hot" in err
+
+            (stage.directory / "policy.toml").write_text(HASTY)
+            assert stage.daemon.running
+            os.kill(stage.daemon.pid, signal.SIGHUP)
+            await server.buy({"id": "1", "drops": "7000"})
+        (channel,) = await world.ledger.channels(stage.wallet.address)
+        assert channel["amount"] == opening["target"]
+        await stage.daemon.stop()
+        assert (await command(stage, "policy", "plan"))[0] == 3
+
+
+async def _wanting(stage: Stage, server: Any) -> dict[str, Any]:
+    """A plan made while something is wanted: a reason that does not pass by itself makes the daemon forget the want."""
+    async with asyncio.timeout(30):
+        while True:
+            await server.ask({"id": "1", "drops": "7000"})
+            plan: dict[str, Any] = json.loads((await command(stage, "policy", "plan"))[1])
+            if plan["would"]:
+                return plan

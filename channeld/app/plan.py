@@ -1,0 +1,251 @@
+"""What would be done now, why not the rest, and what it would take: everything decided as one, and nothing of it done.
+
+The views of all groups are taken in slices between which the daemon goes on, and decided in a thread: claims are issued
+meanwhile, so two slices may be a moment apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from channeld.app.links import spoken
+from channeld.app.present import answers_of
+from channeld.core.account import Account
+from channeld.core.budgets import Purse
+from channeld.core.decide import decide
+from channeld.core.errors import Refused
+from channeld.core.history import Answered
+from channeld.core.intents import Action, FundChannel, Intent, Kind, OpenChannel
+from channeld.core.policy import Policy
+from channeld.core.reasons import why
+from channeld.core.units import ChannelId, Drops, to_unix
+from channeld.core.world import Decision, Hold, Planned, Reason, World
+from channeld.service.outlook import foreseen, world_of
+from channeld.service.spending import Spending
+
+if TYPE_CHECKING:
+    from channeld.app.daemon import Daemon
+    from channeld.service.mirror import Mirror
+
+_SLICE: Final = 500
+_NAMED: Final = 5
+"""Subjects named of each reason; the rest is counted."""
+MOST: Final = 1000
+"""Actions and differences listed; the rest is counted."""
+_Where = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A policy, the world that was decided on, and what came of it. `locks` are the drops that each intent locks."""
+
+    policy: Policy
+    world: World
+    planned: Sequence[Planned]
+    answers: Sequence[tuple[_Where, Answered]]
+    locks: Sequence[int]
+
+    def takes(self) -> list[tuple[Planned, Mapping[Purse, int]]]:
+        """What each intent takes at worst: fee, capital and reserve, in drops."""
+        account = Account(self.world, self.policy)
+        return [(p, account.costs(p.intent.action.kind, n)) for p, n in zip(self.planned, self.locks, strict=True)]
+
+
+async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
+    """The plan of the policy in force; with a candidate, also the candidate's, and where they differ."""
+    mirror = daemon.mirror
+    header = mirror.header
+    if header is None:
+        raise Refused("no validated ledger was processed yet: there is nothing to decide on")
+    views, half_life = [], mirror.policy.guards.demand_half_life
+    groups = list(mirror.groups.values())
+    for start in range(0, len(groups), _SLICE):
+        views += [foreseen(group, header.close_time, half_life) for group in groups[start : start + _SLICE]]
+        await asyncio.sleep(0)
+
+    def world(policy: Policy) -> World:
+        shown = _with(mirror, policy)
+        spending = daemon.planner.spending if policy is mirror.policy else Spending(shown, daemon.store.outlays)
+        nobody = world_of(shown, spending, (), daemon.monotonic())
+        return replace(nobody, groups=tuple(views), servers=mirror.server_views(mirror.grants))
+
+    in_force = mirror.policy
+    worlds = [(policy, world(policy)) for policy in (in_force, *([candidate] if candidate else []))]
+    decisions = [await asyncio.to_thread(decide, shown, policy) for policy, shown in worlds]
+    kept = [[p for p in d.planned if mirror.holds_back(p.intent.action) is not None] for d in decisions]
+
+    def tell() -> dict[str, Any]:
+        plans = [_made(*pair, decision, back) for pair, decision, back in zip(worlds, decisions, kept, strict=True)]
+        told = _told(plans[0])
+        return told if candidate is None else {**told, "candidate": _told(plans[1]), **_differences(*plans)}
+
+    return {
+        "ledger": header.index,
+        "close_time_unix": to_unix(header.close_time),
+        "groups": len(views),
+        "channels": sum(len(view.channels) for view in views),
+        **await asyncio.to_thread(tell),
+    }
+
+
+def _with(mirror: Mirror, policy: Policy) -> Mirror:
+    """The mirror as it would be under another policy: all it knows is shared, nothing is changed."""
+    shown = copy(mirror)
+    shown.policy = policy
+    return shown
+
+
+def _made(policy: Policy, world: World, decision: Decision, kept: Sequence[Planned]) -> _Plan:
+    """The plan that a decision is, once what the wallets' freezes keep back is left alone."""
+    back = {id(planned) for planned in kept}
+    free = [planned for planned in decision.planned if id(planned) not in back]
+    frozen = [Hold(_subject(p.intent), p.group, Reason.FROZEN) for p in kept]
+    shown = Decision(tuple(free), (*decision.holds, *frozen), (*decision.suggested, *kept))
+    held = {v.channel.channel_id: v.channel.amount for group in world.groups for v in group.channels}
+    return _Plan(policy, world, free, answers_of(shown), [_locks(p.intent.action, held) for p in free])
+
+
+def _locks(action: Action, held: Mapping[ChannelId, Drops]) -> int:
+    """Drops that an action puts into channels."""
+    if isinstance(action, OpenChannel):
+        return action.amount
+    return action.target_amount - held[action.channel_id] if isinstance(action, FundChannel) else 0
+
+
+def _subject(intent: Intent) -> str:
+    action = intent.action
+    return str(action.payee) if isinstance(action, OpenChannel) else action.channel_id
+
+
+# --- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _told(made: _Plan) -> dict[str, Any]:
+    done = [(where, said) for where, said in made.answers if not said.reason]
+    would = [(where, said) for where, said in made.answers if said.reason and said.kind is not None]
+    return {
+        "policy_hash": made.policy.hash,
+        "counts": _counts(done),
+        "do": [_listed(where, said) for where, said in done[:MOST]],
+        "would": [_listed(where, said) for where, said in would[:MOST]],
+        "left_alone": _left_alone(made.answers),
+        "costs": _costs(made),
+        "wallets": _wallets(made),
+        "budgets": _budgets(made),
+    }
+
+
+def _listed(where: _Where, said: Answered) -> dict[str, Any]:
+    return {"pool": where[0], "payee": where[1], "subject": said.subject, **spoken(said)}
+
+
+def _counts(done: Sequence[tuple[_Where, Answered]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for _, said in done:
+        assert said.kind is not None
+        counts[said.kind.value] = counts.get(said.kind.value, 0) + 1
+    return counts
+
+
+def _left_alone(answers: Sequence[tuple[_Where, Answered]]) -> dict[str, Any]:
+    """Why not the rest: by reason how many, and some of them."""
+    subjects: dict[str, list[str]] = {}
+    for _, said in answers:
+        if said.reason:
+            subjects.setdefault(said.reason, []).append(said.subject)
+    return {
+        reason: {"count": len(found), "why": why(reason, done=False), "subjects": found[:_NAMED]}
+        for reason, found in sorted(subjects.items(), key=lambda item: -len(item[1]))
+    }
+
+
+def _costs(made: _Plan) -> dict[str, Any]:
+    """What all of it takes: the worst case that is set aside, and the fees as the network asks them now."""
+    sums = dict.fromkeys(Purse, 0)
+    for _, takes in made.takes():
+        for purse, drops in takes.items():
+            sums[purse] += drops
+    asked = made.world.network_fee
+    return {
+        "fees_at_worst": str(sums[Purse.FEES]),
+        "fees_now": None if asked is None else str(asked * len(made.planned)),
+        "capital": str(sums[Purse.CAPITAL]),
+        "reserve": str(sums[Purse.RESERVE]),
+    }
+
+
+def _wallets(made: _Plan) -> dict[str, Any]:
+    """Each wallet before and after, as if all were done at its worst case."""
+    world, guards, told = made.world, made.policy.guards, {}
+    for name, wallet in sorted(world.wallets.items()):
+        mine = [(p, takes) for p, takes in made.takes() if p.intent.action.wallet == name]
+        opens = sum(p.intent.action.kind is Kind.OPEN for p, _ in mine)
+        locks = sum(takes[Purse.CAPITAL] for _, takes in mine)
+        drops = locks + sum(takes[Purse.FEES] for _, takes in mine)
+        owned = wallet.account.owner_count + wallet.committed_objects
+        after = wallet.spendable(world.fees, guards, drops=drops, objects=opens)
+        locked = _locked(made, name)
+        told[name] = {
+            "spendable": _step(wallet.spendable(world.fees, guards), after),
+            "reserve": _step(world.fees.reserve(owned), world.fees.reserve(owned + opens)),
+            "in_channels": _step(locked, locked + locks),
+        }
+    return told
+
+
+def _locked(made: _Plan, wallet: str) -> int:
+    """Drops that a wallet's channels hold and that were not paid out."""
+    pools = {name for name, pool in made.policy.pools.items() if pool.wallet == wallet}
+    return sum(v.channel.remaining for group in made.world.groups if group.pool in pools for v in group.channels)
+
+
+def _budgets(made: _Plan) -> dict[str, Any]:
+    """Each budget before and after, everything in flight and all of this at its worst."""
+    told = {}
+    for budget in made.policy.budgets:
+        takes = sum(t.get(budget.purse, 0) for p, t in made.takes() if budget.bounds(budget.purse, p.group[0]))
+        left = budget.limit - made.world.used.get(budget.name, 0)
+        told[budget.name] = {
+            "purse": budget.purse.value,
+            "limit": str(budget.limit),
+            "window_s": budget.window,
+            "takes": str(takes),
+            "left": _step(left, left - takes),
+        }
+    return told
+
+
+def _step(before: int, after: int) -> dict[str, str]:
+    return {"before": str(before), "after": str(after)}
+
+
+# --- two policies ----------------------------------------------------------------------------------------------------
+
+
+def _differences(ours: _Plan, theirs: _Plan) -> dict[str, Any]:
+    """What is answered otherwise: the same subject under both."""
+    before = {(where, said.subject): said for where, said in ours.answers}
+    after = {(where, said.subject): said for where, said in theirs.answers}
+    differing = [key for key in sorted(before.keys() | after.keys()) if not same(before.get(key), after.get(key))]
+    listed = [
+        {
+            "pool": where[0],
+            "payee": where[1],
+            "subject": subject,
+            "in_force": spoken(old) if (old := before.get((where, subject))) else None,
+            "candidate": spoken(new) if (new := after.get((where, subject))) else None,
+        }
+        for where, subject in differing[:MOST]
+    ]
+    return {"differing": len(differing), "differences": listed}
+
+
+def same(one: Answered | None, other: Answered | None) -> bool:
+    """Whether two answers come to the same: what is done and how far, or why nothing is."""
+    if one is None or other is None:
+        return one is other
+    return (one.kind, one.because, one.reason, one.target) == (other.kind, other.because, other.reason, other.target)
