@@ -10,6 +10,7 @@ DONE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "wanted": "a request was refused for want of headroom",
         "running_out": "headroom is below the low mark, or lasts less than the runway asks for",
+        "spare": "the policy keeps a channel ready beside the one in use",
         "rule": "a rule of the policy says so",
         "worth_it": "what is owed is worth a transaction",
         "too_old": "something has been owed for as long as the policy allows",
@@ -35,6 +36,7 @@ LEFT_ALONE: Final[Mapping[str, str]] = MappingProxyType(
         "frozen_lag": "the last validated ledger is too old to decide on",
         "frozen": "the wallet is frozen: only what is owed is paid",
         "no_demand": "nothing was asked for that its channels cannot carry",
+        "spare": "it is kept ready beside the one in use",
         "no_pool": "its pool is not in the policy",
         "too_large": "more was asked for at once than the largest channel may hold",
         "channels_per_payee": "the payee has as many channels as the policy allows",
