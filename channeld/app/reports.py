@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from channeld.adapters.sqlite.reader import read_channels, read_facts, read_incoming
 from channeld.adapters.telemetry import Gauged
-from channeld.app import receiving
+from channeld.app import budgets, receiving
 from channeld.core.ledger import AMENDMENTS
 from channeld.core.records import ChannelRecord
 from channeld.core.units import to_unix
@@ -150,6 +150,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
             for pool, t in mirror.totals.items()
             if pool or t.channels
         },
+        "budgets": budgets.status(mirror, daemon.planner.spending),
         "paused_channels": len(mirror.cautions),
         "intents_open": len(mirror.journal),
         "transactions_live": len(mirror.live),
@@ -219,6 +220,7 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     text = "Channels on which nothing is issued, for a single node shows their end."
     yield Gauged("channels_paused", text, (), {(): len(mirror.cautions)})
     yield from receiving.gauges(mirror)
+    yield from budgets.gauges(mirror, daemon.planner.spending)
     yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
     yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
     yield from _node_gauges(daemon.follower.endpoints)

@@ -30,11 +30,8 @@ def unbuilt(policy: Policy) -> Found:
     for override in policy.overrides:
         if override.concerns & CONCERNS or override.scope.tier is not None:
             yield ("override",), f"of redeem, of admit or for a tier {_NOT_YET}", _REMEDY
-    for key, part in {"tiers": policy.tiers, "budgets": policy.budgets}.items():
-        if part:
-            yield (key,), _NOT_YET, _REMEDY
-    if policy.guards.max_closes_per_hour is not None:
-        yield ("guards", "max_closes_per_hour"), _NOT_YET, _REMEDY
+    if policy.tiers:
+        yield ("tiers",), _NOT_YET, _REMEDY
 
 
 def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:
