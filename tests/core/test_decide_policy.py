@@ -195,7 +195,7 @@ def shown_back(case: Case, decision: Decision) -> World:
             views.append(v if action is None else replace(v, pending=action.kind, issuing=v.issuing and not closing))
         groups.append(replace(g, channels=tuple(views), opening=g.opening + (g.key in opened)))
     wallets, servers = dict(world.wallets), dict(world.servers)
-    for g, v, i in mine:
+    for _, v, i in mine:
         drops, opens, wallet = locks(v, i.action), isinstance(i.action, OpenChannel), wallets[i.action.wallet]
         ticket = min(opens, wallet.free_tickets)
         wallets[i.action.wallet] = replace(
@@ -204,7 +204,7 @@ def shown_back(case: Case, decision: Decision) -> World:
             committed_objects=wallet.committed_objects + opens - ticket,
             free_tickets=wallet.free_tickets - ticket,
         )
-        name = g.server if v is None else v.server
+        name = charged(v, i.action)
         if (server := servers.get(name)) is not None:
             servers[name] = replace(server, locked=server.locked + drops, channels=server.channels + opens)
     opens_now = (world.opens_in_flight + len(opened), world.opens_decided + len(opened))
@@ -224,6 +224,11 @@ def locks(view: ChannelView | None, action: Action) -> int:
     if isinstance(action, OpenChannel):
         return action.amount
     return action.target_amount - view.channel.amount if view and isinstance(action, FundChannel) else 0
+
+
+def charged(view: ChannelView | None, action: Action) -> str:
+    """The content server whose caps an intent counts against."""
+    return action.server if isinstance(action, OpenChannel) else view.server if view else ""
 
 
 def freely_closed(intent: Intent) -> bool:
@@ -278,7 +283,7 @@ def test_wallets_keep_reserve_and_floor_and_servers_their_caps_whatever_the_rule
         left = wallet.account.balance - wallet.committed_drops - spent
         assert left >= case.world.fees.reserve(objects) + case.policy.guards.treasury_floor
     for name, server in case.world.servers.items():
-        drops = [locks(v, i.action) for g, v, i in mine if (g.server if v is None else v.server) == name]
+        drops = [locks(v, i.action) for g, v, i in mine if charged(v, i.action) == name]
         assert not sum(drops) or server.locked + sum(drops) <= server.max_locked
 
 
