@@ -394,7 +394,8 @@ class Engine:
         held: Held | None = more.get("held")
         contents = more.get("contents", f"{drops}".encode())
         key = request_key(server, "claim", str(number))
-        return Ask(server, key, contents, payee, drops, more.get("not_after"), held)
+        said = (more.get("user", ""), more.get("tier"), more.get("region"))
+        return Ask(server, key, contents, payee, drops, more.get("not_after"), held, *said)
 
     def answer(self, *asks: Ask) -> list[Answer]:
         found = self.desk.answer(asks)

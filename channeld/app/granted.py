@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from channeld.core.limits import Limit
+from channeld.core.standing import Labels
 from channeld.service.audience import Audience
 from channeld.service.mirror import Grant
 from channeld.settings import Settings
@@ -27,6 +28,7 @@ def grants(settings: Settings) -> Grants:
             server.max_locked_drops,
             server.max_open_channels,
             frozenset(server.receive_accounts),
+            {entry.payee: Labels(entry.tier, entry.region) for entry in server.payees if entry.tier or entry.region},
         )
         for name, server in settings.servers.items()
     }

@@ -35,6 +35,8 @@ def channel_object(record: ChannelRecord) -> dict[str, Any]:
         "adopted": record.adopted,
         "reason": _quarantine(record),
         "server": record.server,
+        "tier": record.tier or None,
+        "user": record.user or None,
     }
 
 

@@ -63,7 +63,7 @@ class Bench:
 
     def __init__(self, world: World, policy: Policy, pool: Pool, group: GroupView) -> None:
         self._world, self._policy, self._pool, self._group = world, policy, pool, group
-        self._base = base_settings(pool)
+        self._base = base_settings(pool, own=bool(group.user))
         self._freeze = frozen_by(world, policy)
 
     def verdict(self, concern: Concern, view: ChannelView | None, *, spendable: int) -> Verdict:
@@ -90,7 +90,7 @@ class Bench:
             if concern not in override.concerns or override.until <= self._world.close_time:
                 continue
             payee, scope = str(group.payee), override.scope
-            if scope.fits(channel_id=channel_id, payee=payee, server=server, pool=group.pool, tier=None):
+            if scope.fits(channel_id=channel_id, payee=payee, server=server, pool=group.pool, tier=group.tier):
                 return Stop(Reason.OVERRIDE, override.until)
         if self._freeze is not None:
             return Stop(self._freeze, RippleTime(self._world.close_time + RECHECK_S))
@@ -112,7 +112,7 @@ class Bench:
             "network_fee_drops": fee,
             "pool": pool.name,
             "region": pool.regions[0] if len(pool.regions) == 1 else None,
-            "tier": None,
+            "tier": group.tier,
             "server": view.server if view else group.server,
             "wallet": pool.wallet,
         }
@@ -150,15 +150,19 @@ def frozen_by(world: World, policy: Policy) -> Reason | None:
     return None
 
 
-def base_settings(pool: Pool) -> Mapping[Concern, Mapping[str, Value]]:
-    """The settings that a pool's own terms give, over which rules lay theirs."""
+def base_settings(pool: Pool, *, own: bool = False) -> Mapping[Concern, Mapping[str, Value]]:
+    """The settings that a pool's own terms give, over which rules lay theirs.
+
+    A user with channels of his `own` has a spare in any case.
+    """
+    spare = max(pool.channel.spare, int(own))
     fund, runway = pool.fund, Band(pool.fund.runway_low, pool.fund.runway_target, pool.fund.runway_high)
     return {
         Concern.OPEN: {
             "amount": pool.channel.min,
-            "max_per_payee": pool.channel.max_per_payee,
+            "max_per_payee": max(pool.channel.max_per_payee, 1 + spare),
             "runway": runway,
-            "spare": pool.channel.spare,
+            "spare": spare,
         },
         Concern.FUND: {"headroom": Band(fund.low, fund.target), "runway": runway},
         Concern.SETTLE: {"worth": pool.settle.worth, "max_age": pool.settle.max_age},

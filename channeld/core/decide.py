@@ -64,7 +64,7 @@ def decide(world: World, policy: Policy) -> Decision:
 
 def _hold_all(group: GroupView, reason: Reason) -> list[Hold]:
     subjects = sorted(view.channel.channel_id for view in group.channels)
-    return [Hold(s, group.key, reason) for s in (*subjects, str(group.payee))]
+    return [Hold(s, group.key, reason) for s in (*subjects, group.subject)]
 
 
 def _group(docket: Docket) -> None:

@@ -86,7 +86,7 @@ class Docket:
 
         `drops` is what it newly locks. What has a `deadline` is never held back.
         """
-        subject, ends = str(self.group.payee), False
+        subject, ends = self.group.subject, False
         if view is not None:
             subject, ends = view.channel.channel_id, view.channel.deadline is not None
         stop = None if deadline else self.bench.above(concern, view)

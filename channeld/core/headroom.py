@@ -94,7 +94,7 @@ def meet_want(docket: Docket, usable: list[ChannelView], staying: list[ChannelVi
 
     `usable` are the channels on which claims can be issued, `staying` those of them that are not about to be closed.
     """
-    group, subject = docket.group, str(docket.group.payee)
+    group, subject = docket.group, docket.group.subject
     able = (v for v in usable if docket.carries(v) and v.channel.headroom(v.authorized) >= group.wanted)
     if group.wanted == 0 or any(able):
         return _spare(docket, usable, staying)
@@ -112,7 +112,7 @@ def meet_want(docket: Docket, usable: list[ChannelView], staying: list[ChannelVi
 
 def _spare(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]) -> Answer:
     """Open the next spare, where the payee draws from a channel and has fewer than are to be kept ready."""
-    group, subject, lasts = docket.group, str(docket.group.payee), lasting(docket, staying)
+    group, subject, lasts = docket.group, docket.group.subject, lasting(docket, staying)
     verdict = docket.verdict(Concern.OPEN, None)
     if not (spare := verdict.number("spare")) or not in_use(staying):
         return docket.hold(subject, Reason.NO_DEMAND)
@@ -145,7 +145,7 @@ def _open(
 
     A channel whose end is near makes way for its successor, and those that are closing do not count.
     """
-    pool, group, subject = docket.pool, docket.group, str(docket.group.payee)
+    pool, group, subject = docket.pool, docket.group, docket.group.subject
     server, again = server or group.server, docket.now + RECHECK_S if size.spare else None
     if verdict.act == HOLD:
         return docket.hold(subject, Reason.RULE, again, verdict)
@@ -156,7 +156,10 @@ def _open(
     amount = _amount(docket, size, server)
     if isinstance(amount, Reason):
         return docket.hold(subject, amount, again, verdict)
-    action = OpenChannel(pool.wallet, pool.name, server, group.payee, amount, pool.settle_delay, pool.cancel_after)
+    whose = (group.user, group.tier or "")
+    action = OpenChannel(
+        pool.wallet, pool.name, server, group.payee, amount, pool.settle_delay, pool.cancel_after, *whose
+    )
     reason_why = "spare" if size.spare else "wanted"
     answer = docket.granted(Concern.OPEN, None, docket.intent(action, reason_why, verdict), drops=amount)
     if not isinstance(answer, Hold):

@@ -132,7 +132,8 @@ def _only(given: Mapping[str, _T], names: set[str]) -> dict[str, _T]:
 
 def subject_of_hold(hold: Hold) -> str:
     """How a hold's subject is called in the history."""
-    return hold.subject if len(hold.subject) == _ID_LENGTH else "/".join(hold.group)
+    is_channel = len(hold.subject) == _ID_LENGTH and "/" not in hold.subject
+    return hold.subject if is_channel else "/".join(hold.group)
 
 
 _ID_LENGTH: Final = 64

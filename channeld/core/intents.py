@@ -14,7 +14,7 @@ from typing import Final
 
 from channeld.core.channel import Channel
 from channeld.core.errors import Refused
-from channeld.core.units import Address, ChannelId, Drops, Payee, RippleTime, Seconds
+from channeld.core.units import Address, ChannelId, Drops, Payee, RippleTime, Seconds, drawn_by
 
 
 class Kind(enum.Enum):
@@ -68,6 +68,7 @@ def check_transition(old: Status, new: Status) -> None:
 class OpenChannel:
     """Open a channel to `payee` holding `amount`. `server` is the content server whose caps it counts against.
 
+    `user` is the one who alone draws from it, empty for all; `tier` that of those who do, empty for none.
     `settle_delay` is in seconds; `life` is the seconds from opening to CancelAfter, or None for no fixed end.
     """
 
@@ -78,7 +79,14 @@ class OpenChannel:
     amount: Drops
     settle_delay: Seconds
     life: Seconds | None
+    user: str = ""
+    tier: str = ""
     kind = Kind.OPEN
+
+    @property
+    def subject(self) -> str:
+        """Whose channels it adds to."""
+        return drawn_by(self.payee, self.user)
 
 
 @dataclass(frozen=True, slots=True)

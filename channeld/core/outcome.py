@@ -74,7 +74,7 @@ def _reached(action: Action, change: ChannelChange) -> bool:
 
 def subject_of(action: Action) -> str:
     """What a failure of this action holds back: its channel, or for an open the payee in its pool."""
-    return f"{action.pool}/{action.payee}" if isinstance(action, OpenChannel) else action.channel_id
+    return f"{action.pool}/{action.subject}" if isinstance(action, OpenChannel) else action.channel_id
 
 
 def setback_after(before: Setback | None, action: Action, outcome: Outcome, now: RippleTime) -> Setback:

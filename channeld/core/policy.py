@@ -82,7 +82,8 @@ class Pool:
     fixed end, or None for no fixed end; longer than `settle_delay` + `life_margin`) are fixed in a channel when it
     opens. No claim is issued nearer than `life_margin` to the moment from which a payee would not have its full settle
     delay. `terms` names the concerns whose chains end in this pool's own terms: for the others, what no rule decides is
-    left alone.
+    left alone. Where it says to `trust_request`, a server's request may choose it by naming one
+    of its `regions`.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Pool:
     close: CloseTerms
     regions: tuple[str, ...] = ()
     terms: frozenset[Concern] = frozenset(Concern)
+    trust_request: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ RECEIVE: Final = ReceiveTerms(
 class Tier:
     """A class of readers. `users` are names or globs; one tier of a policy may be the `default`.
 
-    `trust_request` says that a server's request may name it. A `dedicated` tier has channels of its own for each user.
+    `trust_request` says that a server's request may name it. A `dedicated` tier has channels of its own for
+    each user, and a spare beside them.
     """
 
     name: str

@@ -30,7 +30,8 @@ class ChannelRecord:
     `issuing` is false from the moment an intent to close is journaled. `pool` is empty for a channel that is
     quarantined: found on the ledger, not known to have been opened by us. `closed_at` is the ledger that deleted it,
     None while it lives. `adopted` is true where it is not known how far the channel is signed: it was found on the
-    ledger, or in a store that was proven old. It settles and closes, and no claim is ever issued on it.
+    ledger, or in a store that was proven old. It settles and closes, and no claim is ever issued on it. `user`
+    alone draws from it, everybody where that is empty; `tier` is the one that it was opened for, empty for none.
     """
 
     row: int
@@ -44,6 +45,8 @@ class ChannelRecord:
     unredeemed_since: RippleTime | None
     closed_at: LedgerIndex | None
     adopted: bool = False
+    user: str = ""
+    tier: str = ""
 
     @property
     def payable(self) -> int:

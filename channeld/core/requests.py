@@ -43,7 +43,8 @@ class Ask(NamedTuple):
     """A well-formed claim request.
 
     `key` names it (a 16-byte hash of server, topic and id), `contents` is a 16-byte hash of what it says beside its
-    payee. `payee` is None where it named none. `drops` is 1 or more. `not_after` is in Unix seconds.
+    payee. `payee` is None where it named none. `drops` is 1 or more. `not_after` is in Unix seconds. `user` is empty
+    where it named none; `tier` and `region` are what it asks for.
     """
 
     server: str
@@ -53,6 +54,9 @@ class Ask(NamedTuple):
     drops: int
     not_after: int | None
     held: Held | None
+    user: str = ""
+    tier: str | None = None
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -86,6 +86,11 @@ def format_xrp(drops: int) -> str:
     return f"{'-' if drops < 0 else ''}{digits} XRP"
 
 
+def drawn_by(payee: Payee, user: str) -> str:
+    """What names the channels that pay a payee: those that all share (no `user`), or those of one user alone."""
+    return f"{payee}/{user}" if user else str(payee)
+
+
 def to_unix(time: RippleTime) -> int:
     """Unix seconds of a ripple time."""
     return time + RIPPLE_EPOCH

@@ -16,7 +16,7 @@ from channeld.core.demand import Rate
 from channeld.core.intents import Intent, Kind
 from channeld.core.ledger import AccountState, Fees
 from channeld.core.policy import Guards
-from channeld.core.units import Drops, Payee, RippleTime
+from channeld.core.units import Drops, Payee, RippleTime, drawn_by
 
 
 class Reason(enum.Enum):
@@ -76,10 +76,11 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class GroupView:
-    """All channels of one payee in one pool, and what was asked for in vain.
+    """All channels of one payee in one pool that are shared, or all of one `user`; and what was asked for in vain.
 
     `wanted` is the headroom (drops) that the largest refused request needs, 0 if none; `server` is who asked for it
-    last, whose caps a new channel counts against; `opening` counts open intents in flight.
+    last, whose caps a new channel counts against; `opening` counts open intents in flight. `tier` is that of those who
+    draw from it, None where nobody knows.
     """
 
     pool: str
@@ -90,11 +91,18 @@ class GroupView:
     wanted: int
     rate: Rate
     retry_at: RippleTime | None = None
+    user: str = ""
+    tier: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """What names it in its pool."""
+        return drawn_by(self.payee, self.user)
 
     @property
     def key(self) -> tuple[str, str]:
-        """What orders groups and names one: pool and payee."""
-        return (self.pool, str(self.payee))
+        """What orders groups and names one: pool and subject."""
+        return (self.pool, self.subject)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from channeld.service.id_room import IdRoom
 from channeld.service.mirror import ChannelState, Grant, Group, Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import ClaimSigner, Store, Telemetry
+from channeld.service.usher import Usher
 
 log = structlog.get_logger()
 
@@ -95,7 +96,7 @@ class ClaimDesk:
         self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
         self._ids = ids
-        self._choice = Choice(mirror, signers)
+        self._choice, self._usher = Choice(mirror, signers), Usher(mirror)
         self._past: dict[str, tuple[int, int]] = {}
         """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
@@ -157,7 +158,7 @@ class ClaimDesk:
             return payee
         if (refusal := self._guard(ask, grant, group)) is not None:
             return refusal
-        return self._place(ask, self._mirror.group(grant.payees[payee], payee), group)
+        return self._place(ask, self._usher.group(ask, grant, payee), group)
 
     def _payee(self, ask: Ask, grant: Grant) -> Payee | Refusal:
         """Whom it is for: one that this server may charge for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from channeld.core.demand import Rate
 from channeld.core.freezes import EVERYTHING, Cause, Freeze
@@ -16,13 +17,14 @@ from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.outcome import failed_at
 from channeld.core.policy import Policy
 from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, Setback, StoreSnapshot
-from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
+from channeld.core.standing import Labels
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, drawn_by
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 from channeld.service.audience import Audience
 from channeld.service.commitments import Commitments, WalletSums
 from channeld.service.vault import Vault
 
-GroupKey = tuple[str, Payee]
+GroupKey = tuple[str, Payee, str]
 NO_TIME = RippleTime(0)
 _NOTHING = WalletSums()
 
@@ -57,7 +59,7 @@ class ChannelState:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """The channels of one payee in one pool, and what was asked for in vain.
+    """The channels of one payee in one pool that all share, or those of one `user`; and what was asked for in vain.
 
     `asked` is drops accepted or refused since the rate was last observed. A claim that leaves less than `low_mark` of
     headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
@@ -68,6 +70,8 @@ class Group:
 
     pool: str
     payee: Payee
+    user: str = ""
+    tier: str | None = None
     channels: list[ChannelState] = field(default_factory=list)
     opening: int = 0
     wanted: int = 0
@@ -91,7 +95,12 @@ class Group:
         """What `decide` may see of it."""
         channels = tuple(state.view() for state in self.channels)
         wanted = (self.opening, self.wanted, self.rate, self.setback.retry_at if self.setback else None)
-        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted)
+        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, self.user, self.tier)
+
+    @property
+    def subject(self) -> str:
+        """What names it in its pool."""
+        return drawn_by(self.payee, self.user)
 
 
 @dataclass(slots=True)
@@ -131,7 +140,8 @@ class Wallet:
 class Grant:
     """What a content server may charge for: its payees with their pools, and the caps that bind it.
 
-    `receive_accounts` are those it may hand in claims for.
+    `labels` are of those payees to which the operator gave a tier or a region. `receive_accounts` are those it may hand
+    in claims for.
     """
 
     payees: Mapping[Payee, str]
@@ -139,6 +149,7 @@ class Grant:
     max_locked: int
     max_open_channels: int
     receive_accounts: frozenset[Address] = frozenset()
+    labels: Mapping[Payee, Labels] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Mirror:
@@ -253,15 +264,20 @@ class Mirror:
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
-    def group(self, pool: str, payee: Payee) -> Group:
-        """The group of a payee in a pool, made if need be."""
-        key = (pool, payee)
+    def group(self, pool: str, payee: Payee, user: str = "") -> Group:
+        """The group of a payee in a pool, or of one user of it, made if need be."""
+        key = (pool, payee, user)
         found = self.groups.get(key)
         if found is None:
-            found = self.groups[key] = Group(pool, payee)
-            self._by_subject[f"{pool}/{payee}"] = found
-            found.setback = self.setbacks.get(f"{pool}/{payee}")
+            found = self.groups[key] = Group(pool, payee, user)
+            subject = f"{pool}/{found.subject}"
+            self._by_subject[subject] = found
+            found.setback = self.setbacks.get(subject)
         return found
+
+    def forget(self, group: Group) -> None:
+        """Let go of the group of a user that has nothing; it is made again when it is asked for."""
+        del self.groups[group.pool, group.payee, group.user], self._by_subject[f"{group.pool}/{group.subject}"]
 
     def add(self, record: ChannelRecord) -> ChannelState:
         """Take in a channel the store has just got.
@@ -270,13 +286,14 @@ class Mirror:
         would tell us about it, so nothing is signed on it.
         """
         ours = record.pool and record.channel.source_account in self.by_address
-        group = self.group(record.pool, record.channel.payee) if ours else None
+        group = self.group(record.pool, record.channel.payee, record.user) if ours else None
         state = ChannelState(record, bytes.fromhex(record.channel.channel_id), group)
         self.channels[record.channel.channel_id] = self.by_row[record.row] = state
         state.setback = self.setbacks.get(record.channel.channel_id)
         self._note(record, state)
         if group is not None:
             group.channels.append(state)
+            group.tier = group.tier or record.tier or None
         self._count(record, 1)
         return state
 
@@ -345,7 +362,7 @@ class Mirror:
         self.journal[entry.number] = entry
         self._commit(entry)
         if isinstance(entry.action, OpenChannel):
-            self.group(entry.action.pool, entry.action.payee).opening += 1
+            self.group(entry.action.pool, entry.action.payee, entry.action.user).opening += 1
         elif (state := self.channels.get(entry.action.channel_id)) is not None:
             state.pending, state.entry = entry.action.kind, entry
 
@@ -379,7 +396,7 @@ class Mirror:
         del self.journal[entry.number]
         self.commitments.forget(entry.number)
         if isinstance(entry.action, OpenChannel):
-            group = self.group(entry.action.pool, entry.action.payee)
+            group = self.group(entry.action.pool, entry.action.payee, entry.action.user)
             group.opening -= 1
             return group
         state = self.channels.get(entry.action.channel_id)

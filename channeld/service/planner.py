@@ -116,7 +116,7 @@ class Planner:
         mirror = self._mirror
         if not self._dirty or mirror.header is None:
             return
-        groups = {(g.pool, str(g.payee)): g for g in self._dirty}
+        groups = {(g.pool, g.subject): g for g in self._dirty}
         now = mirror.header.close_time
         for group in groups.values():
             self._observe(group, now)
@@ -134,8 +134,16 @@ class Planner:
         holds = (*decision.holds, *map(_frozen, kept))
         for hold in holds:
             self._held(hold, groups[hold.group])
+        for group in groups.values():
+            self._let_go(group)
         keyed = [(planned.group, entry) for planned, entry in zip(free, entries, strict=True)]
         self.on_decided(world, keyed, holds, (*decision.suggested, *kept))
+
+    def _let_go(self, group: Group) -> None:
+        """Users who have nothing, and for whom nothing is to be done, are not kept: there may be any number of them."""
+        nothing = not (group.channels or group.opening or group.wanted or group.setback)
+        if group.user and nothing and group not in self._touched and group not in self._due_at:
+            self._mirror.forget(group)
 
     def _suggest(self, intent: Intent) -> None:
         kind, wallet = intent.action.kind.value, intent.action.wallet
@@ -158,7 +166,7 @@ class Planner:
             self._touched.add(group)  # with the next ledger
         if hold.until is not None:
             self.schedule(hold.until, group)
-        if hold.subject == str(group.payee):
+        if hold.subject == group.subject:
             group.answer = hold
             if hold.reason is Reason.GUARD_RATE:
                 self._touched.add(group)  # with the next ledger
@@ -190,7 +198,7 @@ class Planner:
     def _announce(self, entry: JournalEntry, eta: float) -> None:
         action = entry.action
         if isinstance(action, OpenChannel):
-            mirror_group = self._mirror.group(action.pool, action.payee)
+            mirror_group = self._mirror.group(action.pool, action.payee, action.user)
             mirror_group.eta = eta
             return
         state = self._mirror.channels[action.channel_id]
@@ -203,5 +211,5 @@ class Planner:
 def _frozen(planned: Planned) -> Hold:
     """What would be done, were its wallet not frozen."""
     action = planned.intent.action
-    subject = str(action.payee) if isinstance(action, OpenChannel) else action.channel_id
+    subject = action.subject if isinstance(action, OpenChannel) else action.channel_id
     return Hold(subject, planned.group, Reason.FROZEN)

@@ -190,7 +190,9 @@ class Span:
         if not isinstance(action, OpenChannel) or action.payee != channel.payee:
             log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
             return ChannelRecord(0, channel, channel.balance, False, "", "", now, now, None, None)
-        return ChannelRecord(0, channel, channel.balance, True, action.pool, action.server, now, now, None, None)
+        whose = (action.user, action.tier)
+        head = (0, channel, channel.balance, True, action.pool, action.server, now, now, None, None)
+        return ChannelRecord(*head, False, *whose)
 
     def _updated(self, old: ChannelRecord, channel: Channel) -> ChannelRecord:
         since = None

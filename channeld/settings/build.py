@@ -183,6 +183,9 @@ def check_policy(settings: Settings, policy: Policy) -> list[str]:
             if (named := policy.pools.get(entry.pool)) is None:
                 problem = f"pool {entry.pool} is not in {settings.policy_path.name}"
                 problems.add(key, problem, did_you_mean(entry.pool, policy.pools), file=settings.path)
+            elif entry.tier is not None and entry.tier not in policy.tiers:
+                problem = f"tier {entry.tier} is not in {settings.policy_path.name}"
+                problems.add(key, problem, did_you_mean(entry.tier, policy.tiers), file=settings.path)
             elif paying.get(named.wallet) == entry.payee.account:
                 problem = f"{entry.payee} is wallet {named.wallet} itself, which would pay it"
                 problems.add(key, problem, "an account cannot open a channel to itself", file=settings.path)

@@ -137,6 +137,7 @@ def _pool(name: str, table: Mapping[str, Any]) -> Pool:
         settle=SettleTerms(**settle) if settle else SettleTerms(channel.max, _UNUSED_TIME),
         close=CloseTerms(**close) if close else CloseTerms(_UNUSED_TIME, Seconds(0)),
         regions=tuple(table["regions"]),
+        trust_request=table["trust_request"],
         terms=frozenset(c for c in Concern if TERMS.get(c, "channel") in table),
     )
 

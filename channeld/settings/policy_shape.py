@@ -253,6 +253,7 @@ POOL: Final = Table(
     {
         "wallet": Entry(NameOf(), "the wallet that pays, as named in channeld.toml", required=True),
         "regions": Entry(Listed(NameOf(), 64, unique=True), "where its readers are", ()),
+        "trust_request": Entry(Flag(), "a server's request may choose it by naming one of its regions", False),
         "settle_delay": Entry(Time(1), "what payees have, after a close is requested, to redeem", required=True),
         "cancel_after": Entry(Time(1), "a fixed end for new channels"),
         "life_margin": Entry(Time(), "no claim nearer than this to the end of a channel's safe life", _HOUR_S),

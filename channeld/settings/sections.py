@@ -109,6 +109,8 @@ class ServerTable(Table):
     payees: list[str] | None = None
     payees_file: FilePath | None = None
     pool: Name = "standard"
+    tier: Name | None = None
+    region: Name | None = None
     receive_accounts: list[AccountAddress] = []
     max_drops_per_day: Money = Drops(1_000_000_000)
     max_locked: Money = Drops(200_000_000)

@@ -1,8 +1,8 @@
 """Content servers and their payees: from `[servers.*]` tables, and from CSV files where they are many.
 
-`payees_file` has the columns `payee,pool,tier,region` (the last three may be empty or left out; no pool means the
-server's). `servers_file` has `server` and any keys of a `[servers.ID]` table as columns; a cell with several payees or
-accounts separates them by spaces, an empty cell means the default.
+`payees_file` has the columns `payee,pool,tier,region` (the last three may be empty or left out: then
+the server's count). `servers_file` has `server` and any keys of a `[servers.ID]` table as columns; a cell with several
+payees or accounts separates them by spaces, an empty cell means the default.
 """
 
 from __future__ import annotations
@@ -86,12 +86,11 @@ class ServerReader:
     def _server(self, key: Key, server: str, table: ServerTable, row: tuple[Path, int] | None) -> ServerSettings:
         payees: dict[str, PayeeEntry] = {}
         for n, text in enumerate(table.payees or []):
-            self._payee(payees, (*key, "payees", n), PayeeCells(text, table.pool), row)
+            self._payee(payees, (*key, "payees", n), PayeeCells(text, table.pool, table.tier, table.region), row)
         if table.payees_file is not None:
             for line, cells in self._rows((*key, "payees_file"), table.payees_file, "payee", _PAYEE_COLUMNS):
-                entry = PayeeCells(
-                    cells["payee"], cells.get("pool") or table.pool, cells.get("tier"), cells.get("region")
-                )
+                pool, tier = cells.get("pool") or table.pool, cells.get("tier") or table.tier
+                entry = PayeeCells(cells["payee"], pool, tier, cells.get("region") or table.region)
                 self._payee(payees, (*key, "payees_file"), entry, (table.payees_file, line))
         return ServerSettings(
             id=server,

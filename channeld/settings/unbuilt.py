@@ -10,7 +10,7 @@ from channeld.core.rules import Rule
 from channeld.core.vocabulary import Concern
 from channeld.settings.lines import Path as Key
 
-FACTS: Final = frozenset({"tier", "return_probability", "own_downtime", "demand_error"})
+FACTS: Final = frozenset({"return_probability", "own_downtime", "demand_error"})
 """Facts that are never known yet: a rule that asks for one would never hold."""
 SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile", "notice", "patience"})
 ACTS: Final = frozenset({"notify_then_close"})
@@ -28,10 +28,8 @@ def unbuilt(policy: Policy) -> Found:
             for words in _of_rule(concern, rule):
                 yield (concern.value, "rule"), f"rule {rule.name}: {words} {_NOT_YET}", _REMEDY
     for override in policy.overrides:
-        if override.concerns & CONCERNS or override.scope.tier is not None:
-            yield ("override",), f"of redeem, of admit or for a tier {_NOT_YET}", _REMEDY
-    if policy.tiers:
-        yield ("tiers",), _NOT_YET, _REMEDY
+        if override.concerns & CONCERNS:
+            yield ("override",), f"of redeem or of admit {_NOT_YET}", _REMEDY
 
 
 def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:

@@ -253,6 +253,9 @@ class ClaimReader:
             drops,
             request.not_after,
             None if held is None else _held(held),
+            request.user or "",
+            request.tier,
+            request.region,
         )
 
 

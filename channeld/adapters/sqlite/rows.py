@@ -25,11 +25,11 @@ Row = tuple[Any, ...]
 CHANNEL_COLUMNS: Final = (
     "row, channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
     " cancel_after, ledger_index, authorized, issuing, pool, server, opened_at, last_claim_at, unredeemed_since,"
-    " closed_at, adopted"
+    " closed_at, adopted, user, tier"
 )
 INTENT_COLUMNS: Final = (
     "number, kind, wallet, channel_id, payee, payee_tag, pool, server, target, settle_delay, life, reason, policy_hash,"
-    " path, decided_at, status, note"
+    " path, decided_at, status, note, user, tier"
 )
 TX_COLUMNS: Final = (
     "hash, intent, wallet, account, number, fee, first_ledger, last_ledger, blob, channel_id, ticket, makes"
@@ -67,6 +67,8 @@ def channel_row(record: ChannelRecord) -> Row:
         record.unredeemed_since,
         record.closed_at,
         record.adopted,
+        record.user,
+        record.tier,
     )
 
 
@@ -82,10 +84,11 @@ def intent_row(intent: Intent, decided_at: int) -> Row:
     """A new intent in the order of `INTENT_COLUMNS`, without its number, which the store gives."""
     action = intent.action
     server = payee = tag = target = delay = life = channel_id = None
-    pool = intent.pool or None
+    pool, whose = intent.pool or None, ("", "")
     if isinstance(action, OpenChannel):
         pool, server, payee, tag = action.pool, action.server, action.payee.account, action.payee.tag
         target, delay, life = action.amount, action.settle_delay, action.life
+        whose = (action.user, action.tier)
     else:
         channel_id = action.channel_id
     if isinstance(action, FundChannel):
@@ -93,20 +96,21 @@ def intent_row(intent: Intent, decided_at: int) -> Row:
     if isinstance(action, SettleChannel | RedeemChannel):
         target = action.target_balance
     subject = (action.kind.value, action.wallet, channel_id, payee, tag, pool, server, target, delay, life)
-    return (*subject, intent.reason, intent.policy_hash, " ".join(intent.path), decided_at, Status.PLANNED.value, "")
+    because = (intent.reason, intent.policy_hash, " ".join(intent.path))
+    return (*subject, *because, decided_at, Status.PLANNED.value, "", *whose)
 
 
 def journal_entry(row: Row) -> JournalEntry:
     """The value of a row in the order of `INTENT_COLUMNS`."""
-    number, kind, *_, reason, policy_hash, path, decided_at, status, note = row
+    number, kind, *_, reason, policy_hash, path, decided_at, status, note, _, _ = row
     intent = Intent(_action(Kind(kind), row), reason, policy_hash, tuple(path.split()), row[6] or "")
     return JournalEntry(number, intent, Status(status), decided_at, row[3], note)
 
 
 def _action(kind: Kind, row: Row) -> Action:
-    _, _, wallet, channel_id, payee, tag, pool, server, target, delay, life, *_ = row
+    _, _, wallet, channel_id, payee, tag, pool, server, target, delay, life, *_, user, tier = row
     if kind is Kind.OPEN:
-        return OpenChannel(wallet, pool, server, Payee(payee, tag), target, delay, life)
+        return OpenChannel(wallet, pool, server, Payee(payee, tag), target, delay, life, user, tier)
     if kind is Kind.FUND:
         return FundChannel(wallet, channel_id, target)
     if kind is Kind.SETTLE:

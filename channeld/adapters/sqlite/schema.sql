@@ -28,7 +28,9 @@ CREATE TABLE channel (
     last_claim_at    INTEGER NOT NULL,
     unredeemed_since INTEGER,
     closed_at        INTEGER,
-    adopted          INTEGER NOT NULL DEFAULT 0
+    adopted          INTEGER NOT NULL DEFAULT 0,
+    user             TEXT NOT NULL DEFAULT '',
+    tier             TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
 
@@ -80,7 +82,9 @@ CREATE TABLE intent (
     path         TEXT NOT NULL DEFAULT '',
     decided_at   INTEGER NOT NULL,
     status       TEXT NOT NULL,
-    note         TEXT NOT NULL DEFAULT ''
+    note         TEXT NOT NULL DEFAULT '',
+    user         TEXT NOT NULL DEFAULT '',
+    tier         TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX intent_channel ON intent (channel_id);
 CREATE INDEX intent_payee ON intent (payee) WHERE payee IS NOT NULL;
