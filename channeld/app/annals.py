@@ -16,8 +16,9 @@ import structlog
 
 from channeld.adapters.sqlite.history import History, history_path
 from channeld.core.errors import StoreError
-from channeld.core.history import Answered, Collecting
+from channeld.core.history import Answered, Collecting, Gist
 from channeld.core.records import JournalEntry
+from channeld.core.units import ChannelId, RippleTime
 from channeld.core.world import Hold, Planned, World
 from channeld.service.chronicle import Chronicle
 from channeld.settings import StoreSettings
@@ -51,10 +52,13 @@ class Annals:
         last = self._open()
         self.chronicle = Chronicle(last, unix)
 
-    def _open(self) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    def _open(self) -> dict[str, tuple[Gist, RippleTime]]:
+        """Open the file; what was answered last about each subject that there still is."""
+        alive = (self._mirror.channels, self._mirror.vault.channels)
         try:
             self._history = History(self._path, network_id=self._network_id)
-            return self._history.last()
+            last = self._history.last()
+            return {s: said for s, said in last.items() if "/" in s or any(s in known for known in alive)}
         except (StoreError, OSError) as error:
             self._failed(str(error))
             return {}
@@ -86,6 +90,10 @@ class Annals:
         header, policy = self._mirror.header, self._mirror.policy
         assert header is not None
         self.chronicle.collected(header.index, header.close_time, policy, wallet=wallet, seen=seen, said=said)
+
+    def gone(self, channel_id: ChannelId) -> None:
+        """A channel of ours was deleted."""
+        self.chronicle.forget((channel_id,))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from channeld.app.reload import Files
 from channeld.app.witness_topic import BrokerWitness
 from channeld.core.admission import Admission
 from channeld.core.errors import ConfigError, StoreError, Unreachable
-from channeld.core.freezes import Cause
+from channeld.core.freezes import Audit, Cause
 from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask, Refusal
 from channeld.core.units import Address
@@ -70,6 +70,8 @@ _FLUSH_S = 5.0
 _COUNT_EVERY_S = 5.0
 _WITNESS_PAUSE_S = 1.0
 _SEND_LIMIT = 10_000
+_FILES = "(the files)"
+"""Who is named in the audit where files were taken over, whoever wrote them."""
 _COLLECT_EVERY = 4_000
 """New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
@@ -258,6 +260,7 @@ class Daemon:
         """What is decided and refused goes into the history."""
         self.annals = Annals(settings.store, settings.ledger.network_id, self.mirror, self.clock)
         self.planner.on_decided, self.strongbox.on_decided = self.annals.decided, self.annals.collected
+        self.reconciler.on_gone = self.annals.gone
         self.desk.on_rejected = self._refused
 
     def _refused(self, ask: Ask, refusal: Refusal) -> None:
@@ -386,7 +389,10 @@ class Daemon:
         self.telemetry.runs(self.version, policy.hash)
         self.planner.touch_all()
         self.strongbox.touch_all()
+        said = f"{settings.policy_path}, {len(settings.servers)} servers"
+        audit = Audit(self.guard.now(), _FILES, f"policy {policy.hash[:12]} in force", said)
         try:
+            self.store.books.audit(audit)
             self.herald.reload()
             self.planner.decide_dirty()
             self.strongbox.decide()

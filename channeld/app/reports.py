@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from channeld.adapters.sqlite.journal_reader import reading
 from channeld.adapters.sqlite.reader import read_channels, read_facts, read_incoming
 from channeld.adapters.telemetry import Gauged
-from channeld.app import budgets, receiving
+from channeld.app import budgets, receiving, standing
+from channeld.core.freezes import Audit
 from channeld.core.ledger import AMENDMENTS
 from channeld.core.records import ChannelRecord
 from channeld.core.units import to_unix
@@ -49,7 +51,10 @@ def _quarantine(record: ChannelRecord) -> str | None:
 
 def audit(daemon: Daemon) -> dict[str, Any]:
     """Who did what, and why, newest first; freezes that the daemon found itself as well."""
-    entries = daemon.store.books.audits(_MOST_AUDITS)
+    return _audit(daemon.store.books.audits(_MOST_AUDITS))
+
+
+def _audit(entries: Iterable[Audit]) -> dict[str, Any]:
     return {"audit": [{"at": a.at, "who": a.who, "what": a.what, "why": a.why} for a in entries]}
 
 
@@ -126,6 +131,9 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "frozen": dict(mirror.frozen),
         "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
         "policy_hash": mirror.policy.hash,
+        "held": standing.held(daemon),
+        "suggestions": standing.suggestions(daemon),
+        "policy": standing.in_force(daemon),
         "config": _config(daemon),
         "ledger": {"endpoint": daemon.follower.endpoint, "validated": ledger, **_nodes(daemon)},
         "mqtt": {"connected": daemon.broker.connected, "reconnects": daemon.broker.reconnects},
@@ -283,8 +291,11 @@ def _by(pools: Mapping[str, PoolTotals], **read: Callable[[PoolTotals], int]) ->
 
 
 def read_store(settings: Settings, what: str) -> dict[str, Any]:
-    """Read the store of a daemon that does not run: its `status` or its `channels`."""
+    """Read the store of a daemon that does not run: its `status`, its `channels` or its `audit`."""
     path = settings.store.path
+    if what == "audit":
+        with reading(path) as journal:
+            return _audit(journal.audits(_MOST_AUDITS))
     if what == "channels":
         ours = [channel_object(record) for record in asyncio.run(read_channels(path))]
         return {"channels": ours + [receiving.incoming_object(held) for held in asyncio.run(read_incoming(path))]}

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from channeld.cli.common import ConfigOption, JsonOption, load_all, load_settings, print_answer, print_json
+from channeld.cli.common import (
+    ConfigOption,
+    JsonOption,
+    load_all,
+    load_settings,
+    print_answer,
+    print_json,
+    print_table,
+    wants_json,
+)
+from channeld.cli.moments import show_moment
 from channeld.core.errors import BadValue, ConfigError, Refused, Unreachable
 
 if TYPE_CHECKING:
@@ -93,11 +103,20 @@ def close(
 
 
 def audit(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Who did what to the running daemon, and why."""
-    answer = call(load_settings(config, secrets=False), "GET", "audit")
+    """Who did what, when and why; from the running daemon or its store."""
+    settings = load_settings(config, secrets=False)
+    answer = call(settings, "GET", "audit")
     if answer is None:
-        raise Unreachable("no daemon answers")
-    _show("audit", answer, json)
+        from channeld.app import read_store
+
+        if not settings.store.path.is_file():
+            raise Unreachable("no daemon answers, and there is no store")
+        answer = read_store(settings, "audit")
+    if wants_json(json):
+        print_json(answer)
+    else:
+        rows = [[show_moment(e["at"]), e["who"], e["what"], e["why"]] for e in answer["audit"]]
+        print_table(f"{len(rows)} entries", ("when (UTC)", "who", "what", "why"), rows)
 
 
 def backup(

@@ -19,7 +19,7 @@ from channeld.core.world import GroupView, Hold, World
 
 _T = TypeVar("_T")
 Gist = tuple[str, str, tuple[str, ...]]
-"""What makes two answers the same: what is done (empty: nothing), why or why not, and the rules that held."""
+"""What makes two answers the same: what is done (empty: nothing), why not (empty: it is), and the rules that held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Answered:
 
     @property
     def gist(self) -> Gist:
-        return ("" if self.kind is None else self.kind.value, self.reason or self.because, self.path)
+        return ("" if self.kind is None else self.kind.value, self.reason, self.path)
 
 
 @dataclass(frozen=True, slots=True)

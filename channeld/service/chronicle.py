@@ -30,11 +30,24 @@ same.
 """
 
 
-class Chronicle:
-    """`last` is what the history says was answered last about each subject; `unix` is the clock of requests."""
+_ORDINARY: Final = frozenset(
+    reason.value for reason in (Reason.WITHIN_BAND, Reason.NO_DEMAND, Reason.NOTHING_HELD, Reason.SPARE)
+)
+"""Reasons that nobody needs to be told of: all is well."""
 
-    def __init__(self, last: Mapping[str, Gist], unix: Callable[[], float]) -> None:
-        self._last = dict(last)
+
+class Chronicle:
+    """`last` is what the history says was answered last about each subject, and when; `unix` is the clock of requests.
+
+    `standing` has, by reason, what is left alone for one that is out of the ordinary, each with the close time since
+    when, the oldest first.
+    """
+
+    def __init__(self, last: Mapping[str, tuple[Gist, RippleTime]], unix: Callable[[], float]) -> None:
+        self._last: dict[str, Gist] = {}
+        self.standing: dict[str, dict[str, RippleTime]] = {}
+        for subject, (gist, at) in sorted(last.items(), key=lambda item: item[1][1]):
+            self._note(subject, gist, at)
         self._unix = unix
         self._waiting: deque[Moment | RefusedAsk] = deque()
         self._second = 0
@@ -67,10 +80,11 @@ class Chronicle:
         news: dict[tuple[str, str], list[Answered]] = {}
         for key, entry in entries:
             said = answered(entry.intent, subject_of(entry.action), number=entry.number)
-            self._last[said.subject] = said.gist
+            self._note(said.subject, said.gist, world.close_time)
             news.setdefault(key, []).append(said)
         for hold in holds:
             if hold.reason is not Reason.IN_FLIGHT and (new := self._new(hold, wanted)) is not None:
+                self._note(new.subject, new.gist, world.close_time)
                 news.setdefault(hold.group, []).append(new)
         if not news:
             return
@@ -90,10 +104,14 @@ class Chronicle:
             said = answered(wish, subject, number=None, hold=hold)
         else:
             said = Answered(subject, None, "", hold.reason.value, hold.path, None, hold.until)
-        if last == said.gist:
-            return None
-        self._last[subject] = said.gist
-        return said
+        return None if last == said.gist else said
+
+    def _note(self, subject: str, gist: Gist, at: RippleTime) -> None:
+        """This is the last answer about a subject now."""
+        self.forget((subject,))
+        self._last[subject] = gist
+        if gist[1] and gist[1] not in _ORDINARY:
+            self.standing.setdefault(gist[1], {})[subject] = at
 
     def collected(
         self, ledger: LedgerIndex, now: RippleTime, policy: Policy, *, wallet: str, seen: Collecting, said: Answered
@@ -101,7 +119,7 @@ class Chronicle:
         """Note what was decided about a channel that pays us."""
         if said.reason == Reason.IN_FLIGHT.value or (said.intent is None and self._last.get(said.subject) == said.gist):
             return
-        self._last[said.subject] = said.gist
+        self._last[said.subject] = said.gist  # what pays us stands under `receiving`, not here
         payee = str(seen.held.channel.payee)
         self._keep(Moment(ledger, now, policy, (wallet,), payee, (said,), collecting=seen))
 
@@ -136,6 +154,10 @@ class Chronicle:
             self._waiting.popleft()
 
     def forget(self, subjects: Iterable[str]) -> None:
-        """The history has nothing more of these: whatever is answered next about them is news."""
+        """These are gone, or nothing is left of them in the history: what is answered next about them is news."""
         for subject in subjects:
-            self._last.pop(subject, None)
+            gist = self._last.pop(subject, None)
+            if gist is not None and (same := self.standing.get(gist[1])) is not None:
+                same.pop(subject, None)
+                if not same:
+                    del self.standing[gist[1]]

@@ -15,7 +15,7 @@ from channeld.core.intents import Status
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
 from channeld.core.outcome import Outcome, setback_after, subject_of
 from channeld.core.records import Booked, ChannelRecord, JournalEntry, Payment
-from channeld.core.units import Drops
+from channeld.core.units import ChannelId, Drops
 from channeld.service.ledger_book import announce
 from channeld.service.mirror import ChannelState, Mirror
 from channeld.service.planner import Planner
@@ -34,7 +34,7 @@ class Reconciler:
     """Keeps the mirror true, and the `planner` told of what changed. `monotonic` is the one clock beside the ledger's.
 
     `on_refused` hears of every payout or channel that a payee's account did not take, with the result code;
-    `on_redeemed` of every payment that a channel made to us.
+    `on_redeemed` of every payment that a channel made to us, `on_gone` of every channel of ours that was deleted.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Reconciler:
         self._spacings = 0
         self.on_refused: Callable[[JournalEntry, str], None] = lambda _entry, _code: None
         self.on_redeemed: Callable[[Payment], None] = lambda _payment: None
+        self.on_gone: Callable[[ChannelId], None] = lambda _channel_id: None
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -156,6 +157,8 @@ class Reconciler:
     def _replace(self, state: ChannelState, record: ChannelRecord) -> None:
         self._mirror.replace(state, record)
         self.planner.urge(state.group)
+        if record.closed_at is not None:
+            self.on_gone(record.channel.channel_id)
         if record.closed_at is not None and (lost := record.channel.unredeemed(record.authorized)):
             self._telemetry.forgone(lost)
 

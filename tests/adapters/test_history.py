@@ -31,6 +31,7 @@ from channeld.core.world import Decision, Hold, Reason, World
 from channeld.service.chronicle import REFUSALS_PER_S, Chronicle
 
 CLOCK = 1_700_000_000.0
+ORDINARY = ("within_band", "no_demand", "nothing_held", "spare")
 
 
 def open_history(directory: Path) -> tuple[History, Path]:
@@ -117,7 +118,11 @@ def test_what_is_kept_is_every_change_in_order_whenever_it_dies(
         if (prior := last.get(told.said.subject)) is not None and told.said.intent is None:
             assert prior.said.gist != told.said.gist, "the same answer twice in a row is no news"
         last[told.said.subject] = told
-    assert engine.history.last() == {subject: told.said.gist for subject, told in last.items()}
+    assert engine.history.last() == {s: (told.said.gist, told.close_time) for s, told in last.items()}
+    stands = {s: told.said.reason for s, told in last.items() if told.said.reason not in ("", *ORDINARY)}
+    assert {s: reason for reason, found in engine.chronicle.standing.items() for s in found} == stands
+    for found in engine.chronicle.standing.values():
+        assert list(found.values()) == sorted(found.values()), "the oldest stands first"
     engine.history.close()
 
 

@@ -21,6 +21,16 @@ from e2e.world import World, content_server
 pytestmark = pytest.mark.slow
 
 
+OVERRIDE = """
+[[override]]
+scope = { pool = "standard" }
+concern = ["close"]
+act = "hold"
+until = 2037-01-01T00:00:00Z
+why = "4711"
+"""
+
+
 async def command(stage: Stage, *arguments: str) -> tuple[int, str, str]:
     """`channeld` as an operator runs it: exit status, stdout, stderr."""
     process = await asyncio.create_subprocess_exec(
@@ -147,14 +157,25 @@ async def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -
                 assert (status, out) == (2, "")
                 assert "did you mean hot" in err
 
-            (stage.directory / "policy.toml").write_text(HASTY)
+            stands = await stage.status()
+            assert (stands["suggestions"]["pending"], stands["held"]["suggested"]["count"]) == (1, 1)
+            assert stands["suggestions"]["subjects"] == [f"standard/{world.payee.address}"]
+            assert stands["held"]["suggested"]["oldest_since_unix"] <= stands["ledger"]["validated"]["close_time_unix"]
+            assert set(stands["policy"]["modes"].values()) == {"suggest"}
+            (stage.directory / "policy.toml").write_text(HASTY + OVERRIDE)
             assert stage.daemon.running
             os.kill(stage.daemon.pid, signal.SIGHUP)
             await server.buy({"id": "1", "drops": "7000"})
         (channel,) = await world.ledger.channels(stage.wallet.address)
         assert channel["amount"] == opening["target"]
+        stands = await stage.status()
+        assert stands["suggestions"]["pending"] == 0
+        (override,) = stands["policy"]["overrides"]
+        assert (override["scope"], override["concerns"], override["why"]) == ({"pool": "standard"}, ["close"], "4711")
         await stage.daemon.stop()
         assert (await command(stage, "policy", "plan"))[0] == 3
+        entries = json.loads((await command(stage, "audit"))[1])["audit"]
+        assert [e["what"] for e in entries] == [f"policy {stands['policy_hash'][:12]} in force"]
 
 
 async def _wanting(stage: Stage, server: Any) -> dict[str, Any]:

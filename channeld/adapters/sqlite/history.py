@@ -21,7 +21,7 @@ import structlog
 from channeld.core.errors import StoreError
 from channeld.core.history import Gist, Moment, RefusedAsk
 from channeld.core.inputs import inputs_of
-from channeld.core.units import to_ripple
+from channeld.core.units import RippleTime, to_ripple
 
 log = structlog.get_logger()
 
@@ -39,8 +39,8 @@ _MOMENT: Final = (
 )
 _REFUSED: Final = "INSERT INTO refused (at_unix, key, server, payee, drops, code, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _LAST: Final = (
-    "SELECT subject, kind, because, reason, path FROM answer"
-    " WHERE number IN (SELECT max(number) FROM answer GROUP BY subject)"
+    "SELECT a.subject, a.kind, a.reason, a.path, m.close_time FROM answer a JOIN moment m ON m.number = a.moment"
+    " WHERE a.number IN (SELECT max(number) FROM answer GROUP BY subject)"
 )
 
 
@@ -123,11 +123,11 @@ class History:
     def close(self) -> None:
         self._db.close()
 
-    def last(self) -> dict[str, Gist]:
-        """What was answered last about each subject."""
+    def last(self) -> dict[str, tuple[Gist, RippleTime]]:
+        """What was answered last about each subject, and on which close time."""
         try:
             found = self._db.execute(_LAST)
-            return {s: (kind, reason or because, tuple(path.split())) for s, kind, because, reason, path in found}
+            return {s: ((kind, reason, tuple(path.split())), at) for s, kind, reason, path, at in found}
         except sqlite3.Error as error:
             raise StoreError(f"the history cannot be read: {error}") from error
 

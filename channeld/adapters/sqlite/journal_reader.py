@@ -15,6 +15,7 @@ from typing import Any, Final
 from channeld.adapters.sqlite import claims, rows
 from channeld.adapters.sqlite.request_log import signed_in
 from channeld.core.errors import StoreError
+from channeld.core.freezes import Audit
 from channeld.core.intents import Status
 from channeld.core.records import ChannelRecord, Incoming, JournalEntry
 from channeld.core.units import Payee
@@ -121,6 +122,11 @@ class JournalReader:
 
     def _sent(self, number: int) -> tuple[Sent, ...]:
         return tuple(Sent(*row) for row in self._db.execute(_TX, (number,)))
+
+    def audits(self, limit: int) -> list[Audit]:
+        """Who did what, and why, the newest first."""
+        query = "SELECT at_unix, who, what, why FROM audit ORDER BY seq DESC LIMIT ?"
+        return [Audit(*row) for row in self._db.execute(query, (limit,))]
 
     # --- requests ----------------------------------------------------------------------------------------------------
 

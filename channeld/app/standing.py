@@ -1,0 +1,74 @@
+"""What stands as it is: what is held and why, what waits for a person, and what of the policy is in force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from channeld.core.policy import Override, Scope
+from channeld.core.reasons import why
+from channeld.core.units import to_unix
+from channeld.core.vocabulary import Concern
+from channeld.core.world import Reason
+
+if TYPE_CHECKING:
+    from channeld.app.daemon import Daemon
+
+_SUGGESTED: Final = Reason.SUGGESTED.value
+_NAMED: Final = 20
+
+
+def held(daemon: Daemon) -> dict[str, Any]:
+    """By reason, how many channels and payees are left alone for one out of the ordinary, and the longest so."""
+    told = {}
+    for reason, subjects in daemon.annals.chronicle.standing.items():
+        oldest, since = next(iter(subjects.items()))
+        said = why(reason, done=False)
+        told[reason] = {"count": len(subjects), "why": said, "oldest": oldest, "oldest_since_unix": to_unix(since)}
+    return told
+
+
+def suggestions(daemon: Daemon) -> dict[str, Any]:
+    """What would be done, were the mode `apply`: how many, and the first of them; `policy plan` says what."""
+    waiting = daemon.annals.chronicle.standing.get(_SUGGESTED, {})
+    return {"pending": len(waiting), "subjects": list(waiting)[:_NAMED]}
+
+
+def in_force(daemon: Daemon) -> dict[str, Any]:
+    """Modes, overrides and budgets. Budgets need a ledger: before the first one they are null."""
+    policy, header = daemon.mirror.policy, daemon.mirror.header
+    now = header.close_time if header else 0
+    return {
+        "modes": {concern.value: policy.mode(concern).value for concern in Concern},
+        "overrides": [_override(override) for override in policy.overrides if override.until > now],
+        "budgets": None if header is None else _budgets(daemon),
+    }
+
+
+def _override(override: Override) -> dict[str, Any]:
+    return {
+        "scope": _scope(override.scope),
+        "concerns": sorted(concern.value for concern in override.concerns),
+        "until_unix": to_unix(override.until),
+        "why": override.why,
+    }
+
+
+def _scope(scope: Scope) -> dict[str, str]:
+    named = {"channel_id": scope.channel_id, "payee": scope.payee, "server": scope.server, "pool": scope.pool}
+    return {name: value for name, value in {**named, "tier": scope.tier}.items() if value is not None}
+
+
+def _budgets(daemon: Daemon) -> dict[str, Any]:
+    """Each budget: what is used, everything in flight at its worst, and what is left."""
+    used = daemon.planner.spending.used()
+    return {
+        budget.name: {
+            "purse": budget.purse.value,
+            "window_s": budget.window,
+            "pools": sorted(budget.pools),
+            "limit": str(budget.limit),
+            "used": str(used[budget.name]),
+            "left": str(budget.limit - used[budget.name]),
+        }
+        for budget in daemon.mirror.policy.budgets
+    }
