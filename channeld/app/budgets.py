@@ -19,6 +19,7 @@ def status(mirror: Mirror, spending: Spending) -> dict[str, Any]:
             "kind": budget.purse.value,
             "limit": str(budget.limit),
             "used": str(used[budget.name]) if budget.name in used else None,
+            "left": str(budget.limit - used[budget.name]) if budget.name in used else None,
             "window_s": budget.window,
         }
         for budget in mirror.policy.budgets

@@ -1,4 +1,4 @@
-"""What stands as it is: what is held and why, what waits for a person, and what of the policy is in force."""
+"""What stands as it is: what is held and why, what waits for a person, modes and overrides."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ def suggestions(daemon: Daemon) -> dict[str, Any]:
 
 
 def in_force(daemon: Daemon) -> dict[str, Any]:
-    """Modes, overrides and budgets. Budgets need a ledger: before the first one they are null."""
+    """Modes by concern, and overrides that hold still; budgets have a place of their own."""
     policy, header = daemon.mirror.policy, daemon.mirror.header
     now = header.close_time if header else 0
     return {
         "modes": {concern.value: policy.mode(concern).value for concern in Concern},
         "overrides": [_override(override) for override in policy.overrides if override.until > now],
-        "budgets": None if header is None else _budgets(daemon),
     }
 
 
@@ -56,19 +55,3 @@ def _override(override: Override) -> dict[str, Any]:
 def _scope(scope: Scope) -> dict[str, str]:
     named = {"channel_id": scope.channel_id, "payee": scope.payee, "server": scope.server, "pool": scope.pool}
     return {name: value for name, value in {**named, "tier": scope.tier}.items() if value is not None}
-
-
-def _budgets(daemon: Daemon) -> dict[str, Any]:
-    """Each budget: what is used, everything in flight at its worst, and what is left."""
-    used = daemon.planner.spending.used()
-    return {
-        budget.name: {
-            "purse": budget.purse.value,
-            "window_s": budget.window,
-            "pools": sorted(budget.pools),
-            "limit": str(budget.limit),
-            "used": str(used[budget.name]),
-            "left": str(budget.limit - used[budget.name]),
-        }
-        for budget in daemon.mirror.policy.budgets
-    }
