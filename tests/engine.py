@@ -250,7 +250,7 @@ class Session:
     on_submit: Callable[[str], None] = lambda _: None
 
     async def facts(self) -> NodeFacts:
-        return NodeFacts(0, "fake", LedgerIndex(self.first), LedgerIndex(self.ledger.index))
+        return NodeFacts(0, "fake", LedgerIndex(self.first), LedgerIndex(self.ledger.index), 0.0)
 
     async def follow(self) -> LedgerHeader:
         return self.ledger.header()

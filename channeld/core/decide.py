@@ -15,7 +15,7 @@ The order of concerns on a channel is fixed:
 Whether 5, 6 and 7 are so, and whether a channel is opened, the rules of the policy say, and behind them the pool's own
 terms (`core.chains`). What is decided is then held against what stands above the rules: overrides, freezes, modes,
 guards, budgets (`core.docket`). Nothing of that holds back what has a deadline: 3, and what is owed where a channel's
-life is over.
+life is over. Where a freeze keeps 4, 5 or 6 from happening, they do not stand in the way of 7.
 
 Each concern has a room: `core.headroom` opens and funds, `core.payouts` settles, `core.closing` closes. Money, channels
 per ledger and the caps of a content server are taken from one running account (`core.account`), so that they bind
@@ -92,7 +92,8 @@ def _channel(docket: Docket, view: ChannelView, due: Due | None, share: Share) -
         return docket.granted(Concern.CLOSE, view, finalize)
     if channel.phase(docket.now) is not Phase.OPEN:
         return closing(docket, view)
-    held = []
+    held: list[Hold] = []
+    frozen: Intent | None = None
     for concern in (Concern.CLOSE, Concern.FUND, Concern.SETTLE):
         answer: Answer | None = None
         if concern is Concern.CLOSE:
@@ -101,10 +102,13 @@ def _channel(docket: Docket, view: ChannelView, due: Due | None, share: Share) -
             answer = settle(docket, view)
         elif docket.usable(view):
             answer = fund(docket, view, share)
-        if isinstance(answer, Intent):
+        if isinstance(answer, Intent) and docket.freezes(answer):
+            frozen = frozen or answer  # it is kept from happening: what is owed is paid alone
+        elif isinstance(answer, Intent):
             return answer
-        held += [answer] if answer else []
-    return _leave(docket, view, held)
+        elif answer is not None:
+            held.append(answer)
+    return frozen or _leave(docket, view, held)
 
 
 def _cools_until(view: ChannelView, now: RippleTime) -> int | None:

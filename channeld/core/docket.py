@@ -7,6 +7,7 @@ A concern finds out what is due and makes an intent of it. Here it is held again
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from channeld.core.account import Account
 from channeld.core.chains import Bench, Verdict
@@ -18,6 +19,7 @@ from channeld.core.units import RippleTime
 from channeld.core.vocabulary import Concern
 from channeld.core.world import ChannelView, GroupView, Hold, Planned, Reason
 
+_GOES_ON: Final = frozenset({Kind.SETTLE, Kind.FINALIZE_CLOSE})
 Answer = Intent | Hold
 """What is to be done about a subject, or the reason for nothing."""
 
@@ -98,8 +100,13 @@ class Docket:
         if not deadline and self.account.exhausted(costs, self.pool.name):
             until = RippleTime(self.now + RECHECK_S)
             return Hold(subject, self.group.key, Reason.BUDGET_EXHAUSTED, until, intent.path)
-        self.account.charge(costs, self.pool.name)
+        if not self.freezes(intent):
+            self.account.charge(costs, self.pool.name)
         return intent
+
+    def freezes(self, intent: Intent) -> bool:
+        """Whether a freeze of the wallet stands against it: all but paying out and removing what has expired."""
+        return self.pool.wallet in self.account.world.halted and intent.action.kind not in _GOES_ON
 
     # --- what every concern asks of a channel ------------------------------------------------------------------------
 

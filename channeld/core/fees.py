@@ -24,6 +24,7 @@ URGENT_LEDGERS_TO_LIVE: Final = 4
 """And where time is short: so that its successor, with a higher fee, still comes in time."""
 LAST_ATTEMPTS: Final = 5
 """With time for no more attempts than this before the deadline, the cap is offered at once."""
+_LAST_LEDGERS: Final = LAST_ATTEMPTS * URGENT_LEDGERS_TO_LIVE
 _MOST_DOUBLINGS: Final = 20
 _PAYING: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
 """Kinds that pay out, so that what comes too late is lost."""
@@ -44,7 +45,7 @@ class Urgency:
     @property
     def last_attempts(self) -> bool:
         """Whether there is time for few more attempts only."""
-        return self.ledgers_left is not None and self.ledgers_left <= LAST_ATTEMPTS * URGENT_LEDGERS_TO_LIVE
+        return self.ledgers_left is not None and self.ledgers_left <= _LAST_LEDGERS
 
 
 def worst_fee(kind: Kind, guards: Guards, *, ends: bool) -> Drops:
@@ -53,8 +54,11 @@ def worst_fee(kind: Kind, guards: Guards, *, ends: bool) -> Drops:
 
 
 def life(urgency: Urgency) -> int:
-    """Ledgers it may take, from the one that is open now: 1 or more."""
-    return URGENT_LEDGERS_TO_LIVE if urgency.last_attempts else LEDGERS_TO_LIVE
+    """Ledgers it may take, from the one that is open now: 1 or more. The time for the last attempts is not touched."""
+    if urgency.ledgers_left is None:
+        return LEDGERS_TO_LIVE
+    spare = urgency.ledgers_left - _LAST_LEDGERS
+    return max(URGENT_LEDGERS_TO_LIVE, min(LEDGERS_TO_LIVE, spare))
 
 
 def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | None) -> Drops | None:

@@ -48,7 +48,7 @@ class Clock:
 
     def _by_ledger(self) -> float | None:
         header = self._mirror.header
-        return None if header is None else to_unix(header.close_time) + self._monotonic() - self._mirror.seen_at
+        return None if header is None else to_unix(header.close_time) + self._monotonic() - self._mirror.heard_at
 
     def forget_before(self, keep_s: int) -> int:
         """What was accepted before this may be forgotten, where ids are kept for `keep_s`: 0 while nobody knows."""

@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 LATE_S: Final = 2.0
 """How long a node may be behind an agreed ledger before another one is followed, in seconds."""
+UNKNOWN_AGE_S: Final = 86_400.0
+"""Taken as the age of a ledger of which a node does not say it: too old for anything, until the next one comes."""
 _ASK_EVERY_S: Final = 3.0
 _ANSWER_WITHIN_S: Final = 5.0
 _SHORTEST_WAIT_S: Final = 0.2
@@ -51,7 +53,8 @@ class Endpoint:
     """A node: what it said, and how it is. `headers` are those it announced on its present connection.
 
     `name` is short and stable, fit for a metric's label. `problem` says why it is not used now, None if nothing is
-    known against it. Times are monotonic seconds.
+    known against it. `first` is the ledger that it had when it was connected, and when that was new. Times are
+    monotonic seconds.
     """
 
     url: str
@@ -63,6 +66,7 @@ class Endpoint:
     latency_s: float = 0.0
     problem: str | None = "not connected yet"
     headers: dict[LedgerIndex, LedgerHeader] = field(default_factory=dict)
+    first: tuple[LedgerIndex, float] | None = None
     blamed_until: float = 0.0
     blames: int = 0
     skipped: int = 0
@@ -73,10 +77,22 @@ class Endpoint:
         if before != header:
             raise Malformed(f"told two different ledgers {header.index}")
         self.heard_at = now
+        if self.first is None:
+            self.first = (header.index, now - self._told_age(header))
         if self.newest is None or header.index > self.newest.index:
             self.newest = header
         while len(self.headers) > _HEADERS_KEPT:
             del self.headers[next(iter(self.headers))]
+
+    def age_s(self, index: LedgerIndex, now: float) -> float:
+        """How old a ledger is that it told: new where it announced it; the first on a connection was there before."""
+        return now - self.first[1] if self.first is not None and self.first[0] == index else 0.0
+
+    def _told_age(self, header: LedgerHeader) -> float:
+        """What it says of the age of its newest ledger; of one that came since it was asked that there is none."""
+        if self.facts is None or self.facts.age_s is None:
+            return UNKNOWN_AGE_S
+        return self.facts.age_s if header.index <= self.facts.complete_last else 0.0
 
     def blame(self, why: str, now: float) -> None:
         """An answer of it failed or was outvoted: others are preferred for a while, longer each time."""
@@ -94,7 +110,7 @@ class Endpoint:
         """The connection is gone, and what was said on it says nothing any more."""
         if self.session is not None:
             self.skipped += self.session.skipped
-        self.session, self.newest, self.problem = None, None, why
+        self.session, self.newest, self.first, self.problem = None, None, None, why
         self.headers.clear()
 
 
@@ -211,6 +227,14 @@ class Endpoints:
         """Who told which ledger of that index, for a person."""
         parts = (f"{', '.join(e.name for e in who)}: {h.hash[:12]}" for h, who in self.told(index).items())
         return "; ".join(parts)
+
+    def age_s(self, header: LedgerHeader) -> float:
+        """How old this ledger is, as far as connected nodes tell: seconds, 0 where one announced it as it came.
+
+        A node that stands still has an old one, however new it is to us.
+        """
+        now = self.now()
+        return min((e.age_s(header.index, now) for e in self.told(header.index).get(header, ())), default=0.0)
 
     def agreed(self, index: LedgerIndex) -> LedgerHeader | None:
         """The header of that index to believe, if there is one now."""

@@ -48,15 +48,8 @@ from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
-_ORDER: Final = {
-    Kind.REDEEM: 0,
-    Kind.SETTLE: 1,
-    Kind.REQUEST_CLOSE: 1,
-    Kind.OPEN: 0,
-    Kind.FUND: 0,
-    Kind.FINALIZE_CLOSE: 2,
-}
-"""Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
+_GIVES_WAY: Final = frozenset({Kind.FUND, Kind.REQUEST_CLOSE})
+"""Kinds on a channel that a freeze holds back; a channel has one open intent, so nothing else is decided meanwhile."""
 _BATCH: Final = 16
 """Transactions signed and committed together: some 8 ms, after which claims get their turn."""
 
@@ -128,6 +121,7 @@ class Executor:
         if self._mirror.policy.asks_for_fees:
             await self.prices.ask(session, self.courier.on_trouble)
         for wallet in self._mirror.wallets.values():
+            self._let_go(wallet)
             while wallet.account is not None and self._has_work(wallet):
                 await self.prices.ask(session, self.courier.on_trouble)
                 batch = self._batch(wallet)
@@ -201,13 +195,15 @@ class Executor:
             return numbers.take_highest()
         return numbers.take(by_ticket=isinstance(transaction, Create))
 
-    def _planned(self, wallet: Wallet) -> list[JournalEntry]:
-        planned = [
-            e
-            for e in self._mirror.journal.values()
-            if e.status is Status.PLANNED and e.action.wallet == wallet.name and not self._mirror.holds_back(e.action)
-        ]
-        return sorted(planned, key=lambda e: (_ORDER[e.action.kind], e.number))
+    def _planned(self, wallet: Wallet) -> Iterator[JournalEntry]:
+        return (e for e in self._mirror.backlog.of(wallet.name) if not self._mirror.holds_back(e.action))
+
+    def _let_go(self, wallet: Wallet) -> None:
+        """What a freeze keeps from being signed must not stand in the way of a payout on the same channel."""
+        if self._mirror.halted(wallet.name):
+            for entry in self._mirror.backlog.of(wallet.name):
+                if entry.action.kind in _GIVES_WAY and self._mirror.holds_back(entry.action):
+                    self._moot(entry, "frozen")
 
     def _channel(self, entry: JournalEntry) -> ChannelState | None:
         action = entry.action
@@ -225,10 +221,10 @@ class Executor:
             entry.action, channel, authorized, claim_key=wallet.claim_key, close_time=now, refused=refused
         )
 
-    def _moot(self, entry: JournalEntry) -> None:
+    def _moot(self, entry: JournalEntry, why: str = "overtaken") -> None:
         """Nothing is left to do for it; what its subject needs now is decided with the next ledger."""
         with self._steps(Step.MOOTED, entry.action.kind.value):
-            self._store.set_intent(entry.number, Status.MOOT, "overtaken")
+            self._store.set_intent(entry.number, Status.MOOT, why)
         self._reconciler.planner.urge(self._mirror.close_entry(entry))
 
     def _unsignable(self, entry: JournalEntry | None, why: str) -> None:

@@ -233,7 +233,7 @@ class Follower:
                 self._mirror.by_address[account.address].account = account
                 self._check_account(account.address)
         await self._amendments(session, header)
-        self._reconciler.apply(header, transactions, gapless=gapless)
+        self._reconciler.apply(header, transactions, gapless=gapless, age_s=self.endpoints.age_s(header))
         for account, channels, _, incoming in found:
             if account is not None:
                 self._reconciler.compare(header, account, channels, incoming)
@@ -281,7 +281,7 @@ class Follower:
         transactions, gapless = await self._gap(session, header)
         if not gapless:
             raise Unreachable(f"does not have all ledgers from {before} to {header.index}")
-        self._reconciler.apply(header, transactions)
+        self._reconciler.apply(header, transactions, age_s=self.endpoints.age_s(header))
         self.lookout.review()
         self._planner.decide_dirty()
         self.on_ledger()

@@ -21,6 +21,7 @@ from channeld.core.standing import Labels
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, drawn_by
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
 from channeld.service.audience import Audience
+from channeld.service.backlog import Backlog
 from channeld.service.commitments import Commitments, WalletSums
 from channeld.service.vault import Vault
 
@@ -153,7 +154,8 @@ class Grant:
 
 
 class Mirror:
-    """All of it. `header` is the last ledger processed whole, `seen_at` the monotonic time of that.
+    """All of it. `header` is the last ledger processed whole, `heard_at` the monotonic time of that, and `seen_at` when
+    that ledger was new: before that, where a node stood still.
 
     `changed` are channels that are not as they were when somebody last took note, gone ones included, with their
     payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
@@ -167,7 +169,7 @@ class Mirror:
         self.by_address = {w.address: w for w in self.wallets.values()}
         self.processed: LedgerIndex | None = snapshot.processed
         self.header: LedgerHeader | None = None
-        self.seen_at = 0.0
+        self.seen_at = self.heard_at = 0.0
         self.interval_s = 4.0
         self.network_fee: Drops | None = None
         self.amendments: frozenset[str] | None = None
@@ -175,6 +177,7 @@ class Mirror:
         self.by_row: dict[int, ChannelState] = {}
         self.groups: dict[GroupKey, Group] = {}
         self.journal: dict[int, JournalEntry] = {}
+        self.backlog = Backlog()
         self.commitments = Commitments()
         self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
         self.doomed: dict[tuple[Address, int], str] = {}
@@ -360,6 +363,8 @@ class Mirror:
     def open_entry(self, entry: JournalEntry) -> None:
         """Take in an intent that is open: its subject is not decided again until it ends."""
         self.journal[entry.number] = entry
+        if entry.status is Status.PLANNED:
+            self.backlog.add(entry)
         self._commit(entry)
         if isinstance(entry.action, OpenChannel):
             self.group(entry.action.pool, entry.action.payee, entry.action.user).opening += 1
@@ -372,6 +377,7 @@ class Mirror:
         self.commitments.signed(live)
         if live.intent is not None:
             entry = self.journal[live.intent]
+            self.backlog.drop(entry)
             entry.status, entry.channel_id = Status.SIGNED, live.channel_id
             entry.attempts += 1
             self._commit(entry)
@@ -385,6 +391,7 @@ class Mirror:
     def plan_again(self, entry: JournalEntry) -> None:
         """The store has it: what was signed for an intent is dead, and it is signed anew."""
         entry.status = Status.PLANNED
+        self.backlog.add(entry)
         self._commit(entry)
 
     def _commit(self, entry: JournalEntry) -> None:
@@ -394,6 +401,7 @@ class Mirror:
     def close_entry(self, entry: JournalEntry) -> Group | None:
         """An intent ended: its group may be decided again."""
         del self.journal[entry.number]
+        self.backlog.drop(entry)
         self.commitments.forget(entry.number)
         if isinstance(entry.action, OpenChannel):
             group = self.group(entry.action.pool, entry.action.payee, entry.action.user)

@@ -57,12 +57,18 @@ class Reconciler:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def apply(
-        self, header: LedgerHeader, transactions: Iterable[ValidatedTransaction], *, gapless: bool = True
+        self,
+        header: LedgerHeader,
+        transactions: Iterable[ValidatedTransaction],
+        *,
+        gapless: bool = True,
+        age_s: float = 0.0,
     ) -> None:
         """Apply every transaction of our wallets in the ledgers after the last one processed, up to `header`.
 
         `gapless` says that none is missing; only then is a transaction that was not found past its last ledger dead by
-        that alone. Decides nothing yet. Raises `StoreError`, and then nothing has changed.
+        that alone. `age_s` is how old that ledger is already. Decides nothing yet. Raises `StoreError`, and then
+        nothing has changed.
         """
         started, span = self._monotonic(), self._span(header, gapless=gapless)
         for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
@@ -75,7 +81,7 @@ class Reconciler:
         for wallet in self._mirror.wallets.values():
             wallet.bounded |= not gapless
         ledgers = 1 if self._mirror.processed is None else max(0, header.index - self._mirror.processed)
-        self._advance(header)
+        self._advance(header, age_s)
         self._telemetry.processed(ledgers, self._monotonic() - started)
 
     def compare(
@@ -195,13 +201,13 @@ class Reconciler:
 
     # --- the ledger moved on ------------------------------------------------------------------------------------------
 
-    def _advance(self, header: LedgerHeader) -> None:
+    def _advance(self, header: LedgerHeader, age_s: float) -> None:
         """The ledger is processed whole: it is the one to decide on."""
         mirror, now = self._mirror, self._monotonic()
         if mirror.header is not None and mirror.processed is not None and header.index > mirror.processed:
-            self._pace((now - mirror.seen_at) / (header.index - mirror.processed))
+            self._pace((now - mirror.heard_at) / (header.index - mirror.processed))
         if mirror.header is None or header.index > mirror.header.index:  # seen again, it is as old as it was
-            mirror.seen_at = now
+            mirror.heard_at, mirror.seen_at = now, now - age_s
         mirror.header, mirror.processed = header, header.index
         self.planner.ledger(header.close_time)
 

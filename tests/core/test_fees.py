@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from channeld.core.fees import LEDGERS_TO_LIVE, URGENT_LEDGERS_TO_LIVE, Urgency, fee, life
+import pytest
+
+from channeld.core.fees import LAST_ATTEMPTS, LEDGERS_TO_LIVE, URGENT_LEDGERS_TO_LIVE, Urgency, fee, life
 from channeld.core.ledger import OpenFees
 from channeld.core.policy import Guards
 from channeld.core.units import Drops, Seconds
@@ -27,8 +29,18 @@ def test_a_payout_with_a_deadline_may_go_to_the_urgent_cap() -> None:
 def test_with_few_attempts_left_the_cap_is_offered_at_once_and_each_lives_shorter() -> None:
     assert offers(20) == offers(0) == [9000] * 12
     assert offers(21)[0] == 10
-    assert life(Urgency(0, 20)) == URGENT_LEDGERS_TO_LIVE
-    assert life(Urgency(0, 21)) == life(Urgency(0)) == LEDGERS_TO_LIVE
+    assert life(Urgency(0, 20)) == life(Urgency(0, 0)) == URGENT_LEDGERS_TO_LIVE
+    assert life(Urgency(0, 32)) == life(Urgency(0)) == LEDGERS_TO_LIVE
+
+
+@pytest.mark.parametrize("left", range(61))
+def test_however_short_the_time_is_an_ordinary_attempt_takes_none_of_that_for_the_last_ones(left: int) -> None:
+    """Each is dead one ledger after its last; whoever began in time gets four attempts at the highest price or more."""
+    at_the_cap, began = 0, left
+    while left > 0:
+        at_the_cap += Urgency(0, left).last_attempts
+        left -= life(Urgency(0, left)) + 1
+    assert at_the_cap >= min(LAST_ATTEMPTS - 1, -(-began // (URGENT_LEDGERS_TO_LIVE + 1)))
 
 
 def test_above_its_cap_a_transaction_waits_and_a_last_attempt_does_not() -> None:

@@ -56,6 +56,7 @@ class FakeNode(Session):
     """
 
     tip: int | None = None
+    age_s: float | None = 0.0
     late_history: int = 0
     tell: Callable[[list[ValidatedTransaction]], list[ValidatedTransaction]] = lambda told: told
     show: Callable[[list[Channel]], list[Channel]] = lambda shown: shown
@@ -70,7 +71,7 @@ class FakeNode(Session):
         return self.ledger.index if self.tip is None else self.tip
 
     def facts_now(self) -> NodeFacts:
-        return NodeFacts(0, "fake", LedgerIndex(self.first), LedgerIndex(self.at()))
+        return NodeFacts(0, "fake", LedgerIndex(self.first), LedgerIndex(self.at()), self.age_s)
 
     async def history(self, account: Address, first: LedgerIndex, last: LedgerIndex) -> History:
         self.asked.append(f"{first}..{last}")

@@ -81,6 +81,8 @@ def added_up(mirror: Mirror) -> None:
     """Fails unless the sums are what adding up gives."""
     assert {p: s for p, s in mirror.commitments.pools.items() if s != PoolSums()} == pools(mirror)
     opens = [e.decided_at for e in mirror.journal.values() if isinstance(e.action, OpenChannel)]
+    unsigned = {number for number, entry in mirror.journal.items() if entry.status is Status.PLANNED}
+    assert {entry.number for wallet in mirror.wallets for entry in mirror.backlog.of(wallet)} == unsigned
     assert mirror.wallet_views() == wallets(mirror)
     assert mirror.server_views(mirror.grants) == servers(mirror)
     assert mirror.opens_in_flight() == (len(opens), sum(at == mirror.processed for at in opens))

@@ -101,7 +101,7 @@ def test_the_clock_is_never_further_from_the_ledgers_than_the_tolerance(ahead: f
         close_time = 800_000_000
 
     class Seen:
-        header, seen_at = Header(), 50.0
+        header, heard_at = Header(), 50.0
 
     real = to_unix(Header.close_time) + 10.0  # type: ignore[arg-type]
     clock = Clock(Seen(), lambda: real + ahead, lambda: 60.0)  # type: ignore[arg-type]

@@ -74,6 +74,18 @@ def test_a_decision_does_not_walk_over_open_intents(tmp_path: Path) -> None:
     assert len(journal) == 50
 
 
+def test_signing_does_not_walk_over_open_intents(tmp_path: Path) -> None:
+    engine = busy(tmp_path, 50)
+    numbers = list(engine.mirror.journal)
+    engine.mirror.journal = NoLoop(engine.mirror.journal)
+    engine.work()
+    signed = [engine.ledger.blobs[blob][1] for blob in engine.session.submitted]
+    assert len(signed) == 50
+    assert signed == sorted(signed)
+    by_number = {tx.number: tx.intent for tx in engine.mirror.live.values()}
+    assert [by_number[number] for number in signed] == numbers, "in the order of their intents"
+
+
 def watched(part: Engine | Lab) -> list[int]:
     """Every decision to come is preceded by adding up; how many intents were planned at each."""
     decide, seen = part.planner.decide_dirty, list[int]()

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from engine import LAG
 from service.several import Several, closing, invented, made_up
 
 from channeld.core.channel import Channel
 from channeld.core.errors import Malformed
 from channeld.core.ledger import Fees, NodeFacts, ValidatedTransaction
+from channeld.core.requests import Code, Refusal
 from channeld.core.units import Drops, LedgerIndex
 from channeld.service.endpoints import LATE_S, _names
 
@@ -174,6 +176,75 @@ def test_a_ledger_that_too_few_tell_waits_and_the_lag_freezes_issuing_with_the_r
     nodes.step()
     nodes.step()
     assert (nodes.mirror.processed, nodes.desk.stopped()) == (nodes.kept.index, None)
+
+
+# --- a ledger that is old already ------------------------------------------------------------------------------------
+
+
+def joined(path: Path, *ages_s: float | None) -> Several:
+    """Nodes that say their newest ledger is so old, just connected."""
+    nodes = Several(path / "store.db", nodes=len(ages_s))
+    for number, age_s in enumerate(ages_s):
+        nodes.nodes[number].age_s = age_s
+        nodes.join(number)
+    nodes.step()
+    assert nodes.mirror.processed == nodes.kept.index
+    return nodes
+
+
+@pytest.mark.parametrize("age_s", [LAG + 1.0, 10.0**6, None])
+def test_at_the_start_a_ledger_that_is_old_already_stops_issuing_until_a_new_one_comes(
+    tmp_path: Path, age_s: float | None
+) -> None:
+    """The node stands still, or does not say: nobody knows what happened since."""
+    nodes = joined(tmp_path, age_s)
+    assert "ledger" in str(nodes.desk.stopped())
+    (answer,) = nodes.answer(nodes.ask("first", 5))
+    assert isinstance(answer, Refusal)
+    assert answer.code is Code.FROZEN
+    assert nodes.mirror.journal == {}, "nor is anything opened"
+    nodes.close()
+    assert nodes.desk.stopped() is None
+    nodes.answer(nodes.ask("first", 5))
+    assert len(nodes.mirror.journal) == 1
+
+
+def test_its_age_goes_on_from_what_the_node_said(tmp_path: Path) -> None:
+    nodes = joined(tmp_path, LAG - 10.0)
+    assert nodes.desk.stopped() is None
+    nodes.pass_time(9.5)
+    assert nodes.desk.stopped() is None
+    nodes.pass_time(1)
+    assert nodes.desk.stopped() is not None
+
+
+def test_one_node_that_has_it_new_is_enough(tmp_path: Path) -> None:
+    assert joined(tmp_path, LAG + 1.0, 0.0).desk.stopped() is None
+
+
+def test_a_ledger_that_came_after_the_node_was_asked_is_new(tmp_path: Path) -> None:
+    nodes = Several(tmp_path / "store.db", nodes=1)
+    nodes.nodes[0].age_s = LAG + 1.0
+    asked = nodes.nodes[0].facts_now()
+    nodes.kept.close()
+    nodes.nodes[0].facts_now = lambda: asked  # type: ignore[method-assign]
+    nodes.join(0)
+    nodes.step()
+    assert nodes.desk.stopped() is None
+
+
+def test_a_node_that_comes_later_with_an_old_ledger_is_taken_at_its_word(tmp_path: Path) -> None:
+    """Newer than what we had, and yet old."""
+    nodes = joined(tmp_path, 0.0)
+    nodes.drop(0)
+    nodes.kept.close()
+    nodes.nodes[0].age_s = LAG + 1.0
+    nodes.join(0)
+    nodes.step()
+    assert nodes.mirror.processed == nodes.kept.index
+    assert nodes.desk.stopped() is not None
+    nodes.close()
+    assert nodes.desk.stopped() is None
 
 
 def test_a_start_waits_for_the_quorum(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine import Engine, policy
+from engine import Engine, drive, policy
 
+from channeld.core.freezes import Cause
 from channeld.core.policy import SettleTerms
 from channeld.core.units import Drops, Seconds
+from channeld.service.guard import Guard
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -33,3 +35,62 @@ def test_what_is_owed_is_paid_before_a_fixed_end_whether_the_wallet_is_frozen_or
     assert sum(paid for (paid,) in engine.on_disk("SELECT paid FROM payment")) == 5
     assert ("request_close" in kinds) is not frozen
     assert kinds.count("settle") == frozen
+
+
+def paid(engine: Engine) -> int:
+    return sum(drops for (drops,) in engine.on_disk("SELECT paid FROM payment"))
+
+
+def ended(engine: Engine, kind: str) -> list[str]:
+    return [status for k, status in engine.on_disk("SELECT kind, status FROM intent ORDER BY number") if k == kind]
+
+
+def unsigned(engine: Engine, kind: str) -> None:
+    """Ledgers pass, with a node that takes nothing, until an intent of this kind is journaled."""
+    while not ended(engine, kind):
+        engine.ledger.close()
+        engine.pass_time(4)
+        drive(engine.follower._process(engine.session, engine.ledger.header()))  # type: ignore[arg-type]
+    assert ended(engine, kind) == ["planned"]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+@pytest.mark.parametrize(("kind", "drops"), [("fund", 16), ("request_close", 5)])
+def test_what_a_freeze_keeps_from_being_signed_does_not_hide_that_a_payout_is_owed(
+    tmp_path: Path, kind: str, drops: int, dies: bool
+) -> None:
+    """It is ended, the payout goes alone, and once it is thawed what was to be done is decided anew."""
+    terms = policy()
+    late = replace(terms.pools["p"], settle=SettleTerms(Drops(10**9), Seconds(120)))
+    engine = Engine(tmp_path / "s.db", terms=replace(terms, pools={"p": late}))
+    engine.connect()
+    engine.opened()
+    engine.desk.answer([engine.ask(1, drops)])
+    unsigned(engine, kind)
+    Guard(engine.mirror, engine.store.books, lambda: engine.unix).freeze("hot", "a person", "to look at it")
+    if dies:
+        engine.restart()
+    for _ in range(40):
+        engine.tick()
+    assert paid(engine) == drops, "however long the freeze lasts"
+    assert ended(engine, kind) == ["moot"], "and nothing else happens meanwhile"
+    Guard(engine.mirror, engine.store.books, lambda: engine.unix).thaw("hot", Cause.OPERATOR, "a person", "seen")
+    engine.planner.touch_all()
+    for _ in range(40):
+        engine.tick()
+    assert ended(engine, "request_close") == ["moot", "done"] if kind == "request_close" else ["done"]
+
+
+def test_a_freeze_does_not_hide_a_payout_behind_what_it_holds_back(tmp_path: Path) -> None:
+    """Nothing is journaled when it freezes: a fund that falls due later is left alone, and what is owed is paid."""
+    engine = Engine(tmp_path / "s.db")
+    engine.connect()
+    engine.opened()
+    Guard(engine.mirror, engine.store.books, lambda: engine.unix).freeze("hot", "a person", "to look at it")
+    state = next(iter(engine.mirror.channels.values()))
+    state.record.authorized, state.record.unredeemed_since = 16, engine.mirror.header.close_time  # type: ignore[union-attr]
+    engine.planner.touch_all()
+    for _ in range(12):
+        engine.tick()
+    assert paid(engine) == 16
+    assert ended(engine, "fund") == []

@@ -1,0 +1,56 @@
+"""What waits to be signed comes out in the order in which it is to be signed, whatever came and went before."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channeld.core.intents import Kind
+from channeld.service.backlog import Backlog
+
+FIRST, THEN, LAST = {Kind.REDEEM, Kind.OPEN, Kind.FUND}, {Kind.SETTLE, Kind.REQUEST_CLOSE}, {Kind.FINALIZE_CLOSE}
+
+
+def intent(number: int, kind: Kind, wallet: str) -> Any:
+    return SimpleNamespace(number=number, action=SimpleNamespace(kind=kind, wallet=wallet))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from("ab")), max_size=40),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 39)), max_size=80),
+)
+def test_readers_first_then_payouts_and_closes_then_the_rest_each_by_age(
+    kinds: list[tuple[Kind, str]], steps: list[tuple[bool, int]]
+) -> None:
+    intents = [intent(number, *kind) for number, kind in enumerate(kinds)]
+    backlog, waiting = Backlog(), set()
+    for adds, pick in [(True, number) for number in range(len(intents))] + steps:
+        if pick >= len(intents):
+            continue
+        if not adds:
+            backlog.drop(intents[pick])
+            waiting.discard(pick)
+        elif pick not in waiting:  # one that was signed and died waits again
+            backlog.add(intents[pick])
+            waiting.add(pick)
+    for wallet in "ab":
+        mine = [i for i in intents if i.number in waiting and i.action.wallet == wallet]
+        assert list(backlog.of(wallet)) == [i for kinds in (FIRST, THEN, LAST) for i in mine if i.action.kind in kinds]
+
+
+def test_what_is_dropped_while_others_are_looked_at_does_not_come() -> None:
+    backlog = Backlog()
+    intents = [intent(number, Kind.OPEN, "a") for number in range(5)]
+    for one in intents:
+        backlog.add(one)
+    came = []
+    for one in backlog.of("a"):
+        came.append(one.number)
+        backlog.drop(one)
+        if one.number == 1:
+            backlog.drop(intents[3])
+    assert came == [0, 1, 2, 4]
+    assert list(backlog.of("a")) == list(backlog.of("nobody")) == []
