@@ -18,7 +18,12 @@ settings.register_profile("soak", settings.get_profile("fast"), max_examples=300
 settings.load_profile("soak" if os.environ.get("CHANNELD_SOAK") else "fast")
 
 HEARD = Heard()
-HEARD.listen()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any part of channeld is imported. Who only starts workers listens to none: they do that themselves."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        HEARD.listen()
 
 
 @pytest.fixture(autouse=True)

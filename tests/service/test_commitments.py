@@ -16,7 +16,7 @@ from worlds import KEY, PAYEES, SOURCE
 
 from channeld.core.channel import Channel
 from channeld.core.fees import LEDGERS_TO_LIVE
-from channeld.core.intents import Intent, RequestClose, Status
+from channeld.core.intents import Intent, OpenChannel, RequestClose, Status
 from channeld.core.policy import CloseTerms
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
 from channeld.sandbox.ledger.faults import order
@@ -75,7 +75,11 @@ def test_a_decision_does_not_walk_over_open_intents(tmp_path: Path) -> None:
 
 
 def test_signing_does_not_walk_over_open_intents(tmp_path: Path) -> None:
-    engine = busy(tmp_path, 50)
+    engine = Engine(tmp_path / "store.db")
+    engine.connect()
+    opens = [OpenChannel("hot", "p", "a", Payee(PAYEES[0].account, n), Drops(20), Seconds(10), None) for n in range(50)]
+    for entry in engine.store.journal([Intent(action, "wanted", "F" * 64) for action in opens], LedgerIndex(1)):
+        engine.mirror.open_entry(entry)
     numbers = list(engine.mirror.journal)
     engine.mirror.journal = NoLoop(engine.mirror.journal)
     engine.work()

@@ -23,7 +23,7 @@ from typing import Any
 
 DIRECTORY = "CONTRACT_TAP"
 """The environment variable that names where the files go."""
-HEAD = struct.Struct(">HHI")
+HEAD = struct.Struct(">III")
 Write = Callable[[str, str, bytes], None]
 
 
@@ -54,7 +54,7 @@ def install(directory: Path, *, daemon: bool) -> None:
     file = os.open(directory / f"{os.getpid()}.tap", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def write(what: str, where: str, payload: bytes) -> None:
-        names = what.encode(), where.encode()
+        names = what.encode(), where.encode(errors="surrogatepass")
         os.write(file, b"".join((HEAD.pack(len(names[0]), len(names[1]), len(payload)), *names, payload)))
 
     def wire(module: ModuleType) -> None:
@@ -73,8 +73,10 @@ def _publishing(module: ModuleType, write: Write) -> None:
 
     @functools.wraps(publish)
     def overheard(self: Any, topic: str, payload: bytes, **more: Any) -> Any:
-        write("said", topic, payload)
-        return publish(self, topic, payload, **more)
+        sent = publish(self, topic, payload, **more)
+        if sent:
+            write("said", topic, payload)
+        return sent
 
     @functools.wraps(init)
     def willing(self: Any, *given: Any, will: Any, **more: Any) -> None:
@@ -144,5 +146,10 @@ def records(data: bytes) -> Iterator[tuple[str, str, bytes, int]]:
         if end > len(data):
             return
         first, second = at + HEAD.size + sizes[0], end - sizes[2]
-        yield data[at + HEAD.size : first].decode(), data[first:second].decode(), data[second:end], end
+        yield (
+            data[at + HEAD.size : first].decode(),
+            data[first:second].decode(errors="surrogatepass"),
+            data[second:end],
+            end,
+        )
         at = end
