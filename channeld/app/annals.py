@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 _T = TypeVar("_T")
 
-_SLICE: Final = 32
-"""Moments written at a time: some two milliseconds in which the thread may hold the interpreter."""
-_PAUSE_S: Final = 0.005
+SLICE: Final = 8
+"""Moments written at a time: one to two milliseconds in which the thread may hold the interpreter."""
+_PAUSE_S: Final = 0.003
 _IDLE_S: Final = 0.25
 _EXPIRE_EVERY_S: Final = 1.0
 _EXPIRE_SLICE: Final = 256
@@ -117,7 +117,7 @@ class Annals:
             await asyncio.sleep(_PAUSE_S if self.chronicle.waiting or expire_at <= loop.time() else _IDLE_S)
 
     async def _write(self, history: History) -> None:
-        if news := self.chronicle.next(_SLICE):
+        if news := self.chronicle.next(SLICE):
             await _whole(partial(history.write, news), lambda _: self.chronicle.written(len(news)))
         self.problem = ""
 
@@ -138,7 +138,7 @@ class Annals:
         """Write what still waits, for a moment at most, and let go of the file. `run` has ended."""
         until = time.monotonic() + _CLOSE_S
         try:
-            while self._history and (news := self.chronicle.next(_SLICE)) and time.monotonic() < until:
+            while self._history and (news := self.chronicle.next(SLICE)) and time.monotonic() < until:
                 self._history.write(news)
                 self.chronicle.written(len(news))
         except StoreError as error:

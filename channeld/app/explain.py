@@ -89,7 +89,7 @@ def _found(settings: Settings, archive: Archive, what: str) -> dict[str, Any]:
 
 def _ids(archive: Archive, prefix: str) -> list[str]:
     found = [*archive.journal.ids(prefix), *history_reader.find_subjects(archive.history, prefix)]
-    return sorted({name for name in found if len(name) == 64})
+    return sorted({name for name in found if "/" not in name})
 
 
 def _only(ids: Sequence[str], what: str) -> str:

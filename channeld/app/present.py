@@ -29,8 +29,9 @@ def present(daemon: Daemon, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         state = mirror.channels.get(ChannelId(answer["channel_id"]))
         group, subject = (state.group, answer["channel_id"]) if state else (None, "")
     elif answer["subject"] == "payee":
-        group = next((g for g in mirror.groups.values() if str(g.payee) == answer["payee"]), None)
-        subject = f"{group.pool}/{group.payee}" if group else ""
+        mine = [g for g in mirror.groups.values() if str(g.payee) == answer["payee"]]
+        group = min(mine, key=lambda g: g.user, default=None)  # the shared one where there is one
+        subject = "/".join(group.view().key) if group else ""
     else:
         return None
     if group is None:

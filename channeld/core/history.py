@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from channeld.core.intents import FinalizeClose, FundChannel, Intent, Kind, OpenChannel, RequestClose
 from channeld.core.policy import Policy
@@ -132,11 +132,7 @@ def _only(given: Mapping[str, _T], names: set[str]) -> dict[str, _T]:
 
 def subject_of_hold(hold: Hold) -> str:
     """How a hold's subject is called in the history."""
-    is_channel = len(hold.subject) == _ID_LENGTH and "/" not in hold.subject
-    return hold.subject if is_channel else "/".join(hold.group)
-
-
-_ID_LENGTH: Final = 64
+    return "/".join(hold.group) if hold.subject == hold.group[1] else hold.subject
 
 
 def answered(intent: Intent, subject: str, *, number: int | None, hold: Hold | None = None) -> Answered:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from channeld.core.chains import Bench, base_settings
+from channeld.core.chains import Bench
 from channeld.core.history import Answered, Collecting, Moment
 from channeld.core.intents import Kind
 from channeld.core.policy import Policy, ReceiveTerms
@@ -55,7 +55,7 @@ def facts_of(
     facts: Inputs = {**bench.facts(view, spendable), "spendable": spendable}
     if facts.get("runway") == FOREVER_S:
         del facts["runway"]
-    rules = {c: bench.verdict(c, view, spendable=spendable).settings for c in concerns if c in base_settings(pool)}
+    rules = {c: bench.verdict(c, view, spendable=spendable).settings for c in concerns}
     return {**facts, **more, **_channel(view, world.close_time), "terms": _terms(rules)}
 
 

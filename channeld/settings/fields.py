@@ -84,7 +84,7 @@ def _history_age(text: object) -> Seconds:
 
 def _history_entries(number: int) -> int:
     if not 1000 <= number <= 1_000_000_000:
-        raise BadValue("number", "out of bounds", "1000 to 1000000000 answers, each of some 700 bytes on disk")
+        raise BadValue("number", "out of bounds", "1000 to 1000000000 answers, each of about 1 KB on disk")
     return number
 
 

@@ -20,7 +20,7 @@ from worlds import case_of
 from channeld.adapters.sqlite import history_reader as reader
 from channeld.adapters.sqlite.history import History, history_path
 from channeld.core.decide import decide
-from channeld.core.history import Moment, RefusedAsk, Told, target_of
+from channeld.core.history import Moment, RefusedAsk, Told, subject_of_hold, target_of
 from channeld.core.intents import Intent, Status
 from channeld.core.outcome import subject_of
 from channeld.core.policy import Policy
@@ -142,7 +142,7 @@ def test_what_was_decided_can_be_decided_again_from_what_is_kept(
         assert isinstance(moment.situation, World)
         again = decide(moment.situation, case.policy)
         given_: dict[str, Intent | Hold] = {subject_of(p.intent.action): p.intent for p in again.planned}
-        given_ |= {h.subject if len(h.subject) == 64 else "/".join(h.group): h for h in again.holds}
+        given_ |= {subject_of_hold(h): h for h in again.holds}
         for told in moment.answers:
             answer, said = given_[told.said.subject], told.said
             assert (said.reason == "") is isinstance(answer, Intent)
@@ -152,7 +152,7 @@ def test_what_was_decided_can_be_decided_again_from_what_is_kept(
             else:
                 assert said.reason == answer.reason.value
             assert "wanted" in told.inputs
-            assert ("authorized" in told.inputs) is (len(said.subject) == 64)
+            assert ("authorized" in told.inputs) is ("/" not in said.subject)
     engine.history.close()
 
 
@@ -223,9 +223,7 @@ def test_a_full_queue_forgets_so_that_the_next_answer_is_kept(tmp_path: Path, mo
     engine.decide(seed)
     engine.write(1000)
     assert {t.said.subject for t in engine.written()} >= {
-        hold.subject if len(hold.subject) == 64 else "/".join(hold.group)
-        for hold in engine.decide(seed).holds
-        if hold.reason is not Reason.IN_FLIGHT
+        subject_of_hold(hold) for hold in engine.decide(seed).holds if hold.reason is not Reason.IN_FLIGHT
     }
     engine.history.close()
 
