@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spoil import spoilt
+
 ED_SEED = "sEdSKaCy2JT7JaM7v95H9SxkhP9wS2r"
 SECP_SEED = "snoPBrXtMeMyMHUVTgbuqAfg1SUTb"
 GENESIS = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
@@ -64,5 +66,4 @@ def write_config(folder: Path, text: str = CONFIG) -> Path:
 
 def changed(old: str, new: str) -> str:
     """The sound config with one piece of text replaced; the piece must be there."""
-    assert old in CONFIG, old
-    return CONFIG.replace(old, new, 1)
+    return spoilt(CONFIG, old, new)

@@ -8,9 +8,9 @@ import pytest
 from configs import CONFIG, PAYEE, changed, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spoil import JUNK, WAYS, loads_or_is_told, mutated, spoilt
 
 from channeld.core.errors import ConfigError
-from channeld.core.policy import Policy
 from channeld.settings import check_policy, load, load_policy
 
 SHIPPED = Path(__file__).parent.parent / "config"
@@ -29,12 +29,6 @@ def problems(folder: Path, text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_policy(write(folder, text))
     return caught.value.problems
-
-
-def spoilt(old: str, new: str) -> str:
-    """The shipped policy with one piece replaced; the piece must be there."""
-    assert old in POLICY, old
-    return POLICY.replace(old, new, 1)
 
 
 @pytest.mark.parametrize("variant", [".", "testnet", "mainnet"])
@@ -57,10 +51,10 @@ def test_values_arrive_with_their_units() -> None:
 def test_the_hash_is_of_what_is_said_not_how(tmp_path: Path) -> None:
     """Comments, spelling and defaults do not change it; a value does."""
     original = load_policy(SHIPPED / "policy.toml").hash
-    same = "# more\n" + spoilt('settle_delay = "24h"', 'settle_delay = "1440m"')
+    same = "# more\n" + spoilt(POLICY, 'settle_delay = "24h"', 'settle_delay = "1440m"')
     assert load_policy(write(tmp_path, same)).hash == original
-    assert load_policy(write(tmp_path, spoilt('treasury_floor       = "10 XRP"', ""))).hash == original
-    assert load_policy(write(tmp_path, spoilt('settle_delay = "24h"', 'settle_delay = "25h"'))).hash != original
+    assert load_policy(write(tmp_path, spoilt(POLICY, 'treasury_floor       = "10 XRP"', ""))).hash == original
+    assert load_policy(write(tmp_path, spoilt(POLICY, 'settle_delay = "24h"', 'settle_delay = "25h"'))).hash != original
 
 
 BAD = [
@@ -104,7 +98,7 @@ BAD = [
 @pytest.mark.parametrize(("old", "new", "expected"), BAD)
 def test_bad_input_is_refused_by_name_and_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
     """File, line, key, problem, hint."""
-    found = problems(tmp_path, spoilt(old, new))
+    found = problems(tmp_path, spoilt(POLICY, old, new))
     assert any(expected in problem for problem in found), found
     assert all(problem.startswith(str(tmp_path / "policy.toml")) for problem in found)
 
@@ -138,28 +132,10 @@ def test_settings_and_policy_must_fit(tmp_path: Path) -> None:
 
 
 _LINES = [line for line in POLICY.splitlines() if line and not line.startswith("#")]
-_JUNK = st.one_of(
-    st.text(max_size=20),
-    st.sampled_from(['""', "[]", "{}", "true", "-1", "inf", '"0s"', '"1 XRP"', "1979-05-27", "[[]]"]),
-)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(line=st.integers(0, len(_LINES) - 1), junk=_JUNK, how=st.sampled_from(["value", "line", "key", "drop", "twice"]))
+@given(line=st.integers(0, len(_LINES) - 1), junk=JUNK, how=WAYS)
 def test_a_mutated_policy_never_crashes(tmp_path: Path, line: int, junk: str, how: str) -> None:
     """It loads, or it is a `ConfigError` whose every problem names the file."""
-    lines = list(_LINES)
-    key, _, value = lines[line].partition(" = ")
-    lines[line] = {
-        "value": f"{key} = {junk}",
-        "line": junk,
-        "key": f"{junk} = {value}",
-        "drop": "",
-        "twice": f"{lines[line]}\n{lines[line]}",
-    }[how]
-    path = write(tmp_path, "\n".join(lines))
-    try:
-        assert isinstance(load_policy(path), Policy)
-    except ConfigError as error:
-        assert error.problems
-        assert all(problem.startswith(str(path)) for problem in error.problems)
+    loads_or_is_told(tmp_path / "policy.toml", mutated(_LINES, line, junk, how), load_policy)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mutants import RICH, VALIDATOR, accepted_by_schema, as_json, examine, located
+from spoil import spoilt
 
 from channeld.core.budgets import Purse
 from channeld.core.errors import ConfigError
@@ -26,12 +27,6 @@ def write(folder: Path, text: str) -> Path:
     path = folder / "policy.toml"
     path.write_text(text)
     return path
-
-
-def spoilt(old: str, new: str) -> str:
-    """The rich policy with one piece replaced; the piece must be there."""
-    assert old in RICH, old
-    return RICH.replace(old, new, 1)
 
 
 def test_what_is_said_becomes_values() -> None:
@@ -81,7 +76,7 @@ def test_the_rest_of_the_language_becomes_values() -> None:
 
 def test_of_two_modes_the_more_cautious_is_in_force(tmp_path: Path) -> None:
     """`policy.mode` bounds every concern; a concern's own mode can only be more careful."""
-    policy = load_policy(write(tmp_path, spoilt('mode = "apply"', 'mode = "suggest"')))
+    policy = load_policy(write(tmp_path, spoilt(RICH, 'mode = "apply"', 'mode = "suggest"')))
     assert (policy.mode(Concern.FUND), policy.mode(Concern.ADMIT)) == (Mode.SUGGEST, Mode.OBSERVE)
 
 
@@ -159,7 +154,7 @@ BAD = [
 @pytest.mark.parametrize(("old", "new", "expected"), BAD)
 def test_what_is_wrong_is_named_with_file_line_key_and_hint(tmp_path: Path, old: str, new: str, expected: str) -> None:
     """And nothing else is complained of."""
-    text = spoilt(old, new) if new != "[close.rule]" else RICH.replace(old, new, 1).partition("[[close.rule]]")[0]
+    text = spoilt(RICH, old, new) if new != "[close.rule]" else RICH.replace(old, new, 1).partition("[[close.rule]]")[0]
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_policy(path)
@@ -176,7 +171,9 @@ ALWAYS = '[[settle.rule]]\nname = "{}"\nact = "hold"\n\n'
 
 def test_a_rule_behind_one_that_always_decides_is_unreachable(tmp_path: Path) -> None:
     """Every one of them is named."""
-    text = spoilt('[[settle.rule]]\nname = "worth-it"', ALWAYS.format("stop") + '[[settle.rule]]\nname = "worth-it"')
+    text = spoilt(
+        RICH, '[[settle.rule]]\nname = "worth-it"', ALWAYS.format("stop") + '[[settle.rule]]\nname = "worth-it"'
+    )
     with pytest.raises(ConfigError) as caught:
         load_policy(write(tmp_path, text))
     assert [p.split(": ", 1)[1] for p in caught.value.problems] == [
@@ -226,9 +223,9 @@ def test_the_hash_is_of_what_is_said(tmp_path: Path) -> None:
         ("lt = 0.001", 'lt = "0.1%"'),
         ("[tiers.gold]", "# x\n[tiers.gold]"),
     ):
-        assert load_policy(write(tmp_path, spoilt(old, new))).hash == original
+        assert load_policy(write(tmp_path, spoilt(RICH, old, new))).hash == original
     for old, new in (('gt = "2h"', 'gte = "2h"'), ('"suggest"', '"apply"'), ("ticket 4711", "ticket 4712")):
-        assert load_policy(write(tmp_path, spoilt(old, new))).hash != original
+        assert load_policy(write(tmp_path, spoilt(RICH, old, new))).hash != original
 
 
 def test_mutated_files_are_accepted_or_refused_with_a_located_message(tmp_path: Path) -> None:
@@ -261,7 +258,7 @@ def test_the_schema_refuses_what_a_schema_can_see(old: str, new: str, expected: 
     """Unknown keys, wrong types and units, missing keys, words, empty lists."""
     if SCHEMA_CANNOT_SEE.search(expected):
         return
-    text = spoilt(old, new) if new != "[close.rule]" else RICH.replace(old, new, 1).partition("[[close.rule]]")[0]
+    text = spoilt(RICH, old, new) if new != "[close.rule]" else RICH.replace(old, new, 1).partition("[[close.rule]]")[0]
     assert not VALIDATOR.is_valid(as_json(tomllib.loads(text)))
 
 

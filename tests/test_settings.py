@@ -9,11 +9,12 @@ import pytest
 from configs import CONFIG, ED_SEED, GENESIS, PAYEE, SECP_SEED, SECRETS, changed, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spoil import JUNK, WAYS, loads_or_is_told, mutated
 from xrpl.core.addresscodec import classic_address_to_xaddress
 
 from channeld.adapters.keystore import PublicHalf, sealed
 from channeld.core.errors import ConfigError
-from channeld.settings import Settings, find_config, load
+from channeld.settings import find_config, load
 from channeld.settings.lines import find_lines, line_of
 
 
@@ -392,34 +393,13 @@ def test_where_the_config_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 _LINES = CONFIG.splitlines()
-_JUNK = st.one_of(
-    st.text(max_size=20),
-    st.sampled_from(
-        ['""', "[]", "{}", "true", "1", "-1", "1e9", "inf", "nan", "1979-05-27", '"x"', "[[]]", '"\\u0000"', "'../..'"]
-    ),
-)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(line=st.integers(0, len(_LINES) - 1), junk=_JUNK, how=st.sampled_from(["value", "line", "key", "drop", "twice"]))
+@given(line=st.integers(0, len(_LINES) - 1), junk=JUNK, how=WAYS)
 def test_a_mutated_file_never_crashes(tmp_path: Path, line: int, junk: str, how: str) -> None:
     """It loads, or it is a `ConfigError` whose every problem names the file."""
-    lines = list(_LINES)
-    key, _, value = lines[line].partition(" = ")
-    lines[line] = {
-        "value": f"{key} = {junk}",
-        "line": junk,
-        "key": f"{junk} = {value}",
-        "drop": "",
-        "twice": f"{lines[line]}\n{lines[line]}",
-    }[how]
-    path = write_config(tmp_path, "")
-    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-    try:
-        assert isinstance(load(path, {}), Settings)
-    except ConfigError as error:
-        assert error.problems
-        assert all(problem.startswith(str(path)) for problem in error.problems)
+    loads_or_is_told(write_config(tmp_path, ""), mutated(_LINES, line, junk, how), lambda path: load(path, {}))
 
 
 def test_a_private_file_is_read_whoever_we_are(tmp_path: Path) -> None:

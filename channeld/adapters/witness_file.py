@@ -14,6 +14,7 @@ import structlog
 
 from channeld.core.errors import Unreachable
 from channeld.core.witness import Witness
+from channeld.durable import to_disk
 
 log = structlog.get_logger()
 
@@ -50,22 +51,13 @@ class WitnessFile:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
-            sync_folder(self.path.parent)
+            to_disk(self.path.parent)
         except OSError as error:
             raise Unreachable(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def remove(self) -> None:
         """A new store begins without a past."""
         self.path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's own entries to disk, so that a renamed file is found after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _private(path: str, flags: int) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from channeld.adapters.sqlite.reader import read_balances, read_channels, read_facts, read_incoming
 from channeld.adapters.xrpl_node import NodeSession, XrplNode
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
 
 _TRIES: Final = 5
+_Known = TypeVar("_Known")
 _FIELDS: Final = ("amount", "balance", "expiration", "cancel_after", "settle_delay", "public_key", "destination_tag")
 
 
@@ -124,28 +125,28 @@ def differences(
     if booked is not None and (account is None or account.balance != booked):
         shown = account.balance if account else 0
         found.append(_difference(address, "balance", booked, shown, shown - booked))
-    known = {record.channel.channel_id: record for record in records}
-    for channel in channels:
-        record = known.pop(channel.channel_id, None)
-        if record is None:
-            found.append(_difference(channel.channel_id, "channel", None, "on the ledger", channel.remaining))
-        else:
-            found += _compared(channel, record)
-    for channel_id, record in known.items():
-        found.append(_difference(channel_id, "channel", "in the store", None, -record.channel.remaining))
-    return found
+    return found + _matched(channels, [(record.channel, record) for record in records], _compared)
 
 
 def _paying(shown: Sequence[Channel], believed: Sequence[Channel]) -> list[dict[str, Any]]:
     """Where the channels that pay an account differ from what is believed of them."""
-    known, found = {c.channel_id: c for c in believed}, list[dict[str, Any]]()
+    return _matched(shown, [(channel, channel) for channel in believed], _fields)
+
+
+def _matched(
+    shown: Sequence[Channel],
+    believed: Sequence[tuple[Channel, _Known]],
+    compare: Callable[[Channel, _Known], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """Channels that only the ledger or only the store has, and how those differ that both have."""
+    known, found = {channel.channel_id: (channel, what) for channel, what in believed}, list[dict[str, Any]]()
     for channel in shown:
-        old = known.pop(channel.channel_id, None)
-        if old is None:
+        pair = known.pop(channel.channel_id, None)
+        if pair is None:
             found.append(_difference(channel.channel_id, "channel", None, "on the ledger", channel.remaining))
         else:
-            found += _fields(channel, old)
-    gone = [_difference(c.channel_id, "channel", "in the store", None, -c.remaining) for c in known.values()]
+            found += compare(channel, pair[1])
+    gone = [_difference(c.channel_id, "channel", "in the store", None, -c.remaining) for c, _ in known.values()]
     return found + gone
 
 

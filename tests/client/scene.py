@@ -296,24 +296,15 @@ def _(scene: Scene, body: Body, rng: random.Random) -> Body:
     return scene.answer(body["id"], start)
 
 
-@lie("channel closing", errors.ChannelClosing)
-def _(scene: Scene, body: Body, rng: random.Random) -> Body:
-    return scene.answer(body["id"], rng.randrange(10**6), channel="closing")
+def _from(channel: str) -> Callable[[Scene, Body, random.Random], Body]:
+    """A correct answer, but from this channel."""
+    return lambda scene, body, rng: scene.answer(body["id"], rng.randrange(10**6), channel=channel)
 
 
-@lie("channel expired", errors.ChannelExpired)
-def _(scene: Scene, body: Body, rng: random.Random) -> Body:
-    return scene.answer(body["id"], rng.randrange(10**6), channel="expired")
-
-
-@lie("channel ends soon", errors.ChannelTooShort)
-def _(scene: Scene, body: Body, rng: random.Random) -> Body:
-    return scene.answer(body["id"], rng.randrange(10**6), channel="ends soon")
-
-
-@lie("settle delay too short", errors.SettleDelayTooShort)
-def _(scene: Scene, body: Body, rng: random.Random) -> Body:
-    return scene.answer(body["id"], rng.randrange(10**6), channel="hasty")
+lie("channel closing", errors.ChannelClosing)(_from("closing"))
+lie("channel expired", errors.ChannelExpired)(_from("expired"))
+lie("channel ends soon", errors.ChannelTooShort)(_from("ends soon"))
+lie("settle delay too short", errors.SettleDelayTooShort)(_from("hasty"))
 
 
 # --- what is no answer -----------------------------------------------------------------------------------------------

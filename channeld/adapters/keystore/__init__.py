@@ -19,6 +19,7 @@ from channeld.adapters.keystore import sealed
 from channeld.adapters.keystore.sealed import PublicHalf
 from channeld.core import base58
 from channeld.core.errors import BadValue
+from channeld.durable import to_disk
 
 __all__ = [
     "PublicHalf",
@@ -172,16 +173,7 @@ def write_private(path: Path, text: str, field: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(fd)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable, too."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    to_disk(path.parent)
 
 
 def _as_text(data: bytes, path: Path, field: str) -> str:

@@ -11,6 +11,7 @@ from channeld.adapters.sqlite.books import read_identity
 from channeld.adapters.sqlite.writer import SCHEMA_VERSION
 from channeld.core.errors import Refused, StoreError
 from channeld.core.witness import Identity
+from channeld.durable import to_disk
 
 
 def copy_store(source: Path, target: Path) -> None:
@@ -30,9 +31,9 @@ def copy_store(source: Path, target: Path) -> None:
         ):
             db.backup(copy)  # all pages in one read transaction, whatever is committed meanwhile
             copy.execute("PRAGMA journal_mode = DELETE")
-        _to_disk(draft)
+        to_disk(draft)
         draft.rename(target)
-        _to_disk(target.parent)
+        to_disk(target.parent)
     except (sqlite3.Error, OSError) as error:
         draft.unlink(missing_ok=True)
         raise StoreError(f"cannot copy {source} to {target}: {error}") from error
@@ -67,22 +68,14 @@ def put_back(copy: Path, store: Path, suffix: str) -> Path | None:
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         draft.write_bytes(copy.read_bytes())
-        _to_disk(draft)
+        to_disk(draft)
         for end in ("-wal", "-shm", ""):  # the log first: without it what is left is old, with it alone nothing
             present = store.with_name(store.name + end)
             if present.exists():
                 aside = store.with_name(f"{store.name}.{suffix}{end}")
                 present.rename(aside)
         draft.rename(store)
-        _to_disk(store.parent)
+        to_disk(store.parent)
     except OSError as error:
         raise StoreError(f"cannot put {copy} in the place of {store}: {error}") from error
     return aside
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
