@@ -41,11 +41,11 @@ def mutated(lines: list[str], number: int, junk: str, how: str) -> str:
     return "\n".join([*lines[:number], ways[how], *lines[number + 1 :]])
 
 
-def loads_or_is_told(path: Path, text: str, load: Callable[[Path], object]) -> None:
-    """Fails unless the text loads, or is a `ConfigError` whose every problem names the file."""
+def loads_or_is_told(path: Path, text: str, load: Callable[[Path], object], kind: type) -> None:
+    """Fails unless the text loads as a `kind`, or is a `ConfigError` whose every problem names the file."""
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        assert load(path) is not None
+        assert isinstance(load(path), kind)
     except ConfigError as error:
         assert error.problems
         assert all(problem.startswith(str(path)) for problem in error.problems)

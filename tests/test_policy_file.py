@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spoil import JUNK, WAYS, loads_or_is_told, mutated, spoilt
 
 from channeld.core.errors import ConfigError
+from channeld.core.policy import Policy
 from channeld.settings import check_policy, load, load_policy
 
 SHIPPED = Path(__file__).parent.parent / "config"
@@ -138,4 +139,4 @@ _LINES = [line for line in POLICY.splitlines() if line and not line.startswith("
 @given(line=st.integers(0, len(_LINES) - 1), junk=JUNK, how=WAYS)
 def test_a_mutated_policy_never_crashes(tmp_path: Path, line: int, junk: str, how: str) -> None:
     """It loads, or it is a `ConfigError` whose every problem names the file."""
-    loads_or_is_told(tmp_path / "policy.toml", mutated(_LINES, line, junk, how), load_policy)
+    loads_or_is_told(tmp_path / "policy.toml", mutated(_LINES, line, junk, how), load_policy, Policy)

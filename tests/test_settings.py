@@ -399,7 +399,9 @@ _LINES = CONFIG.splitlines()
 @given(line=st.integers(0, len(_LINES) - 1), junk=JUNK, how=WAYS)
 def test_a_mutated_file_never_crashes(tmp_path: Path, line: int, junk: str, how: str) -> None:
     """It loads, or it is a `ConfigError` whose every problem names the file."""
-    loads_or_is_told(write_config(tmp_path, ""), mutated(_LINES, line, junk, how), lambda path: load(path, {}))
+    loads_or_is_told(
+        write_config(tmp_path, ""), mutated(_LINES, line, junk, how), lambda path: load(path, {}), Settings
+    )
 
 
 def test_a_private_file_is_read_whoever_we_are(tmp_path: Path) -> None:
