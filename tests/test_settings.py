@@ -14,7 +14,7 @@ from xrpl.core.addresscodec import classic_address_to_xaddress
 
 from channeld.adapters.keystore import PublicHalf, sealed
 from channeld.core.errors import ConfigError
-from channeld.settings import find_config, load
+from channeld.settings import Settings, find_config, load
 from channeld.settings.lines import find_lines, line_of
 
 
