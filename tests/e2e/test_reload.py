@@ -12,11 +12,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import pytest
 
 from channeld.sandbox.stage import POLICY, Server, Stage
-from e2e.world import NODELAY, ContentServer, World, content_server, until
+from e2e.world import ContentServer, World, content_server, retained, until
 
 pytestmark = pytest.mark.slow
 ROOMY = POLICY.replace('min = "2 XRP"', 'min = "50 XRP"').replace('max_age = "10m"', 'max_age = "1h"')
@@ -182,21 +181,6 @@ async def test_a_good_file_takes_effect_within_a_second_under_load(tmp_path: Pat
             assert set(load.codes) == {"accepted"}, load.codes
             assert min(times) < 1, times
             print(f"in force after {', '.join(f'{t:.2f}' for t in sorted(times))} s")
-
-
-async def retained(world: World, server: str) -> int:
-    """How many channels the broker shows somebody who asks for what a server is told."""
-    version = aiomqtt.ProtocolVersion.V5
-    async with aiomqtt.Client("127.0.0.1", world.broker.port, protocol=version, socket_options=NODELAY) as client:
-        await client.subscribe(f"channeld/v1/servers/{server}/channels/+", qos=1)
-        await client.subscribe("marker", qos=1)
-        await client.publish("marker", "x", qos=1)
-        found = 0
-        async for message in client.messages:
-            if str(message.topic) == "marker":
-                return found
-            found += 1
-    raise AssertionError("unreachable")
 
 
 async def gone(world: World, server: str) -> bool:

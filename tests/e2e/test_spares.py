@@ -14,7 +14,7 @@ import pytest
 
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.test_truth import cli
-from e2e.world import ContentServer, World, accounts_for, content_server, until
+from e2e.world import ContentServer, World, accounts_for, content_server, retained, until
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +33,7 @@ class Load:
     refused: list[dict[str, Any]] = field(default_factory=list)
     asked: int = 0
     pausing: bool = False
+    over: bool = False
 
     async def ask(self) -> None:
         self.asked += 1
@@ -44,7 +45,7 @@ class Load:
         await asyncio.gather(*(self.ask() for _ in range(count)))
 
     async def run(self) -> None:
-        while True:
+        while not self.over:
             if not self.pausing:
                 await self.burst(5)
             await asyncio.sleep(0.03)
@@ -96,16 +97,20 @@ async def scene(tmp_path: Path, policy: str) -> AsyncIterator[Scene]:
         await server.buy({"id": "first", "drops": "1000"})
         made = Scene(world, stage, Load(server))
         await until(made.two, what="the spare is opened")
-        await asyncio.sleep(1)  # and told of: a claim is issued only on what the server was shown
+        await until(lambda: told(world), what="the server is told of the spare: before that nothing is issued on it")
         running = asyncio.create_task(made.load.run())
         try:
             yield made
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            made.load.over = True
+            await running
         assert made.load.refused == []
         accounts_for([server])
         print(f"{made.load.asked} requests on {len(made.load.used)} channels, none refused")
+
+
+async def told(world: World) -> bool:
+    return await retained(world, "a") >= 2
 
 
 async def by_the_payee(scene: Scene) -> None:

@@ -250,6 +250,21 @@ async def content_server(world: World, name: str = "a") -> AsyncIterator[Content
         yield server
 
 
+async def retained(world: World, server: str) -> int:
+    """How many channels the broker shows somebody who asks for what a server is told."""
+    version = aiomqtt.ProtocolVersion.V5
+    async with aiomqtt.Client("127.0.0.1", world.broker.port, protocol=version, socket_options=NODELAY) as client:
+        await client.subscribe(f"channeld/v1/servers/{server}/channels/+", qos=1)
+        await client.subscribe("marker", qos=1)
+        await client.publish("marker", "x", qos=1)
+        found = 0
+        async for message in client.messages:
+            if str(message.topic) == "marker":
+                return found
+            found += 1
+    raise AssertionError("unreachable")
+
+
 async def until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "the condition") -> Any:
     """Poll until a condition (or coroutine function) is true; fails by name when it never is."""
     async with asyncio.timeout(timeout_s):
