@@ -59,7 +59,7 @@ class Annals:
             self._history = History(self._path, network_id=self._network_id)
             last = self._history.last()
             return {s: said for s, said in last.items() if "/" in s or any(s in known for known in alive)}
-        except (StoreError, OSError) as error:
+        except StoreError as error:
             self._failed(str(error))
             return {}
 

@@ -157,7 +157,7 @@ def chained(archive: Archive, told: Sequence[Told], carried: Sequence[Carried]) 
         if own is not None:
             seen.add(own.entry.number)
         links.append((answer.ledger, answer.number, told_link(answer, own)))
-    newest = MAX_UINT32 if archive.until == MAX_UINT32 else max((t.ledger for t in told), default=0)
+    newest = MAX_UINT32 if archive.until == MAX_UINT32 else history_reader.ledger_at(archive.history, archive.until)
     for each in carried:
         if each.entry.number in seen or each.entry.decided_at > newest:
             continue

@@ -238,6 +238,12 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("mqtt_reconnects", "Connections to the broker lost since this start.", (), {(): broker.reconnects})
     yield Gauged("mqtt_waiting_requests", "Messages taken and not decided yet.", (), {(): daemon.gateway.waiting})
     yield Gauged("mqtt_queued_replies", "Replies waiting for the broker.", (), {(): broker.queued_out})
+    chronicle = daemon.annals.chronicle
+    yield Gauged(
+        "history_waiting", "Answers of the engine not written to the history yet.", (), {(): chronicle.waiting}
+    )
+    text = "Decisions since this start that the history could not keep up with."
+    yield Gauged("history_passed_over", text, (), {(): chronicle.passed_over})
     yield Gauged("intents_open", "Intents that have not ended.", (), {(): len(mirror.journal)})
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}

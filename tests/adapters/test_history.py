@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -20,6 +22,7 @@ from worlds import case_of
 from channeld.adapters.sqlite import history_reader as reader
 from channeld.adapters.sqlite.history import History, history_path
 from channeld.core.decide import decide
+from channeld.core.errors import StoreError
 from channeld.core.history import Moment, RefusedAsk, Told, subject_of_hold, target_of
 from channeld.core.intents import Intent, Status
 from channeld.core.outcome import subject_of
@@ -245,6 +248,24 @@ def test_a_file_that_cannot_be_read_is_set_aside(tmp_path: Path, content: bytes)
     assert path.with_name(path.name + ".2").exists()
     assert history.last() == {}
     history.close()
+
+
+def test_a_sound_file_that_cannot_be_opened_now_is_left_where_it_is(tmp_path: Path) -> None:
+    """It is no fault of the file: whoever asks tries again. One of another schema is set aside."""
+    path = tmp_path / "no such folder" / "channeld.history.db"
+    with pytest.raises(StoreError, match="cannot be opened"):
+        History(path, network_id=0)
+    engine = Engine(tmp_path)
+    engine.decide(1)
+    engine.write(1)
+    engine.history.close()
+    with closing(sqlite3.connect(engine.path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    assert engine.path.stat().st_size
+    engine.start()
+    assert engine.written() == []
+    assert engine.path.with_name(engine.path.name + ".1").exists()
+    engine.history.close()
 
 
 def test_a_history_that_is_not_there_is_empty(tmp_path: Path) -> None:

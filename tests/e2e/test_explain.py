@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,11 @@ async def test_requests_payees_moments_and_what_is_not_known(tmp_path: Path) -> 
         long_ago = json.loads((await command(stage, "explain", payee, "--at", str(opened["at_unix"] - 3600)))[1])
         assert long_ago["chain"] == []
         assert "now" not in long_ago
+        for query in ("", "?what=", "?what=a&at=now", f"?what={'x' * 300}"):
+            assert (await asyncio.to_thread(stage.get, f"/api/v1/explain{query}"))[0] == 400
+        for body, code in ((b"{}", 200), (b'{"policy": 1}', 400), (b'{"policy": "x"}', 400), (b"[]", 400)):
+            assert await asyncio.to_thread(post, stage, "plan", body) == code, "a plan needs no token"
+        assert await asyncio.to_thread(post, stage, "thaw", b"{}") == 401, "what changes anything does"
         for stranger in ("FFFFFFFF", "rrrrrrrrrrrrrrrrrrrrrhoLvTp", "a/never-asked", "never asked"):
             status, out, err = await command(stage, "explain", stranger)
             assert (status, out) == (1, ""), stranger
@@ -111,6 +118,16 @@ async def test_requests_payees_moments_and_what_is_not_known(tmp_path: Path) -> 
         status, _, err = await command(stage, "explain", misspelt)
         assert status == 2
         assert "checksum" in err
+
+
+def post(stage: Stage, action: str, body: bytes) -> int:
+    """The status of a POST without a token."""
+    request = urllib.request.Request(f"http://127.0.0.1:{stage.http_port}/api/v1/{action}", body, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 async def _written(stage: Stage, what: str) -> None:

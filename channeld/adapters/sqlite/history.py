@@ -26,6 +26,8 @@ from channeld.core.units import RippleTime, to_ripple
 log = structlog.get_logger()
 
 SCHEMA: Final = 1
+_NO_DATABASE: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+"""What SQLite says of a file that is none of its own, or is broken: it is no use to wait."""
 _PAYS, _COLLECTS = "pays", "collects"
 _PRESSED: Final = 1
 """The level of zlib: half the size for a few microseconds."""
@@ -69,19 +71,32 @@ class History:
         self.path = path
         try:
             self._db = self._open(network_id)
-        except sqlite3.DatabaseError as error:
-            self._set_aside(str(error))
-            self._db = self._begin(network_id)
-        self._numbers()
+            self._numbers()
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the history cannot be opened: {error}") from error
 
     def _open(self, network_id: int) -> sqlite3.Connection:
-        db = self._begin(network_id)
-        ((kept,),) = db.execute("SELECT value FROM meta WHERE key = 'network_id'")
-        if kept == str(network_id):
+        try:
+            db = self._begin(network_id)
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) not in _NO_DATABASE:
+                raise
+            self._set_aside(str(error))
+            return self._begin(network_id)
+        if (foreign := self._foreign(db, network_id)) is None:
             return db
         db.close()
-        self._set_aside(f"it is of network {kept}")
+        self._set_aside(foreign)
         return self._begin(network_id)
+
+    @staticmethod
+    def _foreign(db: sqlite3.Connection, network_id: int) -> str | None:
+        """Why a sound file cannot be gone on with, or None."""
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA:
+            return f"it has schema {version}"
+        ((kept,),) = db.execute("SELECT value FROM meta WHERE key = 'network_id'")
+        return None if kept == str(network_id) else f"it is of network {kept}"
 
     def _begin(self, network_id: int) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -90,8 +105,6 @@ class History:
             for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000"):
                 db.execute(f"PRAGMA {pragma}")
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version not in (0, SCHEMA):
-                raise sqlite3.DatabaseError(f"it has schema {version}")
             if version == 0:
                 script = (resources.files(__package__) / "history.sql").read_text()
                 end = (

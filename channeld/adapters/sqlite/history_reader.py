@@ -113,6 +113,21 @@ def read_span(path: Path) -> dict[str, int | None]:
     return {"since": since, "answers": answers}
 
 
+def ledger_at(path: Path, until: int) -> int:
+    """The last ledger on record that had closed at a close time; 0 where the history does not go back so far."""
+    with _reading(path) as db:
+        ((low, high),) = db.execute("SELECT coalesce(min(number), 1), coalesce(max(number), 0) FROM moment")
+        found = 0
+        while low <= high:  # numbers have no gap, and close times rise with them
+            middle = (low + high) // 2
+            ((ledger, at),) = db.execute("SELECT ledger, close_time FROM moment WHERE number = ?", (middle,))
+            if at <= until:
+                low, found = middle + 1, ledger
+            else:
+                high = middle - 1
+    return int(found)
+
+
 def read_moments(path: Path, *, since: int = 0, after: int = 0, limit: int = 500) -> list[Recorded]:
     """Moments above number `after`, as of close time `since`, in their order."""
     query = (

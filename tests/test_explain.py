@@ -1,0 +1,205 @@
+"""Why, from the files alone: channels that pay and that pay us, requests, what a kill lost, and what is ambiguous."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lab import TILL, Lab
+
+from channeld.app.annals import Annals
+from channeld.app.explain import explain
+from channeld.cli.chain import lines
+from channeld.cli.moments import read_moment
+from channeld.core import reasons
+from channeld.core.errors import BadValue, Refused, Unreachable
+from channeld.core.history import RefusedAsk
+from channeld.core.requests import Code, Granted, Taken
+from channeld.core.world import Reason
+from channeld.wire.mqtt import request_key
+
+
+class Watched:
+    """A lab whose daemon keeps a history, written when the test says so."""
+
+    def __init__(self, directory: Path, servers: tuple[str, ...] = ("a",)) -> None:
+        self.lab = Lab(directory / "channeld.db", receives=True)
+        store = SimpleNamespace(path=directory / "channeld.db", history_age_s=10**9, history_entries=10**6)
+        entry = SimpleNamespace(payees=[])
+        self.settings: Any = SimpleNamespace(
+            store=store, ledger=SimpleNamespace(network_id=0), servers=dict.fromkeys(servers, entry)
+        )
+        self.annals: Annals | None = None
+        self.attach()
+
+    def attach(self) -> None:
+        """Listen to the daemon as it is now; what waited of an earlier one is lost, as by SIGKILL."""
+        if self.annals is not None and self.annals._history is not None:
+            self.annals._history.close()
+        lab = self.lab
+        self.annals = Annals(self.settings.store, 0, lab.mirror, lambda: 1_700_000_000 + lab.clock)
+        lab.planner.on_decided, lab.strongbox.on_decided = self.annals.decided, self.annals.collected
+        lab.desk.on_rejected = self.annals.chronicle.refused
+
+    def write(self) -> None:
+        assert self.annals is not None
+        assert self.annals._history is not None
+        news = self.annals.chronicle.next(10**6)
+        self.annals._history.write(news)
+        self.annals.chronicle.written(len(news))
+
+    def explain(self, what: str, at: float | None = None) -> dict[str, Any]:
+        """What is said, and that a person can be told all of it."""
+        answer = explain(self.settings, what, at)
+        text = "\n".join(lines(answer))
+        for link in answer.get("chain", []):
+            assert link["why"] in text
+        return answer
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def test_a_channel_that_pays_us_is_explained_as_well(watched: Watched) -> None:
+    """What was held and not worth it yet, then that it was collected, with the transaction and what it paid."""
+    lab = watched.lab
+    lab.rig.fund("alice")
+    lab.alive(lab.see)
+    channel_id = lab.rig.open_channel("alice", TILL, Amount="1000", SettleDelay=100)
+    lab.alive(lab.see)
+    assert lab.hand_in("1", channel_id, 5, "alice") == Taken(5, 5, replayed=False)
+    lab.tick()
+    assert lab.hand_in("2", channel_id, 30, "alice") == Taken(25, 30, replayed=False)
+    lab.tick(3)
+    watched.write()
+    answer = watched.explain(channel_id[:12])
+    assert (answer["direction"], answer["balance"], answer["held"]) == ("in", "30", "30")
+    said = [(link["answer"], link["action"] or link["reason"]) for link in answer["chain"]]
+    assert said == [
+        ("left_alone", "nothing_held"),
+        ("left_alone", "within_band"),
+        ("done", "redeem"),
+        ("left_alone", "nothing_held"),
+    ]
+    redeem = answer["chain"][2]
+    assert (redeem["inputs"]["collectable"], redeem["terms"]["redeem.worth"]) == (30, 25)
+    assert redeem["transactions"][0]["paid"] == "30"
+    assert redeem["outcome"].startswith("done in ledger")
+    request = watched.explain("a/2")
+    assert (request["answer"], request["topic"], request["drops"]) == ("accepted", "receive", "25")
+    assert request["channel_id"] == channel_id
+
+
+def test_what_a_kill_lost_is_told_from_the_journal(watched: Watched) -> None:
+    """The link is there with transaction and outcome, and says that its inputs are not on record; later ones have."""
+    lab = watched.lab
+    lab.ask("1", 10)
+    lab.tick(3)
+    assert isinstance(lab.ask("1", 10), Granted)
+    lab.restart()
+    watched.attach()
+    lab.ask("2", 8)
+    lab.tick(2)
+    watched.write()
+    (channel_id,) = lab.channels()
+    answer = watched.explain(channel_id)
+    opened, *later = answer["chain"]
+    assert (opened["action"], opened["inputs"], opened["at_unix"]) == ("open", None, None)
+    assert opened["transactions"][0]["result"] == "tesSUCCESS"
+    assert later
+    assert all(link["inputs"] for link in later)
+    assert "not on record" in "\n".join(lines(answer))
+
+
+def test_a_refused_request_is_told_with_its_code_and_what_followed(watched: Watched) -> None:
+    """Its last refusal, those before, the demand it adds; and the opening that came of it."""
+    lab = watched.lab
+    payee = str(lab.payee("bob"))
+    lab.signs(False)
+    lab.ask("r 1", 10)
+    lab.tick()
+    lab.ask("r 1", 10)
+    watched.write()
+    answer = watched.explain("a/r 1")
+    assert (answer["answer"], answer["code"], answer["payee"]) == ("rejected", Code.NO_HEADROOM.value, payee)
+    assert len(answer["refused_before"]) == 1
+    assert answer["demand"]["drops"] == "10"
+    assert [link["action"] for link in answer["then"]][:1] == ["open"]
+    assert "planned" in answer["then"][0]["outcome"]
+
+
+def test_what_is_ambiguous_or_unknown_says_so(tmp_path: Path) -> None:
+    """Names all that could be meant; a request is also found by its id alone where one server has it."""
+    watched = Watched(tmp_path, ("a", "b"))
+    lab = watched.lab
+    lab.ask("one", 10)
+    watched.write()
+    assert watched.explain("one")["server"] == "a"
+    assert watched.annals is not None
+    assert watched.annals._history is not None
+    both = RefusedAsk(1_700_000_000, request_key("b", "claim", "one"), "b", "", 5, Code.BUSY, "later")
+    watched.annals._history.write([both])
+    with pytest.raises(BadValue, match="a/one, b/one"):
+        watched.explain("one")
+    assert watched.explain("b/one")["code"] == "busy"
+    with pytest.raises(Refused, match="nothing is known"):
+        watched.explain("0" * 8)
+    with pytest.raises(Unreachable, match="no store"):
+        explain(SimpleNamespace(store=SimpleNamespace(path=tmp_path / "none.db")), "x")  # type: ignore[arg-type]
+    lab.tick(2)
+    lab.ask("two", 10, "carol")
+    lab.tick(3)
+    first, second = sorted(lab.channels())
+    prefix = next(first[:n] for n in range(64, -1, -1) if first[:n] == second[:n])
+    if len(prefix) >= 4:
+        with pytest.raises(BadValue, match="more digits"):
+            watched.explain(prefix)
+    assert watched.explain(second[: len(prefix) + 4])["channel_id"] == second
+
+
+def test_a_moment_hides_what_came_later(watched: Watched) -> None:
+    """As of a close time: the chain ends there, whatever happened since."""
+    lab = watched.lab
+    lab.ask("1", 10)
+    lab.tick(3)
+    lab.ask("1", 10)
+    lab.ask("2", 8)
+    lab.tick(20)
+    watched.write()
+    (channel_id,) = {c for (c,) in lab.on_disk("SELECT channel_id FROM channel")}
+    whole = watched.explain(channel_id)["chain"]
+    assert len(whole) > 3
+    for cut in range(1, len(whole)):
+        if whole[cut]["at_unix"] > whole[cut - 1]["at_unix"]:
+            until = watched.explain(channel_id, whole[cut]["at_unix"] - 1)
+            assert until["chain"] == whole[:cut]
+
+
+def test_every_reason_has_a_sentence() -> None:
+    """Nobody is told a bare word."""
+    assert {reason.value for reason in Reason} <= reasons.LEFT_ALONE.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1700000000", 1_700_000_000),
+        ("10m", 999_400),
+        ("2026-11-21T00:00:00Z", 1_795_219_200),
+        ("2026-11-21", 1_795_219_200),
+    ],
+)
+def test_moments_are_read_as_people_write_them(text: str, moment: int) -> None:
+    """Unix seconds, so long ago, or ISO 8601, which without a zone is UTC."""
+    assert read_moment(text, 1_000_000) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "-5", "1e9", "10 parsecs", "99999999999999"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    """With the forms that are."""
+    with pytest.raises(BadValue, match="Unix seconds"):
+        read_moment(text, 1_000_000)
