@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -25,11 +26,12 @@ from channeld.core.intents import (
     RequestClose,
     SettleChannel,
 )
+from channeld.core.ledger import AccountState
 from channeld.core.policy import Cap, FreezeIf, Guards, Override, Policy, Pool, Scope
 from channeld.core.rules import Band, Matcher, OneOf, Rule, Value, Within
 from channeld.core.units import Drops, RippleTime, Seconds
 from channeld.core.vocabulary import HOLD, VOCABULARY, Clock, Concern, Mode, Unit
-from channeld.core.world import ChannelView, Decision, GroupView, Pulse, Reason, World
+from channeld.core.world import ChannelView, Decision, GroupView, Pulse, Reason, WalletView, World
 
 DECIDED = (Concern.OPEN, Concern.FUND, Concern.SETTLE, Concern.CLOSE)
 MANY = settings(max_examples=8 * settings().max_examples)
@@ -380,8 +382,8 @@ SHORT = (Seconds(0), Seconds(1))
 
 def one(view: ChannelView, policy: Policy, **changes: object) -> Decision:
     """Decide one channel of pool `p`."""
-    world = replace(case_of(1).world, lag_s=0.0, groups=(group_of(view),), **changes)
-    return decide(world, policy)
+    shown: dict[str, Any] = {"lag_s": 0.0, "groups": (group_of(view),), **changes}
+    return decide(replace(case_of(1).world, **shown), policy)
 
 
 def group_of(*views: ChannelView, wanted: int = 0) -> GroupView:
@@ -486,6 +488,7 @@ def every_stop() -> list[tuple[str, Policy, dict[str, object]]]:
     for fact, shown in (("reconcile_difference", {"difference": 1}), ("network_fee_drops", {"network_fee": Drops(1)})):
         guards = replace(base.guards, freeze_if=(FreezeIf(fact, 0),))
         stops.append((fact, replace(base, guards=guards), dict(shown)))
+    stops.append(("ledger lag", base, {"lag_s": 21.0}))
     stops.append(("wallet frozen", base, {"halted": frozenset({base.pools["p"].wallet})}))
     spent = Budget("fees", Purse.FEES, Drops(0), Seconds(1))
     stops.append(("budget spent", replace(base, budgets=(spent,)), {"used": {"fees": 0}}))
@@ -511,7 +514,7 @@ def test_what_is_owed_is_paid_before_cancel_after_in_every_mode_and_under_every_
 
 def test_nothing_else_passes() -> None:
     """A channel that has expired, and an idle one."""
-    for what, policy, shown in every_stop()[:5]:
+    for what, policy, shown in every_stop()[:6]:
         eager = replace(policy.pools["p"], close=replace(policy.pools["p"].close, idle=Seconds(1)))
         decision = one(view_of(), replace(policy, pools={"p": eager}), **shown)
         assert decision.planned == (), what
@@ -521,6 +524,33 @@ def test_nothing_else_passes() -> None:
         assert [p.intent.action for p in gone.suggested] == [
             FinalizeClose(policy.pools["p"].wallet, view_of().channel.channel_id)
         ] * (what == "suggest")
+
+
+def test_a_frozen_wallet_takes_nothing_from_what_others_may_do() -> None:
+    """Its payees wait, however many they are; channels per ledger and budgets are left to the wallet that is not."""
+    first = policy_of()
+    second = replace(first.pools["p"], name="q", wallet="cold")
+    guards = replace(first.guards, max_opens_per_ledger=1)
+    budget = Budget("reserve", Purse.RESERVE, case_of(1).world.fees.reserve_increment)
+    policy = replace(first, pools={**first.pools, "q": second}, guards=guards, budgets=(budget,))
+    rich = WalletView(AccountState(PAYEES[0].account, Drops(10**6), 1, 0), 0, 0)
+    groups = [replace(group_of(wanted=5), pool=pool, payee=payee) for pool in "pq" for payee in PAYEES]
+    servers = {"a": replace(case_of(1).world.servers["a"], locked=0, channels=0, max_locked=10**6, max_channels=99)}
+    world = replace(
+        case_of(1).world, lag_s=0.0, groups=tuple(groups), wallets={"hot": rich, "cold": rich}, servers=servers,
+        opens_in_flight=0, opens_decided=0, halted=frozenset({"hot"}), used={"reserve": 0},
+    )  # fmt: skip
+    assert first.pools["p"].wallet == "hot"
+    decision = decide(world, policy)
+    assert [planned.group[0] for planned in decision.planned] == ["q"]
+    assert {hold.reason for hold in decision.holds if hold.group[0] == "p"} == {Reason.FROZEN}
+
+
+@MANY
+@given(RULED)
+def test_nothing_is_locked_by_a_frozen_wallet(case: Case) -> None:
+    for _, view, intent in actions(case, decide(case.world, case.policy)):
+        assert not locks(view, intent.action) or intent.action.wallet not in case.world.halted
 
 
 def test_every_drifting_fact_may_be_unknown_but_what_the_wallet_has() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from lab import LEDGER_S, PAYEES, WALLETS, WEALTH, Lab, terms
+from lab import LEDGER_S, PAYEES, WALLETS, WEALTH, Lab, Where, terms
 from sandbox.rig import address
 from service.machine import ANSWERS, AT_ONCE
 from service.sums import added_up
@@ -22,6 +22,7 @@ from channeld.core.policy import Cap, Policy
 from channeld.core.units import Drops, Seconds
 from channeld.sandbox.ledger.faults import order
 from channeld.sandbox.ledger.history import Record
+from channeld.service.steps import Step
 
 INCREMENT = 200_000
 """What the sandbox's ledger asks for an owned object."""
@@ -100,12 +101,27 @@ BUDGETS = (
 )
 
 
+EVERYTHING = tuple(Budget(f"all-{p.value}", p, Drops(10**15), Seconds(10**8)) for p in Purse)
+"""Budgets that never bind and forget nothing: they have to say what the ledger's history says."""
+
+
 def bound(stock: int, budgets: Iterable[Budget], floor: int = 0, closes: int = 1) -> Policy:
     """Terms with these budgets, so many closes an hour, and a floor that leaves so many channels' worth of reserve."""
     policy = terms(stock=stock)
     kept = Drops(WEALTH - RESERVE - floor * INCREMENT - 5000) if floor else Drops(0)
     guards = replace(policy.guards, fee_cap=Drops(20), urgent_fee_cap=Drops(40), treasury_floor=kept)
-    return replace(policy, budgets=tuple(budgets), guards=replace(guards, max_closes_per_hour=Cap(closes)))
+    return replace(policy, budgets=(*budgets, *EVERYTHING), guards=replace(guards, max_closes_per_hour=Cap(closes)))
+
+
+def is_the_ledgers(lab: Lab) -> None:
+    """Nothing is in flight: what was used is what the ledger's history says, to the drop."""
+    assert lab.mirror.journal == {}
+    assert lab.mirror.live == {}
+    spent, used, now = spent_in(lab), lab.planner.spending.used(), lab.rig.pct
+    assert {p: used[f"all-{p.value}"] for p in Purse} == {p: sum(s.of(p) for s in spent) for p in Purse}
+    for pool, pulse in lab.planner.spending.pulses().items():
+        free = [s for s in spent if s.pool == pool and s.closed and s.reason in FREE_CLOSES and s.at > now - 3600]
+        assert pulse.closed == len(free)
 
 
 class Life:
@@ -156,7 +172,7 @@ class Life:
     def nothing_is_overspent(self) -> None:
         """By the ledger's own history, whatever the daemon believes."""
         spent = spent_in(self.lab)
-        for budget in self.lab.policy.budgets:
+        for budget in set(self.lab.policy.budgets) - set(EVERYTHING):
             self._within(budget, spent)
         self._closes(spent)
         self._floor(spent)
@@ -201,10 +217,11 @@ class Life:
         lab.deadly = lambda _where, _count: False
         lab.rig.node.faults.clear()
         guards = replace(lab.policy.guards, treasury_floor=Drops(0), max_closes_per_hour=None)
-        lab.policy = replace(lab.policy, budgets=(), guards=guards)
+        lab.policy = replace(lab.policy, budgets=EVERYTHING, guards=guards)
         lab.restart()
         lab.tick(60)
         assert lab.channels() == {}
+        is_the_ledgers(lab)
         assert lab.on_disk("SELECT * FROM intent WHERE status IN ('planned', 'signed')") == []
         added_up(lab.mirror)
         lab.loop.close()
@@ -231,9 +248,57 @@ def test_no_budget_floor_or_cap_is_ever_passed_whatever_dies(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_all_of_them_bind_in_these_lives_and_none_is_passed(tmp_path: Path) -> None:
-    bindings, deaths = lives(tmp_path, max(24, settings().max_examples // 10))
+    bindings, deaths = lives(tmp_path, max(16, settings().max_examples // 10))
     assert {name for name, count in bindings.items() if count} == {b.name for b in BUDGETS} | {"closes", "floor"}
-    assert deaths > 40
+    assert deaths > 20
+
+
+# --- a death at every step of the journal ----------------------------------------------------------------------------
+WRITES = {Step.JOURNALED, Step.PERSISTED, Step.SENT, Step.OUTCOME_WRITTEN, Step.OUTCOME_ADOPTED, Step.MOOTED}
+
+
+def short_life(path: Path, death: Where | None = None) -> Lab:
+    """Wants that two budgets leave room for one after the other, until all of it is spent; it dies where it is told."""
+    budgets = [
+        Budget("fees", Purse.FEES, Drops(45), Seconds(100)),
+        Budget("capital", Purse.CAPITAL, Drops(110), Seconds(10**6)),
+    ]
+    policy = bound(0, budgets, closes=2)
+    lab = Lab(path, policy, deadly=lambda where, count: where == death and count == 1)
+    life = Life.__new__(Life)
+    life.lab, life.bindings = lab, Counter()
+    for number in range(16):
+        for payee in sorted(PAYEES):
+            lab.ask(f"{number}-{payee}", 4, payee)
+        lab.tick(2)
+        life.nothing_is_overspent()
+        added_up(lab.mirror)
+    lab.tick(18)
+    for _ in range(15):
+        if lab.mirror.journal or lab.mirror.live:
+            lab.tick()
+    life.nothing_is_overspent()
+    is_the_ledgers(lab)
+    return lab
+
+
+@pytest.mark.slow
+def test_a_death_at_every_step_of_the_journal_neither_frees_nor_loses_a_drop_of_a_budget(tmp_path: Path) -> None:
+    """And nothing is done twice for it: in the end as much is locked and paid as without a death."""
+    clean = short_life(tmp_path / "clean.db")
+    kinds = {where[1] for where in clean.contacts}
+    assert kinds >= {"open", "fund", "settle", "request_close", "finalize_close"}
+    locked = sum(s.locked for s in spent_in(clean))
+    assert locked > 110 - 15, "the budget bound"
+    places = sorted(where for where in clean.contacts if Step(where[0]) in WRITES)
+    assert {where[0] for where in places} >= {step.value for step in WRITES - {Step.MOOTED}}
+    for number, where in enumerate(places):
+        lab = short_life(tmp_path / f"{number}.db", where)
+        assert lab.died, where
+        assert sum(s.locked for s in spent_in(lab)) > 110 - 15, where
+        jobs = Counter(lab.on_disk("SELECT intent FROM tx WHERE ledger IS NOT NULL AND intent IS NOT NULL"))
+        assert max(jobs.values()) == 1, "two transactions were validated for one intent"
+        lab.store._db.close()
 
 
 # --- one rule each ---------------------------------------------------------------------------------------------------
@@ -265,20 +330,20 @@ def test_what_came_to_nothing_is_free_again(tmp_path: Path) -> None:
     lab.signs(False)
     lab.ask("1", 5, "bob")
     lab.tick()
-    assert lab.planner.spending.used() == {"capital": 20}
+    assert lab.planner.spending.used()["capital"] == 20
     (number,) = lab.mirror.journal
     lab.reconciler.fail(lab.mirror.journal[number], "a test says so")
-    assert lab.planner.spending.used() == {"capital": 0}
+    assert lab.planner.spending.used()["capital"] == 0
     lab.signs(True)
     lab.ask("2", 5, "carol")
     lab.tick(2)
-    assert lab.planner.spending.used() == {"capital": 20}
+    assert lab.planner.spending.used()["capital"] == 20
     lab.restart()
-    assert lab.planner.spending.used() == {"capital": 20}
+    assert lab.planner.spending.used()["capital"] == 20
 
 
 def test_a_policy_with_other_budgets_counts_what_was_spent_before_it(tmp_path: Path) -> None:
-    lab = Lab(tmp_path / "s.db", bound(0, []))
+    lab = Lab(tmp_path / "s.db", replace(bound(0, []), budgets=()))
     lab.ask("1", 5, "bob")
     lab.tick(3)
     assert lab.planner.spending.used() == {}
