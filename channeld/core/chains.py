@@ -17,8 +17,6 @@ from channeld.core.vocabulary import FOREVER_S, HOLD, PPM, VOCABULARY, Concern, 
 from channeld.core.world import ChannelView, GroupView, Reason, World
 
 _DAY_S: Final = 86_400
-_LOCKING: Final = frozenset({Concern.OPEN, Concern.FUND})
-"""What a wallet's freeze holds back here; which closes it holds back, whoever journals them knows."""
 _FREEZES: Final = {
     "ledger_lag": Reason.FROZEN_LAG,
     "reconcile_difference": Reason.FROZEN_RECONCILE,
@@ -94,8 +92,6 @@ class Bench:
             payee, scope = str(group.payee), override.scope
             if scope.fits(channel_id=channel_id, payee=payee, server=server, pool=group.pool, tier=group.tier):
                 return Stop(Reason.OVERRIDE, override.until)
-        if concern in _LOCKING and self._pool.wallet in self._world.halted:
-            return Stop(Reason.FROZEN)
         if self._freeze is not None:
             return Stop(self._freeze, RippleTime(self._world.close_time + RECHECK_S))
         mode = self._policy.mode(concern)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from channeld.core.chains import Verdict
 from channeld.core.docket import Answer, Docket
-from channeld.core.intents import FundChannel, Kind, OpenChannel
+from channeld.core.intents import FundChannel, Intent, Kind, OpenChannel
 from channeld.core.payouts import pay
 from channeld.core.rules import RECHECK_S
 from channeld.core.spares import ages_at, in_use, lasting, precedence
 from channeld.core.units import Drops
 from channeld.core.vocabulary import HOLD, Concern
-from channeld.core.world import ChannelView, Hold, Reason
+from channeld.core.world import ChannelView, Reason
 
 # --- funding ---------------------------------------------------------------------------------------------------------
 
@@ -55,7 +55,7 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
     reason = "wanted" if wanted > headroom else "running_out" if verdict.act is None else "rule"
     action = FundChannel(pool.wallet, channel.channel_id, Drops(channel.amount + step))
     answer = docket.granted(Concern.FUND, view, docket.intent(action, reason, verdict), drops=step)
-    if not isinstance(answer, Hold):
+    if isinstance(answer, Intent) and not docket.freezes(answer):
         account.take(pool.wallet, view.server, step, opens=False)
     return answer
 
@@ -162,7 +162,7 @@ def _open(
     )
     reason_why = "spare" if size.spare else "wanted"
     answer = docket.granted(Concern.OPEN, None, docket.intent(action, reason_why, verdict), drops=amount)
-    if not isinstance(answer, Hold):
+    if isinstance(answer, Intent) and not docket.freezes(answer):
         docket.account.take(pool.wallet, server, amount, opens=True)
     return answer
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine import Engine
+from engine import Engine, policy
 from hypothesis import given
 from hypothesis import strategies as st
 from worlds import channel
 
+from channeld.core.budgets import Budget, Purse
 from channeld.core.conservation import explained_unseen
-from channeld.core.units import Drops
+from channeld.core.units import Drops, Seconds
 
 
 def unseen(engine: Engine, ledgers: int, stolen: int) -> list[str]:
@@ -63,6 +65,23 @@ def test_only_what_nothing_of_ours_explains_freezes(
     assert engine.on_disk("SELECT * FROM income") == [], "what nobody saw come is not booked as income"
     if not frozen:
         assert engine.mirror.wallets["hot"].booked == engine.ledger.balance
+
+
+@pytest.mark.parametrize("before", [an_open, a_fund])
+def test_what_nobody_will_ever_tell_counts_against_budgets_as_the_worst(tmp_path: Path, before: object) -> None:
+    """Its fee, and what it was to lock, whether it did or not; once it is known what became of it, as that."""
+    budgets = tuple(Budget(p.value, p, Drops(10**9), Seconds(10**6)) for p in Purse)
+    engine = Engine(tmp_path / "store.db", terms=replace(policy(), budgets=budgets))
+    engine.connect()
+    assert callable(before)
+    before(engine)
+    flying = engine.planner.spending.used()
+    (fee,) = engine.on_disk("SELECT fee FROM tx WHERE ended IS NULL")[0]
+    unseen(engine, 20, 0)
+    cap = engine.policy.guards.fee_cap
+    assert engine.planner.spending.used() == {**flying, "fees": flying["fees"] - cap + fee}
+    assert flying["capital"] > 0
+    assert engine.on_disk("SELECT DISTINCT ended FROM tx WHERE ledger IS NULL") == [("unknown",)]
 
 
 @given(st.integers(1, 50), st.integers(0, 50), st.integers(0, 60), st.integers(0, 50), st.integers(0, 50))

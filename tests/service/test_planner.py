@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from engine import Engine, drive, policy
 
+from channeld.core.budgets import Budget, Purse
 from channeld.core.freezes import Cause
-from channeld.core.policy import SettleTerms
-from channeld.core.units import Drops, Seconds
+from channeld.core.policy import FreezeIf, Override, Policy, Scope, SettleTerms
+from channeld.core.units import Drops, RippleTime, Seconds
+from channeld.core.vocabulary import Concern, Mode
 from channeld.service.guard import Guard
+
+CONCERNS = frozenset({Concern.FUND, Concern.SETTLE, Concern.CLOSE})
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -94,3 +98,52 @@ def test_a_freeze_does_not_hide_a_payout_behind_what_it_holds_back(tmp_path: Pat
         engine.tick()
     assert paid(engine) == 16
     assert ended(engine, "fund") == []
+
+
+def a_spent_budget(terms: Policy) -> Policy:
+    """It is enough to open the channel, and for nothing after that."""
+    return replace(terms, budgets=(Budget("fees", Purse.FEES, terms.guards.fee_cap, Seconds(10**6)),))
+
+
+def an_override(terms: Policy) -> Policy:
+    return replace(terms, overrides=(Override(Scope(pool="p"), CONCERNS, RippleTime(2**31), "a test"),))
+
+
+def a_freeze(terms: Policy) -> Policy:
+    """From the moment that the books are off by a drop."""
+    return replace(terms, guards=replace(terms.guards, freeze_if=(FreezeIf("reconcile_difference", 0),)))
+
+
+STOPS = {
+    "observe": lambda terms: replace(terms, modes=dict.fromkeys(CONCERNS, Mode.OBSERVE)),
+    "suggest": lambda terms: replace(terms, modes=dict.fromkeys(CONCERNS, Mode.SUGGEST)),
+    "a spent budget": a_spent_budget,
+    "an override": an_override,
+    "freeze_if": a_freeze,
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("death", [False, True])
+def test_what_is_owed_is_paid_before_a_fixed_end_whatever_holds_back_all_else(
+    tmp_path: Path, stop: str, death: bool
+) -> None:
+    """Until then nothing is paid, though it is worth it; and no death makes anything happen twice, or not at all."""
+    terms = policy(cancel_after=200)
+    worth = replace(terms.pools["p"], settle=SettleTerms(Drops(1), Seconds(1)))
+    engine = Engine(tmp_path / "s.db", terms=STOPS[stop](replace(terms, pools={"p": worth})))
+    engine.connect()
+    channel_id = engine.opened()
+    engine.mirror.wallets["hot"].difference = 1
+    engine.answer(engine.ask(1, 5))
+    end = engine.ledger.channels[channel_id].cancel_after
+    assert end is not None
+    while engine.ledger.time < end - 40:
+        engine.tick()
+    assert engine.on_disk("SELECT paid FROM payment") == []
+    while engine.ledger.time < end - 4:
+        if death:
+            engine.restart()
+            engine.mirror.wallets["hot"].difference = 1
+        engine.tick()
+    assert engine.on_disk("SELECT paid FROM payment") == [(5,)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import TILL, WEALTH, Lab, Where
+from lab import TILL, WEALTH, Lab, Where, terms
 from sandbox.rig import address, key
 
+from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
 from channeld.core.freezes import Cause
 from channeld.core.requests import Code, HandIn, Refusal, Taken
-from channeld.core.units import Address, ChannelId
+from channeld.core.units import Address, ChannelId, Drops, Seconds
 from channeld.sandbox.ledger.faults import order
 
 CLOSE = 0x00020000
@@ -62,6 +64,26 @@ def redeems(lab: Lab) -> list[Any]:
 def earned(lab: Lab) -> int:
     """What the till has more than at the start, its fees not counted."""
     return lab.settled_balance(TILL) - WEALTH + sum(r.tx.fee for r in redeems(lab))
+
+
+# --- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_spent_budget_holds_back_what_can_wait_and_nothing_once_the_source_closes(tmp_path: Path) -> None:
+    """And a death in between changes neither."""
+    nothing_left = Budget("fees", Purse.FEES, Drops(999), Seconds(10**6))  # urgent_fee_cap is 1000
+    lab = till(tmp_path / "s.db", policy=replace(terms(), budgets=(nothing_left,)))
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 30)
+    lab.tick(3)
+    lab.restart()
+    lab.tick(3)
+    assert redeems(lab) == []
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick(3)
+    assert earned(lab) == 30
+    (fee,) = [r.tx.fee for r in redeems(lab)]
+    assert lab.planner.spending.used() == {"fees": fee}
 
 
 # --- taking in -------------------------------------------------------------------------------------------------------
