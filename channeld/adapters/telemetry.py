@@ -69,6 +69,8 @@ class Telemetry:
         self._answered = counter("claim_requests", "Claim requests answered, by what they were told.", "code")
         self._issued = counter("issued_drops", "Drops of accepted requests.")
         self._signatures = counter("claim_signatures", "Claims signed for groups of accepted requests.")
+        text = "Requests on which a rule for admit acted, or in this mode would have."
+        self._admitted = counter("admit_acts", text, "rule", "action", "mode")
         self._planned = counter("intents_planned", "Intents journaled.", "kind")
         self._held = counter("decisions_held", "Channels and payees left alone, by reason.", "reason")
         self._transactions = counter("ledger_transactions", "Transactions of ours that ended.", "kind", "result")
@@ -175,6 +177,9 @@ class Telemetry:
 
     def foreign(self) -> None:
         self._foreign.inc()
+
+    def admitted(self, rule: str, action: str, mode: str) -> None:
+        self._admitted.labels(rule, action, mode).inc()
 
     def answered(self, code: str, count: int) -> None:
         self._answered.labels(code).inc(count)

@@ -243,6 +243,7 @@ class Daemon:
         self.watch.on_cleared, self.watch.failed = self.go_on, self._store_failed
         topic.attach(self.watch)
         self.guard.on_thawed = self._thawed
+        self.desk.gate.on_hold = self.guard.hold
         self.desk.on_old_store = lambda found: self.guard.doubt(Cause.OLD_STORE, found)
 
     def _wire_herald(self) -> None:

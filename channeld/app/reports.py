@@ -80,6 +80,7 @@ def warnings(daemon: Daemon) -> list[str]:
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
     found += [f"broker: {namesake}"] if (namesake := daemon.gateway.namesake) else []
+    found += [f"held: {why}" for held in daemon.mirror.held.values() for why in held.values()]
     found += [f"store: {crowded}"] if (crowded := daemon.ids.warning()) else []
     found += [f"config: {wrong}"] if (wrong := _not_in_force(daemon)) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
@@ -130,6 +131,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "warnings": warnings(daemon),
         "frozen": dict(mirror.frozen),
         "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
+        "held_servers": {server: dict(held) for server, held in mirror.held.items() if held},
         "policy_hash": mirror.policy.hash,
         "held": standing.held(daemon),
         "suggestions": standing.suggestions(daemon),

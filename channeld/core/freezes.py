@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 EVERYTHING: Final = ""
-"""The scope of a freeze that stops all wallets; any other scope is the name of one."""
+"""The scope of a freeze that stops all wallets; any other scope is the name of one, or of a content server."""
+SERVER: Final = "server:"
+"""What the scope of a freeze begins with that stops one content server."""
 
 
 class Cause(enum.Enum):
@@ -31,6 +33,8 @@ class Cause(enum.Enum):
     """The wallet sent a transaction that is not in our journal: somebody else uses its key."""
     UNEXPLAINED_DECREASE = "unexplained_decrease"
     """The wallet's balance fell by more than our transactions account for."""
+    HELD = "held"
+    """A rule of `admit` holds a content server back until a person has looked at it."""
     UNKNOWN_CHANNELS = "unknown_channels"
     """The ledger has channels of the wallet with our claim key that this store never opened: there is another store."""
 
@@ -60,6 +64,7 @@ INSTRUCTIONS: Final = {
         "stop the other daemon that uses this wallet, or send by hand from another account, then"
         " `channeld thaw --cause foreign_transaction`"
     ),
+    Cause.HELD: "look at what it asked for (`channeld usage`), then `channeld thaw` with this scope lets it go on",
     Cause.UNEXPLAINED_DECREASE: "find out who moved it, then `channeld thaw --cause unexplained_decrease`",
     Cause.UNKNOWN_CHANNELS: (
         "stop the other daemon or put its store here; if both are gone, `channeld channels adopt` takes the channels"
@@ -70,7 +75,9 @@ INSTRUCTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """One freeze. `scope` is `EVERYTHING` or a wallet; `found` says what was seen; `at` is Unix seconds."""
+    """One freeze. `scope` is `EVERYTHING`, a wallet, or `SERVER` and a content server's id; `found` says what was seen;
+    `at` is Unix seconds.
+    """
 
     scope: str
     cause: Cause
@@ -81,7 +88,8 @@ class Freeze:
     @property
     def reason(self) -> str:
         """A sentence for a person: what was found, and what to do about it."""
-        where = f"wallet {self.scope}: " if self.scope else ""
+        kind = "" if self.scope.startswith(SERVER) else "wallet "
+        where = f"{kind}{self.scope}: " if self.scope else ""
         return f"{where}{self.found}: {INSTRUCTIONS[self.cause]}"
 
 

@@ -245,10 +245,29 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
         Concern.ADMIT: Words(
             {
                 "drops": Fact(Unit.DROPS, "what the request asks for"),
-                "spent_day": Fact(Unit.DROPS, "what its server spent in the last 24 hours"),
-                "user_spent_hour": Fact(Unit.DROPS, "what its user spent in the last hour", always=False),
-                "payee_opens_day": Fact(Unit.COUNT, "channels opened for its payee in the last 24 hours"),
-                "anomaly": Fact(Unit.RATIO, "how far its sender is from its own usual; 1 is usual", always=False),
+                "spent_hour": Fact(Unit.DROPS, "what its server spent in the last hour, with this request"),
+                "spent_day": Fact(Unit.DROPS, "what its server spent in the last 24 hours, with this request"),
+                "user_spent_hour": Fact(
+                    Unit.DROPS, "what its user spent in the last hour, with this request", always=False
+                ),
+                "user_spent_day": Fact(
+                    Unit.DROPS, "what its user spent in the last 24 hours, with this request", always=False
+                ),
+                "tier_spent_day": Fact(
+                    Unit.DROPS, "what its server's users of its tier spent in the last 24 hours", always=False
+                ),
+                "payee_spent_hour": Fact(Unit.DROPS, "what went to its payee in the last hour, with this request"),
+                "payee_spent_day": Fact(Unit.DROPS, "what went to its payee in the last 24 hours, with this request"),
+                "locked": Fact(
+                    Unit.DROPS,
+                    "what its channels hold that was not paid out: those of its payee, or of its user where he has own",
+                ),
+                "payee_opens_day": Fact(
+                    Unit.COUNT, "channels opened for its payee in the last 24 hours, those that are gone included"
+                ),
+                "anomaly": Fact(
+                    Unit.RATIO, "what its server spends in this hour against what is usual for it", always=False
+                ),
                 "pool": _POOL,
                 "region": _REGION,
                 "tier": _TIER,

@@ -21,6 +21,7 @@ from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, Si
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.core.world import Reason
 from channeld.service.choice import Choice
+from channeld.service.gatekeeper import Gatekeeper
 from channeld.service.id_room import IdRoom
 from channeld.service.mirror import ChannelState, Grant, Group, Mirror
 from channeld.service.planner import Planner
@@ -97,6 +98,7 @@ class ClaimDesk:
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
         self._ids = ids
         self._choice, self._usher = Choice(mirror, signers), Usher(mirror)
+        self.gate = Gatekeeper(mirror, telemetry, monotonic, store.opens, self._usher.tier)
         self._past: dict[str, tuple[int, int]] = {}
         """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
@@ -158,7 +160,10 @@ class ClaimDesk:
             return payee
         if (refusal := self._guard(ask, grant, group)) is not None:
             return refusal
-        return self._place(ask, self._usher.group(ask, grant, payee), group)
+        payees = self._usher.group(ask, grant, payee)
+        if (refusal := self.gate.judge(ask, payee, payees, group.spent, group.now)) is not None:
+            return refusal
+        return self._place(ask, payees, group)
 
     def _payee(self, ask: Ask, grant: Grant) -> Payee | Refusal:
         """Whom it is for: one that this server may charge for."""
@@ -268,6 +273,8 @@ class ClaimDesk:
         group.authorized[chosen] = covers_to
         group.accepted[ask.key] = (chosen, ask.contents, covers_to - ask.drops, covers_to, ask.server)
         group.spent[ask.server] = group.spent.get(ask.server, 0) + ask.drops
+        for subject in self.gate.counts(ask, payees.payee, group.now):
+            group.spent[subject] = group.spent.get(subject, 0) + ask.drops
         group.drops += ask.drops
         return chosen
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from channeld.core.errors import Refused
-from channeld.core.freezes import EVERYTHING, RETIRES, Audit, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, RETIRES, SERVER, Audit, Cause, Freeze
 from channeld.service.mirror import Mirror
 from channeld.service.ports import TruthStore
 
@@ -39,8 +39,17 @@ class Guard:
         if cause.value not in self._mirror.frozen:
             self._freeze(Freeze(EVERYTHING, cause, found, _SELF, self.now()))
 
+    def hold(self, server: str, found: str) -> None:
+        """A rule of the policy holds a content server back until a person has looked. Raises `StoreError`."""
+        scope = SERVER + server
+        if Cause.HELD.value not in self._mirror.frozen_in(scope):
+            self._freeze(Freeze(scope, Cause.HELD, found, _SELF, self.now()))
+
     def freeze(self, scope: str, who: str, why: str) -> Freeze:
-        """An operator says stop, for everything or for one wallet. Raises `Refused` for a wallet there is not."""
+        """An operator says stop, for everything, one wallet or one content server.
+
+        Raises `Refused` for one there is not.
+        """
         self._known(scope)
         freeze = Freeze(scope, Cause.OPERATOR, f"frozen by {who}: {why}", who, self.now())
         self._freeze(freeze)
@@ -68,11 +77,12 @@ class Guard:
 
     def _causes(self, scope: str) -> list[Cause]:
         """What is frozen and can be lifted by hand; what passes by itself is not among it."""
-        mirror = self._mirror
-        frozen = mirror.frozen if scope == EVERYTHING else mirror.frozen_wallets.get(scope, {})
+        frozen = self._mirror.frozen_in(scope)
         return [cause for cause in Cause if cause.value in frozen]
 
     def _known(self, scope: str) -> None:
+        if scope.startswith(SERVER) and scope.removeprefix(SERVER) in {*self._mirror.grants, *self._mirror.held}:
+            return
         if scope != EVERYTHING and scope not in self._mirror.wallets:
             raise Refused(f"no paying wallet is called {scope}: there are {', '.join(self._mirror.wallets)}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from channeld.core.demand import Rate
-from channeld.core.freezes import EVERYTHING, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, SERVER, Cause, Freeze
 from channeld.core.intents import Action, Intent, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.outcome import failed_at
@@ -159,6 +159,7 @@ class Mirror:
 
     `changed` are channels that are not as they were when somebody last took note, gone ones included, with their
     payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
+    `held` says which content servers are held back, and why.
     `cautions` are channels whose end single nodes showed in ledgers not processed yet: nothing is issued on them.
     """
 
@@ -193,6 +194,7 @@ class Mirror:
                 paid.receives = True
         self.frozen: dict[str, str] = {}
         self.frozen_wallets: dict[str, dict[str, str]] = {}
+        self.held: dict[str, dict[str, str]] = {}
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
@@ -229,13 +231,17 @@ class Mirror:
 
     def freeze(self, freeze: Freeze) -> None:
         """The store has it: stop. The first of a cause stands."""
-        frozen = self.frozen if freeze.scope == EVERYTHING else self.frozen_wallets.setdefault(freeze.scope, {})
-        frozen.setdefault(freeze.cause.value, freeze.reason)
+        self.frozen_in(freeze.scope).setdefault(freeze.cause.value, freeze.reason)
 
     def thaw(self, scope: str, cause: Cause) -> None:
         """The store has it lifted."""
-        frozen = self.frozen if scope == EVERYTHING else self.frozen_wallets.get(scope, {})
-        frozen.pop(cause.value, None)
+        self.frozen_in(scope).pop(cause.value, None)
+
+    def frozen_in(self, scope: str) -> dict[str, str]:
+        """Why a scope is frozen, by cause."""
+        if scope.startswith(SERVER):
+            return self.held.setdefault(scope.removeprefix(SERVER), {})
+        return self.frozen if scope == EVERYTHING else self.frozen_wallets.setdefault(scope, {})
 
     def halted(self, wallet: str) -> str | None:
         """Why nothing may be issued for a wallet, opened, funded or closed; None if all of it may be."""

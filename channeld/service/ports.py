@@ -29,7 +29,7 @@ from channeld.core.records import (
     StoreSnapshot,
     TakenIn,
 )
-from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
 from channeld.core.witness import Identity, Witness
 
 # --- the ledger ------------------------------------------------------------------------------------------------------
@@ -125,6 +125,9 @@ class Store(Protocol):
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""
 
+    def opens(self, payee: Payee, after: RippleTime) -> int:
+        """How many channels were opened for a payee after a moment, those that are gone included."""
+
     def accept(
         self,
         now: int,
@@ -134,7 +137,7 @@ class Store(Protocol):
     ) -> None:
         """Remember requests, with the amounts they debit.
 
-        `now` is in Unix seconds; `spent` adds (server, hour, drops).
+        `now` is in Unix seconds; `spent` adds (server or other subject, hour, drops).
         """
 
     def journal(
@@ -295,6 +298,9 @@ class Telemetry(Protocol):
 
     def foreign(self) -> None:
         """A transaction of our wallet that is not in our journal."""
+
+    def admitted(self, rule: str, action: str, mode: str) -> None:
+        """A rule of `admit` acted on a request, or in this mode would have."""
 
     def answered(self, code: str, count: int) -> None:
         """Claim requests were answered: `accepted`, `replayed` or a refusal's code."""

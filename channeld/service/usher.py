@@ -26,6 +26,14 @@ class Usher:
         self._standings = Standings(self._policy)
         self._shared = sum(len(grant.payees) for grant in self._grants.values())
 
+    def tier(self, ask: Ask, payee: Payee) -> str | None:
+        """The tier of a request, None for none; its server is configured and may charge for the payee."""
+        if self._mirror.policy is not self._policy or self._mirror.grants is not self._grants:
+            self._read()
+        grant = self._grants[ask.server]
+        place = self._standings.of(grant.payees[payee], grant.labels.get(payee, _NO_LABELS), ask.user, ask.tier, None)
+        return place.tier
+
     def group(self, ask: Ask, grant: Grant, payee: Payee) -> Group:
         """The channels for a request; `payee` is one of the grant's."""
         mirror = self._mirror

@@ -14,7 +14,7 @@ FACTS: Final = frozenset({"return_probability", "own_downtime", "demand_error"})
 """Facts that are never known yet: a rule that asks for one would never hold."""
 SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile", "notice", "patience"})
 ACTS: Final = frozenset({"notify_then_close"})
-CONCERNS: Final = frozenset({Concern.REDEEM, Concern.ADMIT})
+CONCERNS: Final = frozenset({Concern.REDEEM})
 _REMEDY: Final = "take it out until the engine does"
 _NOT_YET: Final = "is not acted on yet"
 
@@ -29,7 +29,7 @@ def unbuilt(policy: Policy) -> Found:
                 yield (concern.value, "rule"), f"rule {rule.name}: {words} {_NOT_YET}", _REMEDY
     for override in policy.overrides:
         if override.concerns & CONCERNS:
-            yield ("override",), f"of redeem or of admit {_NOT_YET}", _REMEDY
+            yield ("override",), f"of redeem {_NOT_YET}", _REMEDY
 
 
 def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:

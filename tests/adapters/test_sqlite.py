@@ -286,7 +286,7 @@ class Model(RuleBasedStateMachine):
         assert gone == len(old)
         for key in old:
             del self.requests[key]
-        hour = before // 3600 - 48
+        hour = before // 3600 - 170
         self.spent = {k: v for k, v in self.spent.items() if k[1] >= hour}
 
     @invariant()

@@ -22,12 +22,16 @@ from typing import Final
 import msgspec
 
 from channeld.adapters.sqlite import usage
+from channeld.core.allowance import SHORT_LIVED, USUAL_HOURS
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.units import RippleTime
 
 _LOOKUP_LIMIT: Final = 500
 """Keys asked for in one statement; SQLite takes 32 766 parameters, and small statements stay in its cache."""
-_SPENT_HOURS_KEPT: Final = 48
+_SPENT_HOURS_KEPT: Final = USUAL_HOURS + 2
+_SHORT_HOURS_KEPT: Final = 2
+"""Beyond the day for which ids are remembered at least, of what is short-lived."""
+_NOT_SHORT: Final = chr(ord(SHORT_LIVED) + 1)
 BATCH: Final = 4096
 """Requests folded as one batch: the larger, the fewer writes, but to gather and sort it holds the loop (here 2 ms)."""
 _BY_KEY: Final = itemgetter(1)
@@ -103,6 +107,7 @@ class RequestLog:
         self._batch: Folding | None = None
         self._next_number = self._next_seq = self._oldest_seq = 1
         self._oldest_folded: int | None = None
+        self._cleaned: int | None = None
 
     @property
     def backlog(self) -> int:
@@ -272,7 +277,11 @@ class RequestLog:
         oldest = "SELECT seq FROM request ORDER BY seq LIMIT ?"
         delete = f"DELETE FROM request WHERE seq IN ({oldest}) AND at_unix < ?"
         gone = self._db.execute(delete, (limit, before)).rowcount
-        self._db.execute("DELETE FROM spent WHERE hour < ?", (before // 3600 - _SPENT_HOURS_KEPT,))
+        if (hour := before // 3600) != self._cleaned:
+            self._cleaned = hour
+            short = "DELETE FROM spent WHERE server >= ? AND server < ? AND hour < ?"
+            self._db.execute("DELETE FROM spent WHERE hour < ?", (hour - _SPENT_HOURS_KEPT,))
+            self._db.execute(short, (SHORT_LIVED, _NOT_SHORT, hour - _SHORT_HOURS_KEPT))
         if gone:
             self._find_oldest()
         return gone

@@ -33,6 +33,7 @@ CREATE TABLE channel (
     tier             TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
+CREATE INDEX channel_payee ON channel (destination, opened_at);
 
 -- Groups of accepted requests as the hot path wrote them (MessagePack), until they are folded into the tables below and
 -- into `channel`. One row a group, so that a commit costs the same however large the store is.
@@ -55,7 +56,8 @@ CREATE TABLE request (
 );
 CREATE UNIQUE INDEX request_key ON request (key);
 
--- What a content server spent, by hour (Unix time / 3600): its cap of the day survives a restart.
+-- What a content server spent, by hour (Unix time / 3600): its cap of the day, and what is usual for it, survive a
+-- restart. Where the policy asks for it also what a user, payee or tier did, in rows that begin with / and live for a day.
 CREATE TABLE spent (
     server TEXT NOT NULL,
     hour   INTEGER NOT NULL,

@@ -34,7 +34,7 @@ from channeld.core.records import (
     Setback,
     StoreSnapshot,
 )
-from channeld.core.units import Address, ChannelId, LedgerIndex, RippleTime
+from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTime
 
 log = structlog.get_logger()
 
@@ -225,6 +225,15 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
         return None if found is None else rows.journal_entry(found)
+
+    def opens(self, payee: Payee, after: RippleTime) -> int:
+        """How many channels were opened for a payee after a moment, those that are gone included."""
+        query = "SELECT count(*) FROM channel WHERE destination = ? AND destination_tag IS ? AND opened_at > ?"
+        try:
+            (count,) = self._db.execute(query, (payee.account, payee.tag, after)).fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        return int(count)
 
     # --- the hot path ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,267 @@
+"""The policy's rules for admit, on a real store: caps that no window passes, and answers in proportion."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from engine import Engine, policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import PAYEES
+
+from channeld.core.freezes import SERVER, Cause
+from channeld.core.policy import Override, Policy, Scope, Tier
+from channeld.core.requests import Answer, Code, Granted, Refusal
+from channeld.core.rules import OneOf, Rule, Within
+from channeld.core.units import RippleTime
+from channeld.core.vocabulary import PPM, Concern, Mode
+from channeld.service import gatekeeper
+from channeld.service.guard import Guard
+
+HOUR = 3600
+
+
+def refuse(fact: str, above: int, **more: int) -> Rule:
+    return Rule(f"cap-{fact}", {fact: Within(low=above + 1)}, more, "refuse")
+
+
+def ruled(*rules: Rule, **other: object) -> Policy:
+    terms = policy()
+    pool = replace(terms.pools["p"], close=replace(terms.pools["p"].close, idle=10**7))
+    changed = {"pools": {"p": pool}, "rules": {Concern.ADMIT: rules}, **other}
+    return replace(terms, **changed)  # type: ignore[arg-type]
+
+
+def made(folder: Path, *rules: Rule, **other: object) -> Engine:
+    engine = Engine(folder / "store.db", terms=ruled())
+    engine.connect()
+    engine.opened(drops=1)
+    engine.policy = engine.mirror.policy = ruled(*rules, **other)
+    return engine
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def wait(engine: Engine, seconds: int) -> None:
+    """Time passes, and a ledger shows it."""
+    engine.ledger.close(seconds)
+    engine.pass_time(seconds)
+    engine.see()
+
+
+def said(answer: Answer) -> Code | None:
+    return answer.code if isinstance(answer, Refusal) else None
+
+
+CAPS = ("spent_hour", "spent_day", "user_spent_hour", "user_spent_day", "payee_spent_hour", "payee_spent_day")
+moves = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 0, 60, 3000, 3600, 30_000, 86_400]),
+        st.sampled_from([None, "u", "v"]),
+        st.lists(st.integers(1, 3), min_size=1, max_size=4),
+        st.integers(0, 9),
+    ),
+    min_size=4,
+    max_size=14,
+)
+"""Seconds that pass, who asks, for how much in one group, and what happens then: 0 a restart, 1 folding."""
+
+
+@settings(max_examples=max(8, settings().max_examples // 8))
+@given(fact=st.sampled_from(CAPS), cap=st.integers(1, 6), moves=moves)
+def test_no_cap_is_passed_in_any_window_whatever_happens_in_between(
+    fact: str, cap: int, moves: list[tuple[int, str | None, list[int], int]]
+) -> None:
+    hours = 24 if fact.endswith("day") else 1
+    spent: list[tuple[float, str | None, int]] = []
+    number = 0
+    with tempfile.TemporaryDirectory() as name:
+        engine = made(Path(name), refuse(fact, cap))
+        for pause, user, asked, then in moves:
+            if pause:
+                wait(engine, pause)
+            asks = [engine.ask(f"n{number + n}", drops)._replace(user=user or "") for n, drops in enumerate(asked)]
+            number += len(asks)
+            for ask, answer in zip(asks, engine.answer(*asks), strict=True):
+                if isinstance(answer, Granted):
+                    spent.append((engine.unix, user, ask.drops))
+                else:
+                    assert said(answer) in (Code.LIMIT_EXCEEDED, Code.NO_HEADROOM)
+            if then == 0:
+                engine.restart()
+            elif then == 1:
+                engine.store.fold(3)
+        engine.kill()
+    who = ("u", "v") if fact.startswith("user") else (None,)
+    for one in who:
+        mine = [(at, drops) for at, user, drops in spent if one is None or user == one]
+        for end, _ in mine:
+            assert sum(drops for at, drops in mine if end - hours * HOUR < at <= end) <= cap
+
+
+def test_a_cap_lets_as_much_through_as_it_says_and_says_what_it_was(folder: Path) -> None:
+    engine = made(folder, refuse("user_spent_hour", 5, retry_after=30))
+    asks = [engine.ask(n, 2)._replace(user="u") for n in range(4)]
+    answers = engine.answer(*asks, engine.ask("other", 2)._replace(user="v"), engine.ask("nobody", 2))
+    assert [said(a) for a in answers] == [None, None, *[Code.LIMIT_EXCEEDED] * 2, None, None]
+    refusal = answers[2]
+    assert isinstance(refusal, Refusal)
+    assert refusal.retry_after_ms == 30_000
+    assert refusal.reason == "rule cap-user_spent_hour of the policy: user_spent_hour is 6 drops"
+    replay = engine.answer(asks[0])[0]
+    assert isinstance(replay, Granted), "an id that was accepted is answered before any rule"
+    assert replay.replayed
+
+
+def test_what_is_refused_is_no_demand(folder: Path) -> None:
+    engine = made(folder, refuse("drops", 1))
+    asked = sum(group.asked for group in engine.mirror.groups.values())
+    assert said(engine.answer(engine.ask(1, 50))[0]) is Code.LIMIT_EXCEEDED
+    assert sum(group.asked for group in engine.mirror.groups.values()) == asked
+    assert all(group.wanted == 0 for group in engine.mirror.groups.values())
+
+
+def test_slowed_down_means_so_many_a_second(folder: Path) -> None:
+    engine = made(folder, Rule("slow", {"drops": Within(low=2)}, {"max_per_s": 2}, "slow_down"))
+    answers = engine.answer(*(engine.ask(n, 2) for n in range(6)), *(engine.ask(f"small{n}", 1) for n in range(3)))
+    refused = [a for a in answers if isinstance(a, Refusal)]
+    assert {r.code for r in refused} == {Code.LIMIT_EXCEEDED}
+    assert len(refused) == 3
+    assert [said(a) for a in answers[6:]] == [None] * 3
+    assert refused[0].retry_after_ms is not None
+    engine.pass_time(refused[0].retry_after_ms / 1000)
+    assert said(engine.answer(engine.ask("later", 2))[0]) is None
+
+
+def test_held_for_a_person_until_it_is_thawed_also_after_a_restart(folder: Path) -> None:
+    engine = made(folder, Rule("strange", {"drops": Within(low=5)}, {}, "hold"))
+    guard = Guard(engine.mirror, engine.store.books, lambda: engine.unix)
+    engine.desk.gate.on_hold = guard.hold
+    answers = engine.answer(engine.ask(1, 1), engine.ask(2, 5), engine.ask(3, 1), engine.ask(4, 1, server="b"))
+    assert [said(a) for a in answers] == [None, Code.FROZEN, Code.FROZEN, None], "of one server, and of no other"
+    engine.restart()
+    assert said(engine.answer(engine.ask(5, 1))[0]) is Code.FROZEN
+    assert isinstance(engine.answer(engine.ask(1, 1))[0], Granted), "what was accepted is answered"
+    guard = Guard(engine.mirror, engine.store.books, lambda: engine.unix)
+    assert guard.thaw(SERVER + "a", None, "me", "looked at it") == [Cause.HELD]
+    assert said(engine.answer(engine.ask(6, 1))[0]) is None
+
+
+def test_a_mode_that_does_not_apply_only_counts(folder: Path) -> None:
+    counted: list[tuple[str, str, str]] = []
+    rules = (Rule("strange", {"drops": Within(low=5)}, {}, "hold"),)
+    engine = made(folder, *rules, modes={Concern.ADMIT: Mode.OBSERVE})
+    engine.desk.gate._telemetry.admitted = lambda *what: counted.append(what)  # type: ignore[method-assign]
+    assert said(engine.answer(engine.ask(1, 5))[0]) is None
+    assert counted == [("strange", "hold", "observe")]
+    assert not engine.mirror.held
+
+
+def test_an_override_holds_a_payee_back_until_its_end(folder: Path) -> None:
+    engine = made(folder)
+    until = RippleTime(engine.ledger.time + 30)
+    scope = Scope(payee=str(PAYEES[0]))
+    override = Override(scope, frozenset({Concern.ADMIT}), until, "ticket 4711")
+    engine.mirror.policy = ruled(overrides=(override,))
+    answer = engine.answer(engine.ask(1, 1))[0]
+    assert isinstance(answer, Refusal)
+    assert answer.code is Code.FROZEN
+    assert "ticket 4711" in answer.reason
+    wait(engine, 40)
+    assert said(engine.answer(engine.ask(1, 1))[0]) is None
+
+
+def test_tiers_come_from_the_request_where_it_is_trusted_else_from_the_users(folder: Path) -> None:
+    tiers = {
+        "gold": Tier("gold", ("vip-*",)),
+        "open": Tier("open", trust_request=True),
+        "casual": Tier("casual", default=True),
+    }
+    rules = (Rule("only-gold", {"tier": OneOf(frozenset({"casual"}))}, {}, "refuse"), refuse("tier_spent_day", 4))
+    engine = made(folder, *rules, tiers=tiers)
+
+    def ask(number: int, user: str | None, tier: str | None) -> Code | None:
+        return said(engine.answer(engine.ask(number, 2)._replace(user=user or "", tier=tier))[0])
+
+    assert ask(1, None, None) is Code.LIMIT_EXCEEDED
+    assert ask(2, "u", "gold") is Code.LIMIT_EXCEEDED, "a tier that is not trusted counts for nothing"
+    assert ask(3, "vip-1", None) is None
+    assert ask(4, "vip-2", None) is None
+    assert ask(5, "vip-3", None) is Code.LIMIT_EXCEEDED, "the tier's users have one cap together"
+    assert ask(6, "u", "open") is None
+
+
+def test_a_payee_whose_channels_keep_going_waits_ever_longer_and_no_restart_forgives_it(folder: Path) -> None:
+    """Two rungs of a ladder; each time another channel of today is gone."""
+    rungs = ((3, 3600), (2, 60))
+    engine = made(folder, *(replace(refuse("payee_opens_day", n, retry_after=s), name=f"over-{n}") for n, s in rungs))
+    waits = []
+    for n in range(4):
+        answer = engine.answer(engine.ask(f"n{n}", 1))[0]
+        waits.append(answer.retry_after_ms if isinstance(answer, Refusal) else 0)
+        a_channel_that_is_gone(engine, n)
+        engine.restart()
+    assert waits == [0, 0, 60_000, 3_600_000]
+    wait(engine, 86_400 + 60)
+    assert said(engine.answer(engine.ask("tomorrow", 1))[0]) is None
+
+
+def a_channel_that_is_gone(engine: Engine, number: int) -> None:
+    """The payee had another one today."""
+    (row, *_), *_ = engine.store._db.execute("SELECT * FROM channel").fetchall()
+    columns = [name for _, name, *_ in engine.store._db.execute("PRAGMA table_info(channel)")][2:]
+    engine.store._db.execute(
+        f"INSERT INTO channel (channel_id, {', '.join(columns)}) SELECT ?, {', '.join(columns)} FROM channel"
+        " WHERE row = ?",
+        (f"{900 + number:064X}", row),
+    )
+    engine.store._db.execute("UPDATE channel SET closed_at = 1 WHERE channel_id = ?", (f"{900 + number:064X}",))
+
+
+def test_what_is_unusual_for_a_server_is_seen_also_after_a_restart(folder: Path) -> None:
+    rule = Rule("strange", {"anomaly": Within(low=3 * PPM + 1)}, {}, "refuse")
+    engine = made(folder, rule)
+    hour = int(engine.unix) // HOUR
+    rows = [("a", hour - n, 2) for n in range(1, 60)]
+    engine.store._db.executemany("INSERT OR REPLACE INTO spent VALUES (?, ?, ?)", rows)
+    engine.restart()
+    assert [said(a) for a in engine.answer(*(engine.ask(n, 3) for n in range(3)))] == [
+        None,
+        None,
+        Code.LIMIT_EXCEEDED,
+    ]
+    engine.restart()
+    refusal = engine.answer(engine.ask(9, 1))[0]
+    assert isinstance(refusal, Refusal)
+    assert "anomaly is 3.50" in refusal.reason
+
+
+def test_users_beyond_those_counted_apart_share_one_sum(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invented names cost no memory, and buy nothing."""
+    monkeypatch.setattr(gatekeeper, "MOST_SUBJECTS", 3)
+    engine = made(folder, refuse("user_spent_hour", 2))
+    answers = [engine.answer(engine.ask(n, 1)._replace(user=f"u{n}"))[0] for n in range(12)]
+    assert len([a for a in answers if isinstance(a, Granted)]) == 3 + 2
+    assert len({subject for subject, _ in engine.mirror.spent if subject.startswith("/")}) <= 4
+    wait(engine, HOUR)
+    assert said(engine.answer(engine.ask("next", 1)._replace(user="u11"))[0]) is Code.LIMIT_EXCEEDED
+
+
+def test_sums_of_users_are_forgotten_after_a_day(folder: Path) -> None:
+    engine = made(folder, refuse("user_spent_hour", 50))
+    engine.answer(engine.ask(1, 1)._replace(user="u"))
+    for _ in range(3):
+        wait(engine, 86_400)
+        engine.store.forget(int(engine.unix) - 90_000, 10)
+    engine.answer(engine.ask(2, 1)._replace(user="v"))
+    assert len([key for key in engine.mirror.spent if key[0].startswith("/")]) == 1
+    kept = engine.on_disk("SELECT count(*) FROM spent WHERE server LIKE '/%'")
+    assert kept == [(1,)], "the last one only"
