@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,11 @@ ABSURD = [
 ]
 
 
+async def waiting(stage: Stage, reason: str, count: int) -> bool:
+    """Whether so many transactions wait for this reason."""
+    return await metric(stage, f'transactions_waiting{{reason="{reason}"}}') == count
+
+
 async def test_absurd_fees_are_waited_out(tmp_path: Path) -> None:
     async with World(tmp_path) as world, Liar(world.ledger_url, honest) as node:
         payees = [f"{world.payee.address}:{n}" for n in range(len(ABSURD))]
@@ -109,10 +115,10 @@ async def test_absurd_fees_are_waited_out(tmp_path: Path) -> None:
                 refused = await server.ask({"id": payee, "payee": payee, "drops": "5"})
                 assert refused["code"] == "no_headroom"
                 await until(lambda said=said: warned(stage, said), what=f"{said} shows")
-                assert await metric(stage, f'transactions_waiting{{reason="{reason}"}}') == 1
+                await until(partial(waiting, stage, reason, 1), what=f"{reason}: it is counted")
                 node.lie = honest
                 await server.buy({"id": payee, "payee": payee, "drops": "5"})
-                assert await metric(stage, f'transactions_waiting{{reason="{reason}"}}') == 0
+                await until(partial(waiting, stage, reason, 0), what=f"{reason}: it waits no more")
         assert "defect" not in stage.daemon.log.read_text()
         fees = [int(e["tx_json"]["Fee"]) for e in await world.history(stage.wallet.address)]
         assert max(fees) <= 5000
