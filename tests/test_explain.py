@@ -14,7 +14,7 @@ from channeld.app.explain import explain
 from channeld.cli.chain import lines
 from channeld.cli.moments import read_moment
 from channeld.core import reasons
-from channeld.core.errors import BadValue, Refused, Unreachable
+from channeld.core.errors import BadValue, Refused, StoreError, Unreachable
 from channeld.core.history import RefusedAsk
 from channeld.core.requests import Code, Granted, Taken
 from channeld.core.world import Reason
@@ -41,7 +41,7 @@ class Watched:
         lab = self.lab
         self.annals = Annals(self.settings.store, 0, lab.mirror, lambda: 1_700_000_000 + lab.clock)
         lab.planner.on_decided, lab.strongbox.on_decided = self.annals.decided, self.annals.collected
-        lab.desk.on_rejected = self.annals.chronicle.refused
+        lab.desk.on_rejected = self.annals.refused
 
     def write(self) -> None:
         assert self.annals is not None
@@ -177,6 +177,35 @@ def test_a_moment_hides_what_came_later(watched: Watched) -> None:
         if whole[cut]["at_unix"] > whole[cut - 1]["at_unix"]:
             until = watched.explain(channel_id, whole[cut]["at_unix"] - 1)
             assert until["chain"] == whole[:cut]
+
+
+def test_a_defect_of_the_history_costs_nobody_else_anything(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deciding goes on, what cannot be written is passed over, the next is; what a file refused is tried again."""
+    lab, annals = watched.lab, watched.annals
+    assert annals is not None
+    monkeypatch.setattr("channeld.service.chronicle.subject_of", lambda action: 1 / 0)
+    lab.ask("1", 10)
+    lab.tick(3)
+    assert isinstance(lab.ask("1", 10), Granted)
+    assert annals.chronicle.passed_over == 1
+    before = annals.chronicle.waiting
+    assert before > 0
+    monkeypatch.setattr("channeld.adapters.sqlite.history._moment_row", lambda number, moment: 1 / 0)
+    history = annals._history
+    assert history is not None
+    lab._run(annals._write(history))
+    assert annals.chronicle.waiting == 0
+    assert annals.chronicle.passed_over == 2
+    monkeypatch.undo()
+    lab.tick(12)
+    history._db.execute("PRAGMA query_only = 1")
+    with pytest.raises(StoreError, match="readonly"):
+        lab._run(annals._write(history))
+    left = annals.chronicle.waiting
+    assert left > 0
+    history._db.execute("PRAGMA query_only = 0")
+    lab._run(annals._write(history))
+    assert annals.chronicle.waiting < left
 
 
 def test_every_reason_has_a_sentence() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -16,8 +17,9 @@ import structlog
 
 from channeld.adapters.sqlite.history import History, history_path
 from channeld.core.errors import StoreError
-from channeld.core.history import Answered, Collecting, Gist
+from channeld.core.history import Answered, Collecting, Gist, Moment, RefusedAsk
 from channeld.core.records import JournalEntry
+from channeld.core.requests import Ask, Refusal
 from channeld.core.units import ChannelId, RippleTime
 from channeld.core.world import Hold, Planned, World
 from channeld.service.chronicle import Chronicle
@@ -42,7 +44,10 @@ _CLOSE_S: Final = 3.0
 
 
 class Annals:
-    """The history of one life of the daemon. `unix` is the clock of requests, `age` that of what is forgotten."""
+    """The history of one life of the daemon. `unix` is the clock of requests.
+
+    Nothing that is heard or written here can fail whoever tells it: a defect costs its own entries, and is logged.
+    """
 
     def __init__(self, settings: StoreSettings, network_id: int, mirror: Mirror, unix: Callable[[], float]) -> None:
         self._settings, self._mirror, self._unix = settings, mirror, unix
@@ -83,17 +88,35 @@ class Annals:
         """The planner decided."""
         header, policy = self._mirror.header, self._mirror.policy
         assert header is not None
-        self.chronicle.decided(header.index, world, policy, entries=entries, holds=holds, wishes=wishes)
+        with self._harmless():
+            self.chronicle.decided(header.index, world, policy, entries=entries, holds=holds, wishes=wishes)
 
     def collected(self, wallet: str, seen: Collecting, said: Answered) -> None:
         """The strongbox decided about a channel that pays us."""
         header, policy = self._mirror.header, self._mirror.policy
         assert header is not None
-        self.chronicle.collected(header.index, header.close_time, policy, wallet=wallet, seen=seen, said=said)
+        with self._harmless():
+            self.chronicle.collected(header.index, header.close_time, policy, wallet=wallet, seen=seen, said=said)
+
+    def refused(self, ask: Ask, refusal: Refusal) -> None:
+        """The claim desk refused a request."""
+        with self._harmless():
+            self.chronicle.refused(ask, refusal)
 
     def gone(self, channel_id: ChannelId) -> None:
         """A channel of ours was deleted."""
         self.chronicle.forget((channel_id,))
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """A defect in here is logged and counted, and stays here."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception:
+            self.chronicle.passed_over += 1
+            log.exception("history_defect")
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -118,8 +141,13 @@ class Annals:
 
     async def _write(self, history: History) -> None:
         if news := self.chronicle.next(SLICE):
-            await _whole(partial(history.write, news), lambda _: self.chronicle.written(len(news)))
+            await _whole(partial(self._put, history, news), lambda _: self.chronicle.written(len(news)))
         self.problem = ""
+
+    def _put(self, history: History, news: Sequence[Moment | RefusedAsk]) -> None:
+        """Write a slice; what cannot be written at all is passed over, or it would stand in the way for ever."""
+        with self._harmless():
+            history.write(news)
 
     async def _expire(self, history: History) -> bool:
         """Drop a slice of what is to be dropped; whether there was any."""
@@ -139,7 +167,7 @@ class Annals:
         until = time.monotonic() + _CLOSE_S
         try:
             while self._history and (news := self.chronicle.next(SLICE)) and time.monotonic() < until:
-                self._history.write(news)
+                self._put(self._history, news)
                 self.chronicle.written(len(news))
         except StoreError as error:
             self._failed(str(error))

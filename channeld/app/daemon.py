@@ -266,7 +266,7 @@ class Daemon:
 
     def _refused(self, ask: Ask, refusal: Refusal) -> None:
         self.tallies.rejected(ask, refusal.code)
-        self.annals.chronicle.refused(ask, refusal)
+        self.annals.refused(ask, refusal)
 
     def _decided(self) -> None:
         """A ledger was processed and decided on: now what pays us, and then the news of all of it."""
