@@ -12,6 +12,7 @@ import asyncio
 from typing import Final, Protocol
 
 import mqtt5
+import structlog
 
 from channeld.adapters.broker.framing import TOO_LARGE, read_packet, read_publish, salvage_publish, usable_topic
 from channeld.adapters.broker.messages import Inbound
@@ -21,6 +22,8 @@ from channeld.core.errors import Malformed
 Reason = mqtt5.DisconnectReasonCode
 TAKEN_OVER: Final = "session taken over: another client connected with the same client id"
 SILENT: Final = "the broker went silent: no answer to a ping within the keep-alive time"
+_MOST_UNACKNOWLEDGED: Final = 65_535
+_log = structlog.get_logger()
 _PINGREQ: Final = b"\xc0\x00"
 
 
@@ -48,7 +51,7 @@ class Connection(Pipe):
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self.unacknowledged = 0
         self._owner, self._generation = owner, owner.generation
-        self._receive_maximum = receive_maximum
+        self._receive_maximum, self._exceeded = receive_maximum, False
         self._held: list[Inbound] | None = []
         self._reason: str | None = None
         self._pinged = False
@@ -112,13 +115,21 @@ class Connection(Pipe):
         messages.append(message)
 
     def _owe(self, message: Inbound, packet_id: int, exactly_once: bool) -> None:
-        """Note what an acknowledgement will need. Sources: MQTT 5.0 section 3.3.4, more than our Receive Maximum."""
+        """Note what an acknowledgement will need.
+
+        More than our Receive Maximum is taken all the same, as far as packet identifiers go: Mosquitto does not keep to
+        it once some messages are acknowledged and others not, and after a hang-up it would send the same again, for
+        ever. Whoever takes the messages bounds them. Sources: MQTT 5.0 sections 2.2.1, 3.3.4 and 4.13.1.
+        """
         if packet_id == 0:
             raise Malformed("packet identifier 0")
         message.packet_id, message.generation, message.exactly_once = packet_id, self._generation, exactly_once
         self.unacknowledged += 1
-        if self.unacknowledged > self._receive_maximum:
-            self.end(Reason.RECEIVE_MAX_EXCEEDED, "the broker sent more than our Receive Maximum")
+        if self.unacknowledged > self._receive_maximum and not self._exceeded:
+            self._exceeded = True
+            _log.warning("mqtt_receive_maximum_exceeded", receive_maximum=self._receive_maximum)
+        if self.unacknowledged > _MOST_UNACKNOWLEDGED:
+            self.end(Reason.RECEIVE_MAX_EXCEEDED, "the broker sent more than there are packet identifiers")
 
     def _salvage(self, frame: memoryview, messages: list[Inbound], error: Malformed) -> None:
         """Deliver a PUBLISH that the engine refused, or acknowledge it and skip it.
