@@ -120,6 +120,11 @@ class Window:
         self._sums: deque[tuple[int, int]] = deque()
         self._total = 0
 
+    @property
+    def reach(self) -> Seconds:
+        """Nothing that happened so many seconds ago, or longer, is in it any more."""
+        return Seconds(self.length + self._grain)
+
     def add(self, at: RippleTime, amount: int) -> None:
         """Something happened, not before what was added last."""
         end = -(-at // self._grain) * self._grain

@@ -73,8 +73,8 @@ class Spending:
         if self._budgets != budgets:
             self._spent = {b.name: Window(b.window) for b in budgets if b.window is not None}
             self._closed = {}
-            longest = max((window.length for window in self._spent.values()), default=CLOSES_WINDOW)
-            history = self._read(RippleTime(header.close_time - max(longest, CLOSES_WINDOW)))
+            longest = max(window.reach for window in (*self._spent.values(), Window(CLOSES_WINDOW)))
+            history = self._read(RippleTime(header.close_time - longest))
             self._budgets = budgets
             self.took(history)
         return header
