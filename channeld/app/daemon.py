@@ -169,6 +169,7 @@ class Daemon:
             ids=self.ids,
         )
         self.desk.on_store_failed = self._store_failed
+        self.mirror.attendance.serving = lambda: self.desk.stopped() is None and self.broker.connected
         self._wire_strongbox()
 
     def _wire_strongbox(self) -> None:

@@ -31,7 +31,7 @@ def present(daemon: Daemon, answer: Mapping[str, Any]) -> dict[str, Any] | None:
     elif answer["subject"] == "payee":
         mine = [g for g in mirror.groups.values() if str(g.payee) == answer["payee"]]
         group = min(mine, key=lambda g: g.user, default=None)  # the shared one where there is one
-        subject = "/".join(group.view().key) if group else ""
+        subject = f"{group.pool}/{group.subject}" if group else ""
     else:
         return None
     if group is None:
@@ -45,7 +45,7 @@ def told_now(daemon: Daemon, groups: list[Group], subject: str) -> Told | None:
     mirror, policy = daemon.mirror, daemon.mirror.policy
     assert mirror.header is not None
     now, half_life = mirror.header.close_time, policy.guards.demand_half_life
-    views = tuple(foreseen(group, now, half_life) for group in groups)
+    views = tuple(foreseen(group, mirror.attendance, now, half_life) for group in groups)
     world = replace(world_of(mirror, daemon.planner.spending, groups, daemon.monotonic()), groups=views)
     for where, said in answers_of(decide(world, policy)):
         if said.subject == subject:

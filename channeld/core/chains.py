@@ -17,6 +17,8 @@ from channeld.core.vocabulary import FOREVER_S, HOLD, PPM, VOCABULARY, Concern, 
 from channeld.core.world import ChannelView, GroupView, Reason, World
 
 _DAY_S: Final = 86_400
+NOTICE_S: Final = 86_400
+"""How long before a close content servers are told, where no rule says."""
 _FREEZES: Final = {
     "ledger_lag": Reason.FROZEN_LAG,
     "reconcile_difference": Reason.FROZEN_RECONCILE,
@@ -129,7 +131,8 @@ class Bench:
             "unredeemed_age": 0 if since is None else max(0, now - since),
             "fee_ratio": None if fee is None or not owed else fee * PPM // owed,
             "remaining": channel.remaining,
-            "idle": max(0, now - max(view.last_claim_at, view.opened_at)),
+            "idle": view.idle(now),
+            "own_downtime": view.away,
             "age": max(0, now - view.opened_at),
         }
 
@@ -166,5 +169,10 @@ def base_settings(pool: Pool, *, own: bool = False) -> Mapping[Concern, Mapping[
         },
         Concern.FUND: {"headroom": Band(fund.low, fund.target), "runway": runway},
         Concern.SETTLE: {"worth": pool.settle.worth, "max_age": pool.settle.max_age},
-        Concern.CLOSE: {"idle": pool.close.idle, "min_age": pool.close.min_age},
+        Concern.CLOSE: {
+            "idle": pool.close.idle,
+            "min_age": pool.close.min_age,
+            "notice": NOTICE_S,
+            "patience": 0,
+        },
     }

@@ -12,7 +12,8 @@ from typing import Final
 from channeld.core.chains import Verdict
 from channeld.core.channel import Phase
 from channeld.core.docket import Answer, Docket
-from channeld.core.intents import RequestClose
+from channeld.core.intents import NOTIFIED, RequestClose
+from channeld.core.notices import ACT, pending, withdraw
 from channeld.core.payouts import pay
 from channeld.core.rules import RECHECK_S
 from channeld.core.vocabulary import Concern
@@ -22,6 +23,9 @@ UNUSED_GRACE_S: Final = 300
 """A channel that was never used is not closed as idle before: whoever asked for it was told to come again when it is
 there, which can be more than two slow ledgers later, and comes when it pleases.
 """
+
+_REASONS: Final = {"close": "rule", ACT: NOTIFIED}
+"""Why what a rule's act closes is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def close_due(docket: Docket, view: ChannelView) -> Due | None:
     verdict = docket.verdict(Concern.CLOSE, view)
     if verdict.act is None and Concern.CLOSE in docket.pool.terms:
         return Due("idle", verdict) if docket.now >= _idle_at(view, verdict) else None
-    return Due("rule", verdict) if verdict.act == "close" and docket.now >= _unused_until(view) else None
+    reason = _REASONS.get(verdict.act or "")
+    return Due(reason, verdict) if reason and docket.now >= _unused_until(view) else None
 
 
 def stays(docket: Docket, view: ChannelView, due: Due | None) -> bool:
@@ -63,6 +68,8 @@ def stays(docket: Docket, view: ChannelView, due: Due | None) -> bool:
 def close(docket: Docket, view: ChannelView, due: Due | None) -> Answer | None:
     """Request the close of what is due to be closed; None: the other concerns have their say."""
     channel = view.channel
+    if due is None or due.kept:
+        withdraw(docket, view)
     if due is None:
         return None if docket.group.wanted else docket.left_to_rules(view, docket.verdict(Concern.CLOSE, view))
     if due.kept:
@@ -71,7 +78,12 @@ def close(docket: Docket, view: ChannelView, due: Due | None) -> Answer | None:
     if due.forced and last_chance and _kept(docket, view):
         return docket.granted(Concern.SETTLE, view, pay(docket, view, "owed_before_end"), deadline=True)
     request = docket.intent(RequestClose(docket.pool.wallet, channel.channel_id), due.reason, due.verdict)
-    if not due.forced and docket.bench.above(Concern.CLOSE, view) is None:
+    if due.verdict is not None and docket.bench.above(Concern.CLOSE, view) is None:
+        waits = None
+        if due.reason == NOTIFIED and not docket.freezes(request):
+            waits = pending(docket, view, due.verdict)
+        if waits is not None:
+            return waits
         if not docket.account.may_close(docket.pool.name):
             return docket.hold(channel.channel_id, Reason.GUARD_RATE, docket.now + RECHECK_S, due.verdict)
         docket.account.count_close(docket.pool.name)
@@ -100,7 +112,7 @@ def _kept(docket: Docket, view: ChannelView) -> bool:
 
 
 def _idle_at(view: ChannelView, verdict: Verdict) -> int:
-    used = max(view.last_claim_at, view.opened_at)
+    used = max(view.last_claim_at, view.opened_at) + view.away
     due = max(used + verdict.number("idle"), view.opened_at + verdict.number("min_age"))
     return max(due, _unused_until(view))
 

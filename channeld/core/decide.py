@@ -59,7 +59,7 @@ def decide(world: World, policy: Policy) -> Decision:
             answers.holds += _hold_all(group, reason)
         else:
             _group(Docket(group, pool, account, answers, Bench(world, policy, pool, group)))
-    return Decision(tuple(answers.planned), tuple(answers.holds), tuple(answers.suggested))
+    return Decision(tuple(answers.planned), tuple(answers.holds), tuple(answers.suggested), tuple(answers.notices))
 
 
 def _hold_all(group: GroupView, reason: Reason) -> list[Hold]:

@@ -17,7 +17,7 @@ from channeld.core.policy import Pool
 from channeld.core.rules import RECHECK_S
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import Concern
-from channeld.core.world import ChannelView, GroupView, Hold, Planned, Reason
+from channeld.core.world import ChannelView, GroupView, Hold, Notice, Planned, Reason
 
 _GOES_ON: Final = frozenset({Kind.SETTLE, Kind.FINALIZE_CLOSE})
 Answer = Intent | Hold
@@ -31,6 +31,7 @@ class Answers:
     planned: list[Planned] = field(default_factory=list)
     holds: list[Hold] = field(default_factory=list)
     suggested: list[Planned] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -54,6 +55,10 @@ class Docket:
             self.answers.planned.append(Planned(self.group.key, answer))
         else:
             self.answers.holds.append(answer)
+
+    def note(self, notice: Notice) -> None:
+        """A close with notice has come further, or is withdrawn."""
+        self.answers.notices.append(notice)
 
     # --- making answers ----------------------------------------------------------------------------------------------
 

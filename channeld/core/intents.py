@@ -146,7 +146,9 @@ class RedeemChannel:
 Action = OpenChannel | FundChannel | SettleChannel | RequestClose | FinalizeClose | RedeemChannel
 
 
-FREE_CLOSES: Final = frozenset({"idle", "rule"})
+NOTIFIED: Final = "notified"
+"""The reason of a close that content servers were told of before."""
+FREE_CLOSES: Final = frozenset({"idle", "rule", NOTIFIED})
 """Reasons of a close that nothing forced: these are what `max_closes_per_hour` bounds."""
 
 

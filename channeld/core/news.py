@@ -22,7 +22,9 @@ class News(enum.Enum):
     REDEEMED = "redeemed"
     """The destination collected by itself."""
     CLOSING_NOTICE = "closing_notice"
-    """We are about to close it: no claim is issued on it any more."""
+    """We are going to close it: at once, and then no claim is issued on it any more, or after the policy's notice, if
+    nobody uses it until then.
+    """
     CHANNEL_CLOSING = "channel_closing"
     """An expiration is set: nothing can be collected from then on."""
     CHANNEL_CLOSED = "channel_closed"

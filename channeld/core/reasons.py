@@ -19,6 +19,7 @@ DONE: Final[Mapping[str, str]] = MappingProxyType(
         "owed_before_end": "the channel's fixed end is near, and what was signed is paid before it",
         "issuing_stopped": "issuing on it was stopped for good",
         "life_over": "its fixed end is too near for another claim",
+        "notified": "a rule of the policy still says so, after its content servers were told and given time",
         "idle": "nobody used it for as long as the policy allows",
         "expired": "its end has passed, and what remains comes back",
         "source_closes": "its source requested a close: what is held is collected before the end",

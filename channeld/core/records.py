@@ -226,6 +226,21 @@ class IncomingUpdate:
     payments: Sequence[Payment] = ()
 
 
+class Attended(NamedTuple):
+    """We were there for content servers when a ledger closed at `until`; before it, for a span, we had not been."""
+
+    until: RippleTime
+    absence: tuple[RippleTime, RippleTime] | None = None
+
+
+class Announced(NamedTuple):
+    """How far closing a channel with notice has come: due since, and told at, None where not yet."""
+
+    channel_id: ChannelId
+    due_since: RippleTime | None
+    noticed_at: RippleTime | None
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerUpdate:
     """Everything that one processed span of ledgers changes in the store, applied in one transaction.
@@ -246,6 +261,7 @@ class LedgerUpdate:
     tickets_made: Sequence[tuple[Address, int]] = ()
     tickets_gone: Sequence[tuple[Address, int]] = ()
     incoming: IncomingUpdate = IncomingUpdate()
+    attended: Attended | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +282,6 @@ class StoreSnapshot:
     setbacks: dict[str, Setback] = field(default_factory=dict)
     tickets: set[tuple[Address, int]] = field(default_factory=set)
     incoming: list[Incoming] = field(default_factory=list)
+    announced: list[Announced] = field(default_factory=list)
+    absences: list[tuple[RippleTime, RippleTime]] = field(default_factory=list)
+    attended_until: RippleTime | None = None

@@ -16,7 +16,7 @@ from channeld.core.demand import Rate
 from channeld.core.intents import Intent, Kind
 from channeld.core.ledger import AccountState, Fees
 from channeld.core.policy import Guards
-from channeld.core.units import Drops, Payee, RippleTime, drawn_by
+from channeld.core.units import ChannelId, Drops, Payee, RippleTime, drawn_by
 
 
 class Reason(enum.Enum):
@@ -49,6 +49,8 @@ class Reason(enum.Enum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     FROZEN_RECONCILE = "frozen_reconcile"
     FEE_CLIMATE = "fee_climate"
+    PATIENCE = "patience"
+    NOTICE_PENDING = "notice_pending"
     SPARE = "spare"
     """Nobody uses it, and it stays all the same: it stands by for one that is in use."""
 
@@ -60,6 +62,9 @@ class ChannelView:
     `issuing` is false once an intent to close it was written down. `unredeemed_since` is the close time as of which
     something was first owed (None: nothing is). `pending` is the kind of the one intent open on it. What failed at the
     close time `failed_at` is not repeated before `retry_at`; None: nothing cools down.
+
+    `away` is for how many seconds since its last use we ourselves were not there. A rule has wanted it closed with
+    notice since `due_since`, and its servers were told at `noticed_at` (None: not so), both later by what we were away.
     """
 
     channel: Channel
@@ -72,6 +77,13 @@ class ChannelView:
     pending: Kind | None
     retry_at: RippleTime | None
     failed_at: RippleTime | None
+    away: int = 0
+    due_since: RippleTime | None = None
+    noticed_at: RippleTime | None = None
+
+    def idle(self, now: RippleTime) -> int:
+        """Seconds in which nobody used it though we were there."""
+        return max(0, now - max(self.last_claim_at, self.opened_at) - self.away)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +201,19 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """How far closing a channel with notice has come: a rule wants it since `due_since`, its servers are to be told at
+    `noticed_at` (None: as it was), or all of it is `withdrawn`.
+    """
+
+    group: tuple[str, str]
+    channel_id: ChannelId
+    due_since: RippleTime | None = None
+    noticed_at: RippleTime | None = None
+    withdrawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """An intent and the group it is for."""
 
@@ -200,9 +225,11 @@ class Planned:
 class Decision:
     """One answer for every channel and every unmet want shown: an intent, or the reason for none.
 
-    `suggested` is what would be done, were its concern's mode `apply`; its subjects are held.
+    `suggested` is what would be done, were its concern's mode `apply`; its subjects are held. `notices` are what
+    changes of closes with notice.
     """
 
     planned: tuple[Planned, ...]
     holds: tuple[Hold, ...]
     suggested: tuple[Planned, ...] = ()
+    notices: tuple[Notice, ...] = ()

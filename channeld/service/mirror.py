@@ -16,10 +16,19 @@ from channeld.core.intents import Action, Intent, Kind, OpenChannel, RequestClos
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.outcome import failed_at
 from channeld.core.policy import Policy
-from channeld.core.records import ChannelMark, ChannelRecord, JournalEntry, LiveTransaction, Setback, StoreSnapshot
+from channeld.core.records import (
+    Announced,
+    ChannelMark,
+    ChannelRecord,
+    JournalEntry,
+    LiveTransaction,
+    Setback,
+    StoreSnapshot,
+)
 from channeld.core.standing import Labels
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, drawn_by
 from channeld.core.world import ChannelView, GroupView, Hold, ServerView, WalletView
+from channeld.service.attendance import Attendance
 from channeld.service.audience import Audience
 from channeld.service.backlog import Backlog
 from channeld.service.commitments import Commitments, WalletSums
@@ -34,7 +43,8 @@ _NOTHING = WalletSums()
 class ChannelState:
     """A live channel of ours: the store's record of it, and what only matters while we run.
 
-    `told` is false while content servers are still to be told of it as it is now: then no claim is issued on it.
+    `told` is false while content servers are still to be told of it as it is now: then no claim is issued on it. A rule
+    has wanted it closed with notice since `due_since`, and its content servers were told of that at `noticed_at`.
     """
 
     record: ChannelRecord
@@ -44,13 +54,17 @@ class ChannelState:
     entry: JournalEntry | None = None
     setback: Setback | None = None
     told: bool = True
+    due_since: RippleTime | None = None
+    noticed_at: RippleTime | None = None
 
-    def view(self) -> ChannelView:
-        """What `decide` may see of it."""
+    def view(self, there: Attendance, now: RippleTime) -> ChannelView:
+        """What `decide` may see of it at `now`."""
         r = self.record
+        notice = (_later(self.due_since, there, now), _later(self.noticed_at, there, now))
+        away = there.away(max(r.last_claim_at, r.opened_at), now)
         times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
         cooling = (self.setback.retry_at, failed_at(self.setback)) if self.setback else (None, None)
-        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, *cooling)
+        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, *cooling, away, *notice)
 
     @property
     def refused(self) -> bool:
@@ -92,9 +106,9 @@ class Group:
         """The content servers whose caps a decision about it may touch."""
         return {self.wanted_by, *(state.record.server for state in self.channels)}
 
-    def view(self) -> GroupView:
-        """What `decide` may see of it."""
-        channels = tuple(state.view() for state in self.channels)
+    def view(self, there: Attendance, now: RippleTime) -> GroupView:
+        """What `decide` may see of it at `now`."""
+        channels = tuple(state.view(there, now) for state in self.channels)
         wanted = (self.opening, self.wanted, self.rate, self.setback.retry_at if self.setback else None)
         return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, self.user, self.tier)
 
@@ -199,6 +213,7 @@ class Mirror:
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
         self._audience = Audience(grants)
+        self.attendance = Attendance(snapshot.absences, snapshot.attended_until)
         self.tells = False
         self.changed: dict[ChannelId, Payee] = {}
         for address, balance in snapshot.balances.items():
@@ -208,6 +223,8 @@ class Mirror:
             self.freeze(freeze)
         for record in snapshot.channels:
             self.add(record)
+        for notice in snapshot.announced:
+            self.announced(notice)
         for live in self.live.values():
             self.commitments.signed(live)
         for entry in snapshot.journal:
@@ -353,6 +370,11 @@ class Mirror:
         self._count(state.record, 1)
         self.changed[state.record.channel.channel_id] = state.record.channel.payee
 
+    def announced(self, notice: Announced) -> None:
+        """The store has it: how far closing a channel with notice has come."""
+        if (state := self.channels.get(notice.channel_id)) is not None:
+            state.due_since, state.noticed_at = notice.due_since, notice.noticed_at
+
     def adopt(self, state: ChannelState, pool: str, authorized: int) -> None:
         """The store has it: a quarantined channel was taken over, to settle and close only."""
         record = state.record
@@ -458,6 +480,11 @@ class Mirror:
     def opens_in_flight(self) -> tuple[int, int]:
         """Open intents to open a channel, in all groups; and how many of them were decided on the last ledger."""
         return self.commitments.opens, self.commitments.opens_decided(self.processed)
+
+
+def _later(moment: RippleTime | None, there: Attendance, now: RippleTime) -> RippleTime | None:
+    """A moment, put off by what we were away since."""
+    return None if moment is None else RippleTime(moment + there.away(moment, now))
 
 
 def tx_key(tx: LiveTransaction) -> tuple[Address, int]:

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 
 from channeld.core.channel import Channel
 from channeld.core.conservation import Moved
-from channeld.core.intents import Intent, RequestClose
+from channeld.core.intents import NOTIFIED, Intent, RequestClose
 from channeld.core.ledger import LedgerHeader, ValidatedTransaction
 from channeld.core.news import Event, News, event, from_transaction, unseen
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, LedgerIndex, Payee
+from channeld.core.world import Notice
 from channeld.service.mirror import Mirror
 
 Told = tuple[str, Event]
@@ -72,12 +73,17 @@ def to_receivers(events: Iterable[Event], mirror: Mirror) -> list[Told]:
     ]
 
 
-def closing_notices(intents: Sequence[Intent], decided_at: LedgerIndex, mirror: Mirror) -> list[Told]:
-    """What is to be told with intents that are about to be journaled: that a channel will be closed."""
-    notices = []
-    for intent in intents:
-        if isinstance(intent.action, RequestClose):
-            record = mirror.channels[intent.action.channel_id].record
-            owed = record.channel.unredeemed(record.authorized)
-            notices.append(event(News.CLOSING_NOTICE, record.channel, decided_at, owed=owed))
-    return addressed(notices, mirror)
+def closing_notices(
+    intents: Sequence[Intent], announced: Sequence[Notice], decided_at: LedgerIndex, mirror: Mirror
+) -> list[Told]:
+    """What is to be told with intents that are about to be journaled, and with what is announced.
+
+    That a channel will be closed is told once: what was announced before is not told again when it is done.
+    """
+    closing = [i.action.channel_id for i in intents if isinstance(i.action, RequestClose) and i.reason != NOTIFIED]
+    told = []
+    for channel_id in (*closing, *(notice.channel_id for notice in announced if notice.noticed_at is not None)):
+        record = mirror.channels[channel_id].record
+        owed = record.channel.unredeemed(record.authorized)
+        told.append(event(News.CLOSING_NOTICE, record.channel, decided_at, owed=owed))
+    return addressed(told, mirror)

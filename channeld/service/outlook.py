@@ -8,6 +8,7 @@ from dataclasses import replace
 from channeld.core.intents import OpenChannel
 from channeld.core.units import RippleTime
 from channeld.core.world import GroupView, World
+from channeld.service.attendance import Attendance
 from channeld.service.mirror import Group, Mirror
 from channeld.service.spending import Spending
 
@@ -20,7 +21,7 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
         mirror.header.close_time,
         monotonic - mirror.seen_at,
         mirror.header.fees,
-        tuple(group.view() for group in listed),
+        tuple(group.view(mirror.attendance, mirror.header.close_time) for group in listed),
         mirror.wallet_views(),
         mirror.server_views({server for group in listed for server in group.servers}),
         *mirror.opens_in_flight(),
@@ -32,12 +33,12 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
     )
 
 
-def foreseen(group: Group, now: RippleTime, half_life: int) -> GroupView:
+def foreseen(group: Group, there: Attendance, now: RippleTime, half_life: int) -> GroupView:
     """A group as it would be shown were it decided now, its rate of demand brought up to now, without touching it.
 
     What was asked for in vain and led to a suggestion is still wanted, though the planner waits to be asked anew.
     """
-    view, rate = group.view(), group.rate
+    view, rate = group.view(there, now), group.rate
     if rate.at == 0:
         rate = replace(rate, at=now)
     if now > rate.at:

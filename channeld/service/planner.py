@@ -16,9 +16,9 @@ import structlog
 from channeld.core.decide import decide
 from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
 from channeld.core.outcome import subject_of
-from channeld.core.records import JournalEntry
+from channeld.core.records import Announced, JournalEntry
 from channeld.core.units import LedgerIndex, RippleTime
-from channeld.core.world import Hold, Planned, Reason, World
+from channeld.core.world import Hold, Notice, Planned, Reason, World
 from channeld.service.mirror import Group, Mirror
 from channeld.service.news import closing_notices
 from channeld.service.outlook import world_of
@@ -123,7 +123,7 @@ class Planner:
         world = world_of(mirror, self.spending, groups.values(), self._monotonic())
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
-        entries = self._journal([planned.intent for planned in free], mirror.header.index)
+        entries = self._journal([planned.intent for planned in free], mirror.header.index, decision.notices)
         self._dirty.clear()
         for group in groups.values():
             group.answer, group.suggested = None, ()
@@ -173,13 +173,16 @@ class Planner:
             elif hold.reason not in _WAITING:
                 group.wanted = 0
 
-    def _journal(self, intents: list[Intent], index: LedgerIndex) -> list[JournalEntry]:
+    def _journal(self, intents: list[Intent], index: LedgerIndex, notices: Sequence[Notice]) -> list[JournalEntry]:
         """Write intents down, then act as written: closing stops issuing here in the same turn of the loop."""
-        if not intents:
+        if not intents and not notices:
             return []
-        mirror = self._mirror
+        mirror, announced = self._mirror, [self._announced(notice) for notice in notices]
         with self._steps(Step.JOURNALED):
-            entries = self._store.journal(intents, index, closing_notices(intents, index, mirror))
+            told = closing_notices(intents, notices, index, mirror)
+            entries = self._store.journal(intents, index, told, announced)
+        for notice in announced:
+            mirror.announced(notice)
         eta = self._monotonic() + 2.2 * mirror.interval_s + 0.5
         for entry in entries:
             mirror.open_entry(entry)
@@ -194,6 +197,14 @@ class Planner:
             self._announce(entry, eta)
         self.on_planned()
         return entries
+
+    def _announced(self, notice: Notice) -> Announced:
+        """How far a close with notice has come by this."""
+        state = self._mirror.channels[notice.channel_id]
+        if notice.withdrawn:
+            return Announced(notice.channel_id, None, None)
+        due, told = notice.due_since or state.due_since, notice.noticed_at or state.noticed_at
+        return Announced(notice.channel_id, due, told)
 
     def _announce(self, entry: JournalEntry, eta: float) -> None:
         action = entry.action

@@ -17,6 +17,7 @@ from channeld.core.ledger import AccountState, History, LedgerHeader, NodeFacts,
 from channeld.core.news import Event
 from channeld.core.records import (
     Accepted,
+    Announced,
     ChannelMark,
     ChannelRecord,
     Incoming,
@@ -141,9 +142,13 @@ class Store(Protocol):
         """
 
     def journal(
-        self, intents: Sequence[Intent], decided_at: LedgerIndex, told: Sequence[tuple[str, Event]] = ()
+        self,
+        intents: Sequence[Intent],
+        decided_at: LedgerIndex,
+        told: Sequence[tuple[str, Event]] = (),
+        announced: Sequence[Announced] = (),
     ) -> list[JournalEntry]:
-        """Write intents down, and what content servers are to be told with them.
+        """Write intents down, how far closes with notice have come, and what content servers are to be told with them.
 
         One that closes a channel stops issuing on it in the same transaction.
         """

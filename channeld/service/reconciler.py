@@ -7,6 +7,7 @@ reads; what is due after it, `planner` decides.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -74,10 +75,12 @@ class Reconciler:
         for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
             span.transaction(transaction)
         span.finish()
+        attended = self._mirror.attendance.at(header.close_time)
         with self._steps(Step.OUTCOME_WRITTEN):
-            self._store.apply(span.update())
+            self._store.apply(replace(span.update(), attended=attended))
         with self._steps(Step.OUTCOME_ADOPTED):
             self._adopt(span)
+        self._mirror.attendance.took(attended)
         for wallet in self._mirror.wallets.values():
             wallet.bounded |= not gapless
         ledgers = 1 if self._mirror.processed is None else max(0, header.index - self._mirror.processed)

@@ -10,10 +10,9 @@ from channeld.core.rules import Rule
 from channeld.core.vocabulary import Concern
 from channeld.settings.lines import Path as Key
 
-FACTS: Final = frozenset({"return_probability", "own_downtime", "demand_error"})
+FACTS: Final = frozenset({"return_probability", "demand_error"})
 """Facts that are never known yet: a rule that asks for one would never hold."""
-SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile", "notice", "patience"})
-ACTS: Final = frozenset({"notify_then_close"})
+SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile"})
 CONCERNS: Final = frozenset({Concern.REDEEM})
 _REMEDY: Final = "take it out until the engine does"
 _NOT_YET: Final = "is not acted on yet"
@@ -37,5 +36,3 @@ def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:
         yield concern.value
     yield from (f"match.{fact}" for fact in rule.match if fact in FACTS)
     yield from (f"set.{setting}" for setting in rule.set if setting in SETTINGS)
-    if rule.act in ACTS:
-        yield f"act {rule.act}"

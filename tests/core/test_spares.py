@@ -8,67 +8,22 @@ from random import Random
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from worlds import NOW, PAYEES, channel
+from one_payee import IDLE, acts, closes, opens, terms, view, world
+from worlds import NOW, PAYEES
 
 from channeld.core.decide import decide
-from channeld.core.demand import Rate
-from channeld.core.intents import Action, FundChannel, OpenChannel, RequestClose
-from channeld.core.ledger import AccountState, Fees
-from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, SettleTerms
+from channeld.core.intents import FundChannel
 from channeld.core.rules import OneOf, Rule
 from channeld.core.spares import LEAD_S, precedence
-from channeld.core.units import Address, Drops, RippleTime, Seconds
+from channeld.core.units import Drops, Seconds
 from channeld.core.vocabulary import Concern
-from channeld.core.world import ChannelView, Decision, GroupView, Reason, ServerView, WalletView, World
+from channeld.core.world import ChannelView, Reason
 
 MANY = settings(max_examples=6 * settings().max_examples)
 SEEDS = st.integers(0, 2**63 - 1)
-IDLE, MOST, LIFE = 1000, 5, 10_000
+LIFE = 10_000
 EARLY = LEAD_S + 20
 """So long before its last claim by the ledger's clock a channel makes way; the desk stops a lag of 20 s earlier."""
-
-
-def terms(spare: int, *, most: int = MOST, life: int | None = None, opens: int = 2, floor: int = 0) -> Policy:
-    pool = Pool(
-        "p", "hot", Seconds(10), None if life is None else Seconds(life), Seconds(5),
-        ChannelShape(Drops(20), Drops(100), most, spare), FundTerms(Drops(5), Drops(20), Seconds(10), Seconds(20)),
-        SettleTerms(Drops(10**6), Seconds(10**6)), CloseTerms(Seconds(IDLE), Seconds(0)),
-    )  # fmt: skip
-    return Policy(1, {"p": pool}, Guards(Drops(floor), opens, Seconds(20), Drops(10), Seconds(60)), "F" * 64)
-
-
-def view(
-    number: int, *, ago: int = 1, used: bool = True, amount: int = 100, left: int | None = None, ends: int | None = None
-) -> ChannelView:
-    """A channel that was last signed, or opened, so many seconds ago. `ends` is when the last claim may be issued."""
-    at = RippleTime(NOW - ago)
-    shown = channel(number, amount=amount, cancel_after=None if ends is None else NOW + ends + 15)
-    signed = (10 if left is None else amount - left) if used else 0
-    return ChannelView(shown, signed, True, "a", RippleTime(at - 5000 * used), at, None, None, None, None)
-
-
-def world(*views: ChannelView, balance: int = 10**6, caps: tuple[int, int] = (10**6, 100), **group: int) -> World:
-    shown = GroupView("p", PAYEES[0], "b", views, group.get("opening", 0), group.get("wanted", 0), _rate(group))
-    wallets = {"hot": WalletView(AccountState(Address("r"), Drops(balance), 1, len(views)), 0, 0)}
-    locked = sum(v.channel.remaining for v in views)
-    servers = {s: ServerView(locked, len(views), *caps) for s in "ab"}
-    return World(RippleTime(NOW), 0.0, Fees(Drops(10), Drops(0), Drops(1)), (shown,), wallets, servers, 0)
-
-
-def _rate(group: dict[str, int]) -> Rate:
-    return Rate(group.get("per_s", 0) * 10**6, RippleTime(NOW))
-
-
-def acts(decision: Decision) -> list[Action]:
-    return [planned.intent.action for planned in decision.planned]
-
-
-def opens(decision: Decision) -> list[OpenChannel]:
-    return [action for action in acts(decision) if isinstance(action, OpenChannel)]
-
-
-def closes(decision: Decision) -> set[str]:
-    return {action.channel_id for action in acts(decision) if isinstance(action, RequestClose)}
 
 
 # --- how many ---------------------------------------------------------------------------------------------------------

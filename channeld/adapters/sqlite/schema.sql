@@ -274,3 +274,16 @@ CREATE TABLE usage (
     drops    INTEGER NOT NULL,
     PRIMARY KEY (server, hour, payee, code)
 ) WITHOUT ROWID;
+
+-- Channels that a rule wants closed with notice: since when, and when their content servers were told.
+CREATE TABLE notice (
+    channel_id TEXT PRIMARY KEY,
+    due_since  INTEGER,
+    noticed_at INTEGER
+) WITHOUT ROWID;
+
+-- Spans in which no claim could be had from us, by close times of ledgers.
+CREATE TABLE absence (
+    began INTEGER PRIMARY KEY,
+    ended INTEGER NOT NULL
+);

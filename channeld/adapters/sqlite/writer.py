@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import books, claims, events, rows, usage
+from channeld.adapters.sqlite import books, claims, events, notices, rows, usage
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, StoreError
@@ -25,6 +25,7 @@ from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, Requ
 from channeld.core.news import Event
 from channeld.core.records import (
     Accepted,
+    Announced,
     ChannelMark,
     ChannelRecord,
     JournalEntry,
@@ -184,10 +185,13 @@ class SqliteStore:
             balances, freezes = books.load_balances(db), books.load_freezes(db)
             incoming = claims.load(db)
             self.claims.recount(db)
+            announced, absences = notices.load_announced(db), notices.load_absences(db)
+            attended = self._meta("attended_until")
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
-        return StoreSnapshot(store_id, index, *found_all)
+        until = None if attended is None else RippleTime(int(attended))
+        return StoreSnapshot(store_id, index, *found_all, announced, absences, until)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
@@ -304,9 +308,13 @@ class SqliteStore:
     # --- the journal -------------------------------------------------------------------------------------------------
 
     def journal(
-        self, intents: Sequence[Intent], decided_at: LedgerIndex, told: Sequence[tuple[str, Event]] = ()
+        self,
+        intents: Sequence[Intent],
+        decided_at: LedgerIndex,
+        told: Sequence[tuple[str, Event]] = (),
+        announced: Sequence[Announced] = (),
     ) -> list[JournalEntry]:
-        """Write intents down, and what content servers are to be told with them.
+        """Write intents down, how far closes with notice have come, and what content servers are to be told with them.
 
         One that closes a channel stops issuing on it in the same transaction.
         """
@@ -322,6 +330,7 @@ class SqliteStore:
             closing = [(i.action.channel_id,) for i in intents if isinstance(i.action, RequestClose)]
             stopped = [db.execute(_STOP_ISSUING, channel).fetchone() for channel in closing]
             events.keep(db, told)
+            notices.keep(db, announced)
         for row in stopped:
             if row is not None:
                 self._open.pop(row[0], None)
@@ -396,6 +405,8 @@ class SqliteStore:
             books.book(db, update.booked)
             events.keep(db, update.booked.events)
             claims.apply(db, update.incoming)
+            notices.forget(db, [r.channel.channel_id for r in update.channels if r.closed_at is not None])
+            notices.attend(db, update.attended)
             self._keep_setbacks(update.setbacks)
             db.executemany("INSERT OR IGNORE INTO ticket VALUES (?, ?)", update.tickets_made)
             db.executemany("DELETE FROM ticket WHERE account = ? AND number = ?", update.tickets_gone)
