@@ -62,9 +62,10 @@ def hash_of(blob: str) -> str:
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that has nothing to wait for."""
+    """Run a coroutine that has nothing to wait for; it may give way to others, of whom there are none."""
     try:
-        coroutine.send(None)
+        while coroutine.send(None) is None:
+            pass
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     raise AssertionError("it waits for something")

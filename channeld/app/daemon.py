@@ -288,7 +288,6 @@ class Daemon:
         self.planner.touch_all()
         self.strongbox.touch_all()
         try:
-            self.planner.decide_dirty()
             self.strongbox.decide()
         except StoreError:
             self._store_failed()
@@ -315,6 +314,7 @@ class Daemon:
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("follower", self.follower.run()),
+                ("planner", self.planner.run()),
                 ("executor", self.executor.run()),
                 ("broker", self.broker.run()),
                 ("housekeeping", self.housekeeping.run()),
@@ -396,7 +396,6 @@ class Daemon:
         try:
             self.store.books.audit(audit)
             self.herald.reload()
-            self.planner.decide_dirty()
             self.strongbox.decide()
         except StoreError:
             self._store_failed()

@@ -119,8 +119,9 @@ class Operations:
         daemon.store.stop_issuing(ids, Audit(daemon.guard.now(), who, f"close {', '.join(ids)}", why))
         for state in states:
             mirror.stop_issuing(state)
-            daemon.planner.urge(state.group)
-        daemon.planner.decide_dirty()
+            if state.group is not None:
+                daemon.planner.want(state.group)
+        daemon.planner.decide_urgent()
         daemon.executor.wake()
         return {"closing": ids}
 

@@ -246,6 +246,8 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     )
     text = "Decisions since this start that the history could not keep up with."
     yield Gauged("history_passed_over", text, (), {(): chronicle.passed_over})
+    text = "Payees that wait to be decided about, each with its channels."
+    yield Gauged("decisions_waiting", text, (), {(): daemon.planner.waiting})
     yield Gauged("intents_open", "Intents that have not ended.", (), {(): len(mirror.journal)})
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}

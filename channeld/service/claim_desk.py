@@ -122,7 +122,7 @@ class ClaimDesk:
             self.store_failed(error)
             return [self._frozen("the store does not take anything")] * len(asks)
         try:
-            self._planner.decide_dirty()
+            self._planner.decide_urgent()
         except StoreError as error:  # what was accepted is durable and is answered all the same
             self.store_failed(error)
         answers = [self._finish(ask, outcome, group) for ask, outcome in zip(asks, outcomes, strict=True)]
@@ -265,7 +265,7 @@ class ClaimDesk:
             return Refusal(Code.FROZEN, chosen, self._after_ledgers(2))
         if chosen is None:
             payees.wanted, payees.wanted_by = max(payees.wanted, ask.drops), ask.server
-            self._planner.urge(payees)
+            self._planner.want(payees)
             return payees
         left = group.headroom[chosen] = group.headroom[chosen] - ask.drops
         self._planner.touch(payees, low=left < payees.low_mark)

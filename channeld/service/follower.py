@@ -239,7 +239,7 @@ class Follower:
                 self._reconciler.compare(header, account, channels, incoming)
         self.lookout.review()
         self._planner.touch_all()
-        self._planner.decide_dirty()
+        await self._planner.decide_changed()
         self.on_ledger()
         self._thaw()
 
@@ -283,7 +283,7 @@ class Follower:
             raise Unreachable(f"does not have all ledgers from {before} to {header.index}")
         self._reconciler.apply(header, transactions, age_s=self.endpoints.age_s(header))
         self.lookout.review()
-        self._planner.decide_dirty()
+        await self._planner.decide_changed()
         self.on_ledger()
         self._thaw()
         self._executor.ledger()

@@ -1,15 +1,17 @@
-"""What is due: which groups are decided again, when, and what becomes of the decision.
+"""Groups that are due are decided again, a slice at a time, and what becomes of the decision.
 
-Nothing loops over all groups. What a ledger or a claim touched is dirty; what falls due by the clock is on a heap, of
-which only the next moment of each group is kept. These alone are shown to `core.decide`; its intents are journaled in
-one transaction, and its reasons are kept where servers and operators ask for them.
+Nothing loops over all groups: which are due the agenda knows. A slice of them is shown to `core.decide` in one turn of
+the loop, so that it sees one ledger, one policy and one state of what is signed; its intents are journaled in one
+transaction, and its reasons are kept where servers and operators ask for them. Between two slices claims are answered.
+What one slice decided is in flight for the next, at its worst: so caps, budgets and guards bind across slices.
 """
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import structlog
 
@@ -19,6 +21,7 @@ from channeld.core.outcome import subject_of
 from channeld.core.records import Announced, JournalEntry
 from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import Hold, Notice, Planned, Reason, World
+from channeld.service.agenda import Agenda
 from channeld.service.mirror import Group, Mirror
 from channeld.service.news import closing_notices
 from channeld.service.outlook import world_of
@@ -36,6 +39,12 @@ _WAITING = frozenset(
 )
 """Reasons that pass by themselves: what was asked for is kept. For all others the server is told, and asks again."""
 
+
+SLICE: Final = 32
+"""Groups decided in one turn of the loop: some 3 ms, with chains of rules some 6."""
+URGENT_SLICE: Final = 64
+"""So many of those that claims wait for."""
+_LEAST_REST_S: Final = 0.001
 
 Decided = Callable[[World, Sequence[tuple[tuple[str, str], JournalEntry]], Sequence[Hold], Sequence[Planned]], None]
 
@@ -59,11 +68,8 @@ class Planner:
         self._mirror, self._store, self._telemetry, self._monotonic = mirror, store, telemetry, monotonic
         self._steps = steps
         self.spending = Spending(mirror, store.outlays)
-        self._dirty: set[Group] = set(mirror.groups.values())
-        self._touched: set[Group] = set()
-        self._due: list[tuple[RippleTime, int, Group]] = []
-        self._due_at: dict[Group, RippleTime] = {}
-        self._pushed = 0
+        self._agenda = Agenda(mirror.groups.values())
+        self._work = asyncio.Event()
         self.on_planned: Callable[[], None] = lambda: None
         self.on_decided: Decided = lambda _world, _entries, _holds, _wishes: None
 
@@ -74,58 +80,102 @@ class Planner:
 
         At once means once per ledger: what could not be funded then is not tried with every claim.
         """
-        self._touched.add(group)
+        self._agenda.touch(group)
         if low and group.urged_at != self._mirror.processed:
             group.urged_at = self._mirror.processed
-            self._dirty.add(group)
+            self._agenda.want(group)
+
+    def want(self, group: Group) -> None:
+        """Something was asked for in vain: decide it at the next `decide_urgent`."""
+        self._agenda.want(group)
 
     def urge(self, group: Group | None) -> None:
-        """A ledger changed it, an intent of it ended, or something was asked for in vain: decide it at the next
-        `decide_dirty`. A channel that is in no group is not decided.
+        """A ledger changed it, or an intent of it ended: decide it soon, with the next ledger at the latest. A channel
+        that is in no group is not decided.
         """
         if group is not None:
-            self._dirty.add(group)
+            self._agenda.change(group)
+            self._work.set()
 
     def touch_all(self) -> None:
-        """The policy or the grants changed: decide everything again."""
-        self._dirty.update(self._mirror.groups.values())
+        """The policy or the grants changed, or a freeze was lifted: decide everything again, and soon."""
+        self._agenda.add(self._mirror.groups.values())
+        self._work.set()
 
     def schedule(self, until: RippleTime, group: Group) -> None:
-        """Decide the group again at `until`. Only its next moment is kept: deciding then names all later ones anew."""
-        at = self._due_at.get(group)
-        if at is not None and at <= until:
-            return
-        self._due_at[group] = until
-        self._pushed += 1
-        heapq.heappush(self._due, (until, self._pushed, group))
+        """Decide the group again at `until`, if not before."""
+        self._agenda.schedule(until, group)
 
     def ledger(self, close_time: RippleTime) -> None:
         """A ledger was processed whole: what waited for it and what has fallen due by its clock is decided on it."""
-        self._dirty |= self._touched
-        self._touched.clear()
-        while self._due and self._due[0][0] <= close_time:
-            until, _, group = heapq.heappop(self._due)
-            if self._due_at.get(group) == until:
-                del self._due_at[group]
-                self._dirty.add(group)
+        self._agenda.ledger(close_time)
+        self._work.set()
+
+    @property
+    def waiting(self) -> int:
+        """Groups that wait to be decided, the backlog included."""
+        return self._agenda.waiting
+
+    # --- when ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work off what waits, a slice at a time and at most half of the time. Until cancelled; raises `StoreError`."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            more = True
+            while more:
+                began = self._monotonic()
+                more = self.decide_slice(backlog=True)
+                await asyncio.sleep(max(_LEAST_REST_S, self._monotonic() - began))
+
+    async def decide_changed(self) -> None:
+        """Decide what the last ledger processed changed, before anything else follows from it; claims are answered
+        between two slices. Raises `StoreError`.
+        """
+        more = self.decide_slice()
+        while more:
+            await asyncio.sleep(0)
+            more = self.decide_slice()
+
+    def decide_urgent(self) -> None:
+        """Decide what claims wait for, in this turn of the loop; of very many the rest in the next.
+
+        Raises `StoreError`.
+        """
+        self._decide(self._agenda.next_urgent(URGENT_SLICE))
+        if self._agenda.next_urgent(1):
+            self._work.set()
+
+    def decide_dirty(self) -> None:
+        """Decide everything that waits in this turn of the loop, however long it takes. Raises `StoreError`."""
+        while self.decide_slice(backlog=True):
+            pass
+
+    def decide_slice(self, *, backlog: bool = False) -> bool:
+        """Decide a slice, of the `backlog` as well if it is asked for; whether more waits. Raises `StoreError`."""
+        if self._mirror.header is None:
+            return False
+        self._decide(self._agenda.next(SLICE, backlog=backlog))
+        return bool(self._agenda.next(1, backlog=backlog))
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
-    def decide_dirty(self) -> None:
-        """Decide every dirty group on the last processed ledger, and journal what is to be done in one transaction."""
+    def _decide(self, due: Sequence[Group]) -> None:
+        """Decide these groups on the last processed ledger, and journal what is to be done in one transaction."""
         mirror = self._mirror
-        if not self._dirty or mirror.header is None:
+        if not due or mirror.header is None:
             return
-        groups = {(g.pool, g.subject): g for g in self._dirty}
+        groups = {(g.pool, g.subject): g for g in due}
         now = mirror.header.close_time
-        for group in groups.values():
+        for group in due:
             self._observe(group, now)
-        world = world_of(mirror, self.spending, groups.values(), self._monotonic())
+        world = world_of(mirror, self.spending, due, self._monotonic())
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
         entries = self._journal([planned.intent for planned in free], mirror.header.index, decision.notices)
-        self._dirty.clear()
-        for group in groups.values():
+        self._agenda.done(due)
+        for group in due:
             group.answer, group.suggested = None, ()
         for planned in decision.suggested:
             groups[planned.group].suggested += (planned.intent,)
@@ -134,7 +184,7 @@ class Planner:
         holds = (*decision.holds, *map(_frozen, kept))
         for hold in holds:
             self._held(hold, groups[hold.group])
-        for group in groups.values():
+        for group in due:
             self._let_go(group)
         keyed = [(planned.group, entry) for planned, entry in zip(free, entries, strict=True)]
         self.on_decided(world, keyed, holds, (*decision.suggested, *kept))
@@ -142,7 +192,7 @@ class Planner:
     def _let_go(self, group: Group) -> None:
         """Users who have nothing, and for whom nothing is to be done, are not kept: there may be any number of them."""
         nothing = not (group.channels or group.opening or group.wanted or group.setback)
-        if group.user and nothing and group not in self._touched and group not in self._due_at:
+        if group.user and nothing and not self._agenda.knows(group):
             self._mirror.forget(group)
 
     def _suggest(self, intent: Intent) -> None:
@@ -163,13 +213,13 @@ class Planner:
     def _held(self, hold: Hold, group: Group) -> None:
         self._telemetry.held(hold.reason.value)
         if hold.reason in (Reason.FROZEN_LAG, Reason.FROZEN):
-            self._touched.add(group)  # with the next ledger
+            self._agenda.touch(group)
         if hold.until is not None:
             self.schedule(hold.until, group)
         if hold.subject == group.subject:
             group.answer = hold
             if hold.reason is Reason.GUARD_RATE:
-                self._touched.add(group)  # with the next ledger
+                self._agenda.touch(group)
             elif hold.reason not in _WAITING:
                 group.wanted = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from channeld.core.intents import Intent, OpenChannel, RequestClose, Status
 from channeld.core.policy import CloseTerms
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
 from channeld.sandbox.ledger.faults import order
+from channeld.service.mirror import Group
 
 
 class Walked(Exception):
@@ -92,14 +94,14 @@ def test_signing_does_not_walk_over_open_intents(tmp_path: Path) -> None:
 
 def watched(part: Engine | Lab) -> list[int]:
     """Every decision to come is preceded by adding up; how many intents were planned at each."""
-    decide, seen = part.planner.decide_dirty, list[int]()
+    decide, seen = part.planner._decide, list[int]()
 
-    def decide_dirty() -> None:
+    def decided(groups: Sequence[Group]) -> None:
         added_up(part.mirror)
         seen.append(sum(entry.status is Status.PLANNED for entry in part.mirror.journal.values()))
-        decide()
+        decide(groups)
 
-    part.planner.decide_dirty = decide_dirty  # type: ignore[method-assign]
+    part.planner._decide = decided  # type: ignore[method-assign]
     return seen
 
 

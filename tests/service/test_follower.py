@@ -146,7 +146,7 @@ def test_waiting_for_a_clock_costs_one_entry_a_payee_however_many_ledgers_pass(e
     for n in range(50):
         engine.answer(engine.ask(n, 1))
         engine.tick(1)
-    assert len(engine.planner._due) <= 4 * len(engine.mirror.groups)
+    assert len(engine.planner._agenda._due) <= 4 * len(engine.mirror.groups)
 
 
 def test_what_was_not_decided_because_the_ledger_lagged_is_decided_with_the_next(engine: Engine) -> None:
