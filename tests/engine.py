@@ -41,8 +41,9 @@ from channeld.service.claim_desk import ClaimDesk
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
+from channeld.service.holdings import Grant, Wallet
 from channeld.service.id_room import IdRoom
-from channeld.service.mirror import Grant, Mirror, Wallet
+from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.wire.mqtt import request_key

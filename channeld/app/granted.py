@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from channeld.core.limits import Limit
 from channeld.core.standing import Labels
 from channeld.service.audience import Audience
-from channeld.service.mirror import Grant
+from channeld.service.holdings import Grant
 from channeld.settings import Settings
 
 

@@ -13,7 +13,7 @@ from channeld.core.ledger import AccountState
 from channeld.core.records import Signed
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex
 from channeld.core.witness import source_tag
-from channeld.service.mirror import Wallet
+from channeld.service.holdings import Wallet
 from channeld.service.ports import ClaimSigner
 from channeld.settings import Settings, WalletSettings
 from channeld.wire.ledger import transaction_json

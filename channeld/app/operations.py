@@ -17,7 +17,7 @@ from channeld.core.claim import claim_message
 from channeld.core.errors import BadValue, Refused
 from channeld.core.freezes import Audit, Cause
 from channeld.core.units import ChannelId, parse_channel_id, parse_drops
-from channeld.service.mirror import ChannelState
+from channeld.service.holdings import ChannelState
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon

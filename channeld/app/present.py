@@ -13,7 +13,7 @@ from channeld.core.inputs import inputs_of
 from channeld.core.outcome import subject_of
 from channeld.core.units import ChannelId
 from channeld.core.world import Decision
-from channeld.service.mirror import Group
+from channeld.service.holdings import Group
 from channeld.service.outlook import foreseen, world_of
 
 if TYPE_CHECKING:

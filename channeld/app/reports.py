@@ -15,7 +15,7 @@ from channeld.core.ledger import AMENDMENTS
 from channeld.core.records import ChannelRecord
 from channeld.core.units import to_unix
 from channeld.service.endpoints import Endpoint, Endpoints
-from channeld.service.mirror import PoolTotals
+from channeld.service.holdings import PoolTotals
 from channeld.settings import Settings
 from channeld.wire import events as contract
 

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Final
 
 from channeld.core.units import RippleTime
-from channeld.service.mirror import Group
+from channeld.service.holdings import Group
 
 AT_ONCE: Final = 256
 """Groups that a ledger's decision takes on beside those that it changed; if there are more, all of them wait."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from channeld.core.units import Payee
 
 if TYPE_CHECKING:
-    from channeld.service.mirror import Grant
+    from channeld.service.holdings import Grant
 
 
 class Audience:

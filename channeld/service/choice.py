@@ -12,7 +12,8 @@ from collections.abc import Container
 from channeld.core.channel import Phase
 from channeld.core.policy import Pool
 from channeld.core.records import ChannelRecord
-from channeld.service.mirror import ChannelState, Group, Mirror
+from channeld.service.holdings import ChannelState, Group
+from channeld.service.mirror import Mirror
 
 Headroom = dict[ChannelState, int]
 """What a group of requests has left of each channel that it has looked at."""

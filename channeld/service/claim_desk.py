@@ -22,8 +22,9 @@ from channeld.core.units import MAX_DROPS, Payee
 from channeld.core.world import Reason
 from channeld.service.choice import Choice
 from channeld.service.gatekeeper import Gatekeeper
+from channeld.service.holdings import ChannelState, Grant, Group
 from channeld.service.id_room import IdRoom
-from channeld.service.mirror import ChannelState, Grant, Group, Mirror
+from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import ClaimSigner, Store, Telemetry
 from channeld.service.usher import Usher

@@ -39,7 +39,8 @@ from channeld.core.receiving import redemption
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.courier import Courier
-from channeld.service.mirror import ChannelState, Mirror, Wallet
+from channeld.service.holdings import ChannelState, Wallet
+from channeld.service.mirror import Mirror
 from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of, tickets_to_make
 from channeld.service.ports import NodeSession, Store, Telemetry, TransactionSigner
 from channeld.service.prices import Prices

@@ -25,8 +25,9 @@ from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransactio
 from channeld.core.units import Address, LedgerIndex
 from channeld.service.endpoints import LATE_S, Endpoint, Endpoints
 from channeld.service.executor import Executor
+from channeld.service.holdings import Wallet
 from channeld.service.lookout import Lookout
-from channeld.service.mirror import Mirror, Wallet
+from channeld.service.mirror import Mirror
 from channeld.service.ports import NodeSession, Telemetry
 from channeld.service.quorum import Jury
 from channeld.service.reconciler import Reconciler

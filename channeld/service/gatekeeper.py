@@ -23,7 +23,8 @@ from channeld.core.requests import Ask, Code, Refusal
 from channeld.core.rules import Answer, Known, Rule, evaluate
 from channeld.core.units import Payee, RippleTime
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Mode, Unit
-from channeld.service.mirror import Group, Mirror
+from channeld.service.holdings import Group
+from channeld.service.mirror import Mirror
 from channeld.service.ports import Telemetry
 
 log = structlog.get_logger()

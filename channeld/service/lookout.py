@@ -22,7 +22,8 @@ from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.units import LedgerIndex
 from channeld.service.endpoints import Endpoint, Endpoints, until_one_ends
-from channeld.service.mirror import ChannelState, Mirror
+from channeld.service.holdings import ChannelState
+from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import NodeSession
 

@@ -19,7 +19,8 @@ from typing import Final
 from channeld.core.intents import Number
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.world import Reason
-from channeld.service.mirror import Mirror, Wallet
+from channeld.service.holdings import Wallet
+from channeld.service.mirror import Mirror
 
 TICKETS: Final = "tickets"
 FILLER: Final = "filler"

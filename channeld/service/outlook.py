@@ -9,7 +9,8 @@ from channeld.core.intents import OpenChannel
 from channeld.core.units import RippleTime
 from channeld.core.world import GroupView, World
 from channeld.service.attendance import Attendance
-from channeld.service.mirror import Group, Mirror
+from channeld.service.holdings import Group
+from channeld.service.mirror import Mirror
 from channeld.service.spending import Spending
 
 

@@ -22,7 +22,8 @@ from channeld.core.records import Announced, JournalEntry
 from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import Hold, Notice, Planned, Reason, World
 from channeld.service.agenda import Agenda
-from channeld.service.mirror import Group, Mirror
+from channeld.service.holdings import Group
+from channeld.service.mirror import Mirror
 from channeld.service.news import closing_notices
 from channeld.service.outlook import world_of
 from channeld.service.ports import Store, Telemetry

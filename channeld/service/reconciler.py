@@ -17,8 +17,9 @@ from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransactio
 from channeld.core.outcome import Outcome, setback_after, subject_of
 from channeld.core.records import Booked, ChannelRecord, JournalEntry, Payment
 from channeld.core.units import ChannelId, Drops
+from channeld.service.holdings import ChannelState
 from channeld.service.ledger_book import announce
-from channeld.service.mirror import ChannelState, Mirror
+from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import Store, Telemetry
 from channeld.service.span import Span

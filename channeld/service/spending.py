@@ -16,7 +16,8 @@ from channeld.core.ledger import LedgerHeader
 from channeld.core.units import RippleTime, Seconds
 from channeld.core.world import Pulse
 from channeld.service.commitments import PoolSums
-from channeld.service.mirror import Mirror, PoolTotals
+from channeld.service.holdings import PoolTotals
+from channeld.service.mirror import Mirror
 
 CLOSES_WINDOW: Seconds = Seconds(3600)
 _NOTHING = PoolSums()

@@ -32,8 +32,9 @@ from channeld.core.records import Incoming, Payment, TakenIn
 from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.units import ChannelId, Drops, LedgerIndex, RippleTime
 from channeld.core.world import Reason
+from channeld.service.holdings import Grant
 from channeld.service.id_room import IdRoom
-from channeld.service.mirror import Grant, Mirror
+from channeld.service.mirror import Mirror
 from channeld.service.news import Told, to_receivers
 from channeld.service.ports import ClaimStore, Store, Telemetry
 from channeld.service.spending import Spending

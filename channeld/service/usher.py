@@ -7,7 +7,8 @@ from typing import Final
 from channeld.core.requests import Ask
 from channeld.core.standing import Labels, Standings
 from channeld.core.units import Payee
-from channeld.service.mirror import Grant, Group, Mirror
+from channeld.service.holdings import Grant, Group
+from channeld.service.mirror import Mirror
 
 MOST_WITHOUT_CHANNELS: Final = 20_000
 """Users who wait for channels of their own. Whoever comes when so many wait is served from shared ones."""

@@ -36,7 +36,7 @@ from channeld.core.records import JournalEntry
 from channeld.core.units import Drops, Payee
 from channeld.core.world import Hold, Planned, World
 from channeld.service.chronicle import Chronicle
-from channeld.service.mirror import Grant, Group
+from channeld.service.holdings import Grant, Group
 from channeld.settings import load_policy
 
 XRP = 1_000_000

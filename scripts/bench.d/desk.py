@@ -26,7 +26,7 @@ from worlds import PAYEES
 
 from channeld.core.requests import Ask, Granted
 from channeld.core.units import Payee
-from channeld.service.mirror import Grant
+from channeld.service.holdings import Grant
 from channeld.wire.mqtt import ClaimReader
 from channeld.wire.replies import reply
 

@@ -14,7 +14,7 @@ from worlds import PAYEES
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, Payee
 from channeld.service.herald import Herald
-from channeld.service.mirror import Grant
+from channeld.service.holdings import Grant
 from channeld.wire.events import channel_payload, event_payload
 
 Key = tuple[str, ChannelId]

@@ -19,7 +19,7 @@ from channeld.core.intents import RequestClose
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import ChannelId, Drops
 from channeld.service.clock import KEPT_LONGER_S
-from channeld.service.mirror import Wallet
+from channeld.service.holdings import Wallet
 
 
 @pytest.fixture

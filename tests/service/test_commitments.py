@@ -21,7 +21,7 @@ from channeld.core.intents import Intent, OpenChannel, RequestClose, Status
 from channeld.core.policy import CloseTerms
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
 from channeld.sandbox.ledger.faults import order
-from channeld.service.mirror import Group
+from channeld.service.holdings import Group
 
 
 class Walked(Exception):

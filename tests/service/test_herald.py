@@ -21,7 +21,7 @@ from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
 from channeld.core.requests import Granted
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Seconds
 from channeld.service.herald import MOST_UNSETTLED
-from channeld.service.mirror import NO_TIME
+from channeld.service.holdings import NO_TIME
 
 
 class HeraldMachine(RuleBasedStateMachine):

@@ -16,8 +16,8 @@ from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.claim_desk import _Grouped
+from channeld.service.holdings import ChannelState
 from channeld.service.lookout import AHEAD
-from channeld.service.mirror import ChannelState
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from channeld.core.units import Drops, Payee, RippleTime, Seconds
 from channeld.service import agenda as agendas
 from channeld.service import planner as planners
 from channeld.service.agenda import Agenda
-from channeld.service.mirror import Grant, Group
+from channeld.service.holdings import Grant, Group
 
 
 @pytest.fixture
