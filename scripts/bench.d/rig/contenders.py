@@ -60,9 +60,10 @@ class Site:
 
 
 class Contender(Protocol):
-    """Something that answers requests below `prefix`, in the process `pid`."""
+    """Something that answers requests below `prefix`, in the process `pid`; `batches`, where it takes them."""
 
     prefix: str
+    batches: bool
 
     @property
     def pid(self) -> int: ...
@@ -80,6 +81,7 @@ class Responder(ABC):
     """A program on the broker that says `ready` on its standard output once it answers."""
 
     prefix = ""
+    batches = True
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -122,6 +124,7 @@ class Straightforward(Responder):
     """The stack one writes first: see `rig.straightforward`."""
 
     prefix = "straightforward/v1"
+    batches = False
 
     def command(self) -> list[str]:
         program = Path(__file__).with_name("straightforward.py")
@@ -133,6 +136,7 @@ class Channeld:
     """The daemon as it is run, on a sandbox ledger in a process of its own, with an open channel for every payee."""
 
     prefix = "channeld/v1"
+    batches = True
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -57,12 +57,18 @@ class Bench:
 
     async def run(self, cells: Sequence[Cell]) -> None:
         """Measure every load `repetitions` times with every contender, the contenders next to each other."""
-        fresh = {(name, cell): Series(name, cell) for cell in cells for name in self.contenders}
+        fresh = {
+            (name, cell): Series(name, cell) for cell in cells for name in self.contenders if self._able(name, cell)
+        }
         self.series += fresh.values()
         for round_ in range(self.repetitions):
             for cell in cells:
                 for name in self._in_turn(round_):
-                    await self._measure(fresh[name, cell])
+                    if (name, cell) in fresh:
+                        await self._measure(fresh[name, cell])
+
+    def _able(self, name: str, cell: Cell) -> bool:
+        return cell.batch == 1 or self.contenders[name].batches
 
     def _in_turn(self, round_: int) -> list[str]:
         """The contenders, every other round the other way round."""
