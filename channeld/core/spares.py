@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from channeld.core.channel import Phase
+from channeld.core.channel import Channel, Phase
 from channeld.core.closing import Due
 from channeld.core.docket import Docket
 from channeld.core.intents import Kind
+from channeld.core.units import RippleTime
 from channeld.core.vocabulary import Concern
 from channeld.core.world import ChannelView
 
@@ -30,10 +31,14 @@ Dues = Mapping[str, Due | None]
 """Why each channel, by id, is to be closed."""
 
 
+def turn(channel: Channel, authorized: int, last_claim_at: RippleTime) -> tuple[bool, int, int, str]:
+    """Orders channels by how soon they are asked: the one signed last comes highest, what was never used lowest."""
+    return (authorized > 0, last_claim_at, channel.headroom(authorized), channel.channel_id)
+
+
 def precedence(view: ChannelView) -> tuple[bool, int, int, str]:
-    """Orders channels by how soon they are asked: the one signed last first, what was never used last."""
-    channel = view.channel
-    return (view.authorized > 0, view.last_claim_at, channel.headroom(view.authorized), channel.channel_id)
+    """The turn of a channel as `decide` sees it."""
+    return turn(view.channel, view.authorized, view.last_claim_at)
 
 
 def ages_at(docket: Docket, view: ChannelView) -> int | None:

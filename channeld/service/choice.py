@@ -2,7 +2,7 @@
 
 Staying with one channel costs one look for a request, however many channels a payee has; requests that come together
 share one signature; and the spares keep what they hold for when they are needed. Whenever the channel in use closes, is
-paused, nears its end or runs out, the next is taken in the order of `core.spares.precedence`.
+paused, nears its end or runs out, the next is taken in the order of `core.spares.turn`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Container
 from channeld.core.channel import Phase
 from channeld.core.policy import Pool
 from channeld.core.records import ChannelRecord
+from channeld.core.spares import turn
 from channeld.service.holdings import ChannelState, Group
 from channeld.service.mirror import Mirror
 
@@ -34,7 +35,7 @@ class Choice:
         if current is not None and self.left(current, left) >= drops and current not in self._mirror.cautions:
             return current
         able = [state for state in payees.channels if self.left(state, left) >= drops]
-        chosen = max((s for s in able if s not in self._mirror.cautions), key=_precedence, default=None)
+        chosen = max((s for s in able if s not in self._mirror.cautions), key=_turn, default=None)
         if chosen is not None:
             payees.current = chosen
             return chosen
@@ -65,11 +66,9 @@ class Choice:
         return channel.headroom(record.authorized)
 
 
-def _precedence(state: ChannelState) -> tuple[bool, int, int, str]:
-    """The order of `core.spares.precedence`, in which the engine funds them."""
+def _turn(state: ChannelState) -> tuple[bool, int, int, str]:
     record = state.record
-    headroom = record.channel.headroom(record.authorized)
-    return (record.authorized > 0, record.last_claim_at, headroom, record.channel.channel_id)
+    return turn(record.channel, record.authorized, record.last_claim_at)
 
 
 def _alive(pool: Pool | None, record: ChannelRecord, latest: int) -> bool:
