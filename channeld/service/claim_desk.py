@@ -32,7 +32,6 @@ from channeld.service.usher import Usher
 log = structlog.get_logger()
 
 _HOUR_S = 3600
-_DAY_HOURS = 24
 _FROZEN_RETRY_MS = 5000
 _LIMIT_RETRY_MS = 60_000
 _SHORTEST_RETRY_MS = 100
@@ -100,8 +99,6 @@ class ClaimDesk:
         self._ids = ids
         self._choice, self._usher = Choice(mirror, signers), Usher(mirror)
         self.gate = Gatekeeper(mirror, telemetry, monotonic, store.opens, self._usher.tier)
-        self._past: dict[str, tuple[int, int]] = {}
-        """What each server spent in the hours before the one named, which only the passing of an hour changes."""
         self.on_store_failed: Callable[[], None] = lambda: None
         self.on_rejected: Callable[[Ask, Refusal], None] = lambda ask, refusal: None
         self.on_old_store: Callable[[str], None] = self._freeze_in_memory
@@ -203,20 +200,11 @@ class ClaimDesk:
         if len(group.accepted) >= group.room:
             return self._ids.refusal(group.now)
         if (before := group.spent_before.get(ask.server)) is None:
-            before = group.spent_before[ask.server] = self._spent_today(ask.server, group.now)
+            before = group.spent_before[ask.server] = self.gate.spent_today(ask.server, group.now)
         if before + group.spent.get(ask.server, 0) + ask.drops > grant.max_drops_per_day:
             left = _HOUR_S - group.now % _HOUR_S
             return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", left * 1000)
         return None
-
-    def _spent_today(self, server: str, now: int) -> int:
-        """Drops accepted from a server in the last 24 hours, the oldest hour counted whole."""
-        hour, spent = now // _HOUR_S, self._mirror.spent
-        as_of, past = self._past.get(server, (None, 0))
-        if as_of != hour:
-            past = sum(spent.get((server, h), 0) for h in range(hour - _DAY_HOURS, hour))
-            self._past[server] = (hour, past)
-        return past + spent.get((server, hour), 0)
 
     def stopped(self) -> str | None:
         """Why nothing may be issued now, or None."""

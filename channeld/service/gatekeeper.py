@@ -184,6 +184,10 @@ class Gatekeeper:
             facts["anomaly"] = self._allowance.anomaly(ask.server, others, hour, spent)
         return facts
 
+    def spent_today(self, server: str, now: int) -> int:
+        """Drops accepted from a content server in the last 24 hours, the oldest hour counted whole."""
+        return self._allowance.spent(server, now // HOUR_S, DAY_HOURS)
+
     def _sum(self, subject: str, kind: str, hours: int, now: tuple[int, Mapping[str, int]]) -> int:
         """What a subject spent in a window, and what those spent who are not counted apart."""
         hour, fresh = now
