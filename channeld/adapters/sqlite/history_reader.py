@@ -99,12 +99,6 @@ def find_subjects(path: Path, prefix: str, limit: int = 3) -> list[str]:
         return [subject for (subject,) in db.execute(query, (prefix, prefix + "\uffff", limit))]
 
 
-def knows_payee(path: Path, payee: str) -> bool:
-    """Whether anything is there about a payee."""
-    with _reading(path) as db:
-        return bool(db.execute("SELECT EXISTS (SELECT 1 FROM moment WHERE payee = ?)", (payee,)).fetchone()[0])
-
-
 def read_span(path: Path) -> dict[str, int | None]:
     """How far back it goes (ripple time, None: it is empty), and how many answers it holds."""
     with _reading(path) as db:
