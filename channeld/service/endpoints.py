@@ -30,6 +30,7 @@ import structlog
 from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.ledger import LedgerHeader, NodeFacts
 from channeld.core.units import LedgerIndex
+from channeld.service.networks import Networks
 from channeld.service.ports import Node, NodeSession, Telemetry
 
 log = structlog.get_logger()
@@ -130,9 +131,10 @@ class Endpoints:
         telemetry: Telemetry,
         now: Callable[[], float],
     ) -> None:
-        self._node, self._network_id, self.quorum = node, network_id, quorum
+        self._node, self.quorum = node, quorum
         self._telemetry, self.now = telemetry, now
         self.all = [Endpoint(url, name) for url, name in zip(urls, _names(urls), strict=True)]
+        self._networks = Networks(network_id, [endpoint.name for endpoint in self.all])
         self._news = asyncio.Event()
         self._agreed_at: dict[LedgerIndex, float] = {}
         self._contested: LedgerIndex | None = None
@@ -141,7 +143,10 @@ class Endpoints:
     # --- keeping them connected --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Until cancelled. Problems of nodes are waited out, each for itself."""
+        """Until cancelled. Problems of nodes are waited out, each for itself.
+
+        `ConfigError` ends it: at first contact, where no node that answers is of our network.
+        """
         await until_one_ends(*(self._keep(endpoint) for endpoint in self.all))
 
     async def news(self, longest_s: float) -> None:
@@ -165,6 +170,7 @@ class Endpoints:
                 log.warning("node_lost", endpoint=endpoint.name, reason=str(error))
                 endpoint.lost(str(error))
                 self._news.set()
+                self._networks.tried(endpoint.name)
             failures = 1 if self.now() - started > _LONGEST_WAIT_S else failures + 1
             pause = min(_LONGEST_WAIT_S, _SHORTEST_WAIT_S * 2 ** min(failures - 1, 10))
             await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311 (jitter)
@@ -196,9 +202,7 @@ class Endpoints:
             facts = endpoint.facts = await session.facts()
         taken = self.now() - asked
         endpoint.latency_s += (taken - endpoint.latency_s) * (_LATENCY_WEIGHT if endpoint.latency_s else 1)
-        if facts.network_id != self._network_id:
-            wanted = f"{self._network_id} as [ledger] network_id says"
-            raise Unreachable(f"is on network {facts.network_id}, not {wanted}: take another endpoint")
+        self._networks.check(endpoint.name, facts.network_id)
 
     # --- comparing them ----------------------------------------------------------------------------------------------
 

@@ -53,22 +53,30 @@ async def test_on_a_network_of_its_own_every_transaction_names_it(tmp_path: Path
         assert {(e["tx_json"]["NetworkID"], e["meta"]["TransactionResult"]) for e in mine} == {(NETWORK, "tesSUCCESS")}
 
 
-async def test_a_node_of_another_network_is_refused_with_a_reason_and_tried_again(tmp_path: Path) -> None:
+async def test_at_first_contact_another_network_ends_it_and_later_it_is_not_used(tmp_path: Path) -> None:
     async with World(tmp_path, ledger=["--network-id", str(NETWORK)]) as world, Liar(world.ledger_url, honest) as node:
+        node.lie = on_network(NETWORK + 1)
         stage = await world.stage(
-            [Server("a", [world.payee.address])], network_id=NETWORK + 1, ledgers=[node.url], start=False
+            [Server("a", [world.payee.address])], network_id=NETWORK, ledgers=[node.url], start=False
         )
         await stage.start(ready=False)
-        why = f"is on network {NETWORK}, not {NETWORK + 1} as [ledger] network_id says"
+        await until(lambda: not stage.daemon.running, what="it ends by itself")
+        name = node.url.removeprefix("ws://")
+        assert await stage.daemon.stop() == 2
+        assert (
+            f"channeld: ledger.network_id: it is {NETWORK}, but {name} is on network {NETWORK + 1}"
+            in stage.daemon.tail()
+        )
+
+        node.lie = honest
+        await stage.start()
+        node.lie = on_network(NETWORK + 1)
+        why = f"is on network {NETWORK + 1}, not {NETWORK} as [ledger] network_id says"
         await until(lambda: blamed(stage, why), what="the reason shows")
-        async with content_server(world) as server:
-            refused = await server.ask({"id": "1", "drops": "5"})
-            assert (refused["code"], "retry_after_ms" in refused) == ("frozen", True)
-        assert (await stage.status())["ledger"]["endpoints"][node.url.removeprefix("ws://")]["problem"].startswith(why)
+        assert (await stage.status())["ledger"]["endpoints"][name]["problem"].startswith(why)
         before = node.connections
         await until(lambda: node.connections >= before + 2, what="it is tried again")
-        assert stage.daemon.running
-        node.lie = on_network(NETWORK + 1)
+        node.lie = honest
         await stage.ready()
 
 
