@@ -264,7 +264,7 @@ def faults(policy: Policy) -> list[str]:
             if 1 <= shape.min <= shape.max and 0 <= shape.spare < shape.max_per_payee <= 32
             else [f"{pool.name}: channel"]
         )
-        life = pool.settle_delay + pool.life_margin
+        life = pool.settle_delay + pool.life_margin + policy.guards.ledger_lag
         found += [] if pool.cancel_after is None or pool.cancel_after > life else [f"{pool.name}: life"]
     guards = policy.guards
     found += [] if 10 <= guards.fee_cap <= guards.urgent_fee_cap and guards.max_opens_per_ledger >= 1 else ["guards"]

@@ -104,6 +104,19 @@ def test_bad_input_is_refused_by_name_and_line(tmp_path: Path, old: str, new: st
     assert all(problem.startswith(str(tmp_path / "policy.toml")) for problem in found)
 
 
+@pytest.mark.parametrize(("ends", "sound"), [("90010s", False), ("90020s", False), ("90021s", True)])
+def test_a_fixed_end_leaves_room_for_a_claim_beside_the_lag_of_ledgers(tmp_path: Path, ends: str, sound: bool) -> None:
+    """24 h of settle delay, 1 h of margin and 20 s of lag: a second more, and one claim can be issued."""
+    text = spoilt(POLICY, "# cancel_after = ", f'cancel_after = "{ends}" # ')
+    if sound:
+        assert load_policy(write(tmp_path, text)).pools["standard"].cancel_after == 90_021
+        return
+    (found,) = problems(tmp_path, text)
+    line = 1 + text[: text.index(f'"{ends}"')].count("\n")
+    assert f"policy.toml:{line}: pools.standard.cancel_after: too short for any claim" in found
+    assert "guards.ledger_lag together" in found
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     """With the line of each."""
     text = 'extra = 1\n[policy]\nschema = 1\n[guards]\nfee_cap = 3\n[pools.a]\nwallet = "hot"\nsettle_delay = "x"\n'

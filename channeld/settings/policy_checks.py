@@ -30,6 +30,7 @@ def check_all(read: Mapping[str, Any], problems: Problems) -> None:
         _check_bands(read, concern, chain, problems)
     _check_references(read, chains, problems)
     _check_terms(read, problems)
+    _check_lives(read, problems)
     _check_tiers(read.get("tiers", {}), problems)
 
 
@@ -147,6 +148,16 @@ def _check_terms(read: Mapping[str, Any], problems: Problems) -> None:
             at: Key = ("pools", pool, key)
             if key not in table and not problems.has_below(at):
                 problems.add(at, "is missing", f"terms for it, or a [[{key}.rule]] with an act")
+
+
+def _check_lives(read: Mapping[str, Any], problems: Problems) -> None:
+    """A new channel with a fixed end must be able to carry a claim: issuing stops `guards.ledger_lag` early."""
+    lag = read.get("guards", {}).get("ledger_lag", 0)
+    for pool, table in read.get("pools", {}).items():
+        ends, delay = table.get("cancel_after"), table.get("settle_delay")
+        if ends is not None and delay is not None and ends <= delay + table.get("life_margin", 0) + lag:
+            remedy = "longer than settle_delay, life_margin and guards.ledger_lag together"
+            problems.add(("pools", pool, "cancel_after"), "too short for any claim to be issued", remedy)
 
 
 def _check_tiers(tiers: Mapping[str, Any], problems: Problems) -> None:

@@ -222,10 +222,6 @@ def _check_pool(at: Key, pool: Mapping[str, Any], problems: Problems) -> None:
     most, fund = pool.get("channel", {}).get("max"), pool.get("fund", {})
     if most is not None and fund.get("target", 0) > most:
         problems.add((*at, "fund", "target"), "above channel.max, so never reached", "at most channel.max")
-    ends, delay = pool.get("cancel_after"), pool.get("settle_delay")
-    if ends is not None and delay is not None and ends <= delay + pool.get("life_margin", 0):
-        remedy = "longer than settle_delay and life_margin together, else no claim could ever be issued"
-        problems.add((*at, "cancel_after"), "too short", remedy)
 
 
 CHANNEL: Final = Table(
