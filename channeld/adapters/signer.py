@@ -15,11 +15,10 @@ from typing import Any, Final, Literal
 
 import coincurve
 import nacl.bindings
-from xrpl.constants import CryptoAlgorithm
-from xrpl.core import addresscodec, binarycodec, keypairs
 
 from channeld.core.errors import BadValue
 from channeld.signatures import usable_public_key, verify
+from channeld.xrpl_core import CryptoAlgorithm, addresscodec, binarycodec, keypairs
 
 __all__ = [
     "KeyPair",

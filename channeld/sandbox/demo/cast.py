@@ -11,10 +11,9 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from xrpl.core.addresscodec import classic_address_to_xaddress, encode_classic_address
-
 from channeld.core.units import DROPS_PER_XRP, Address, Payee
 from channeld.sandbox.stage import Server
+from channeld.xrpl_core import addresscodec
 
 SMALLEST_DROPS: Final = 1
 LARGEST_DROPS: Final = 10_000
@@ -77,14 +76,14 @@ def cast(servers: int) -> list[Role]:
 
 def _payees(count: int) -> list[Payee]:
     """Payees nobody has the keys of, for they only receive. Beyond 16 they share accounts and differ in their tags."""
-    accounts = [Address(encode_classic_address(os.urandom(20))) for _ in range(min(count, _MOST_ACCOUNTS))]
+    accounts = [Address(addresscodec.encode_classic_address(os.urandom(20))) for _ in range(min(count, _MOST_ACCOUNTS))]
     plain = set(range(0, _MOST_ACCOUNTS, 2))
     return [Payee(accounts[n % _MOST_ACCOUNTS], None if n in plain else n) for n in range(count)]
 
 
 def spellings(payee: Payee) -> tuple[str, ...]:
     """The ways of writing a payee; each means the same. For the main network's id, which the demo uses."""
-    return (str(payee), classic_address_to_xaddress(payee.account, payee.tag, False))
+    return (str(payee), addresscodec.classic_address_to_xaddress(payee.account, payee.tag, False))
 
 
 def policy(rate: float, payees: int) -> str:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xrpl.core import binarycodec
-from xrpl.core.binarycodec.definitions import get_field_instance
-
 from channeld.adapters.signer import verify
 from channeld.core.claim import claim_message
 from channeld.sandbox.ledger import keylets
+from channeld.xrpl_core import binarycodec, get_field_instance
 
 _TXN_ID: Final = b"TXN\x00"
 _SIGN: Final = b"STX\x00"

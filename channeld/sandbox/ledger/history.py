@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from xrpl.core import binarycodec
-
 from channeld.sandbox.ledger import meta as metadata
 from channeld.sandbox.ledger.codec import Transaction
+from channeld.xrpl_core import binarycodec
 
 _SEEN: Final = 65_536
 """How many transactions are remembered that are in no closed ledger."""

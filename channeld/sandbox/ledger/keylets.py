@@ -10,9 +10,8 @@ import hashlib
 from functools import lru_cache
 from typing import Final
 
-from xrpl.core import addresscodec
-
 from channeld.core.claim import channel_id_of
+from channeld.xrpl_core import addresscodec
 
 _CACHE: Final = 1 << 17
 ZERO_HASH: Final = "0" * 64

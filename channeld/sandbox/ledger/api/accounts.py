@@ -9,13 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from xrpl.core import addresscodec
-
 from channeld.sandbox.ledger import directory, keylets
 from channeld.sandbox.ledger.api.call import Call, Chosen, is_address, is_hash, with_index
 from channeld.sandbox.ledger.api.errors import RpcError, expected, invalid, missing
 from channeld.sandbox.ledger.state import Fields
 from channeld.sandbox.ledger.transact import read_account
+from channeld.xrpl_core import addresscodec
 
 _FLAGS: Final = {
     "allowTrustLineClawback": 0x80000000,

@@ -9,15 +9,13 @@ import hashlib
 import re
 from typing import Any, Final, cast
 
-from xrpl.constants import CryptoAlgorithm
-from xrpl.core import addresscodec
-
 from channeld.adapters.signer import KeyPair, KeyType, derive, verify
 from channeld.core.claim import claim_message
 from channeld.core.errors import BadValue
 from channeld.sandbox.ledger.api.call import Call, is_hash, is_hex
 from channeld.sandbox.ledger.api.errors import RpcError, missing
 from channeld.sandbox.ledger.codec import is_known_key
+from channeld.xrpl_core import CryptoAlgorithm, addresscodec
 
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _KEY_TYPES: Final = ("secp256k1", "ed25519")

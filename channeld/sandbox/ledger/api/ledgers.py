@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from xrpl.core import binarycodec
-
 from channeld.sandbox.ledger import keylets
 from channeld.sandbox.ledger.api.call import Call, Chosen, is_address, is_hash, with_index
 from channeld.sandbox.ledger.api.errors import RpcError
 from channeld.sandbox.ledger.api.shapes import expanded
+from channeld.xrpl_core import binarycodec
 
 
 def ledger(call: Call) -> dict[str, Any]:
