@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from pathlib import Path
 
-from channeld.app.housekeeping import LARGEST_SLICE, SLICE, fold_slice, forget_slice
+import pytest
+from engine import Engine
+
+from channeld.adapters.sqlite import BATCH
+from channeld.app.housekeeping import LARGEST_SLICE, SLICE, Housekeeping, fold_slice, forget_slice
+from channeld.core.records import Accepted, Remembered
+from channeld.service.clock import Clock
+
+TURN_S = 0.01
 
 
 @pytest.mark.parametrize("accepted", [128, 500, 1127])
@@ -16,6 +25,38 @@ def test_whatever_a_group_accepts_the_backlog_stays_bounded(accepted: int) -> No
         backlog -= min(backlog, fold_slice(backlog))
         most = max(most, backlog)
     assert most < 150_000
+
+
+def accepting(engine: Engine) -> Callable[[int], None]:
+    """Lets the store accept so many requests more."""
+    last = 0
+
+    def accept(count: int) -> None:
+        nonlocal last
+        numbers = range(last, last + count)
+        keys = [(number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(16, "big") for number in numbers]
+        requests = [Accepted(key, Remembered(key, 1, n, n + 1, n + 1)) for n, key in zip(numbers, keys, strict=True)]
+        engine.store.accept(1_700_000_000, requests, [], [])
+        last += count
+
+    return accept
+
+
+def test_no_rest_is_taken_while_a_batch_waits(tmp_path: Path) -> None:
+    """A second of 50 000 accepted, in groups of 500: what waits in memory stays what a few batches are."""
+    engine, now, most = Engine(tmp_path / "s.db"), 0.0, 0
+    housekeeping = Housekeeping(engine.store, Clock(engine.mirror, lambda: 5.0, lambda: now), 86_400, lambda: now)
+    accept, due = accepting(engine), 0.0
+    for _ in range(100):
+        now += TURN_S
+        accept(500)
+        while due <= now:
+            due = max(due, now - TURN_S) + housekeeping.step()
+        most = max(most, engine.store.backlog)
+    assert most < BATCH * 7
+    while engine.store.backlog >= BATCH:
+        housekeeping.step()
+    assert housekeeping.step() > TURN_S
 
 
 def test_forgetting_keeps_up_with_folding_and_calms_down() -> None:

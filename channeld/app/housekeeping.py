@@ -60,7 +60,7 @@ class Housekeeping:
         if behind or not store.folding:
             behind = self._forget()
         self._clock.look()
-        return _SLICE_PAUSE_S if behind or store.folding else _IDLE_PAUSE_S
+        return _SLICE_PAUSE_S if behind or store.folding or store.backlog >= BATCH else _IDLE_PAUSE_S
 
     def _forget(self) -> bool:
         """Drop a slice of what is old enough. True if more of it is left."""

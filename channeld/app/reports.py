@@ -240,6 +240,8 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("mqtt_reconnects", "Connections to the broker lost since this start.", (), {(): broker.reconnects})
     yield Gauged("mqtt_waiting_requests", "Messages taken and not decided yet.", (), {(): daemon.gateway.waiting})
     yield Gauged("mqtt_queued_replies", "Replies waiting for the broker.", (), {(): broker.queued_out})
+    text = "Accepted requests that are on disk and held in memory, too, until they are spread into the tables."
+    yield Gauged("requests_to_spread", text, (), {(): daemon.store.backlog})
     chronicle = daemon.annals.chronicle
     yield Gauged(
         "history_waiting", "Answers of the engine not written to the history yet.", (), {(): chronicle.waiting}
