@@ -9,20 +9,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
-import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib import resources
 from typing import Any
 
 import structlog
 
 from channeld import __version__
 from channeld.adapters import signer
-from channeld.adapters.broker import Broker, BrokerSettings, Will
+from channeld.adapters.broker import Broker, Will
 from channeld.adapters.gateway import Gateway, Waiting
-from channeld.adapters.http import HttpServer
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
@@ -30,11 +27,13 @@ from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring, reports
 from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
+from channeld.app.broker_settings import SEND_LIMIT, broker_settings
+from channeld.app.chores import chores
 from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
 from channeld.app.inquiry import Inquiry
+from channeld.app.listener import listener
 from channeld.app.objections import objections
-from channeld.app.operations import Operations
 from channeld.app.presence import presences
 from channeld.app.queries import Queries
 from channeld.app.reload import Files
@@ -60,16 +59,12 @@ from channeld.service.reconciler import Reconciler
 from channeld.service.strongbox import Strongbox
 from channeld.service.tallies import Tallies
 from channeld.service.witness_watch import WitnessWatch
-from channeld.settings import MqttSettings, Settings
+from channeld.settings import Settings
 from channeld.wire.mqtt import ClaimReader, Topics, status_payload
 
 log = structlog.get_logger()
 
-_CHECKPOINT_EVERY_S = 5.0
 _FLUSH_S = 5.0
-_COUNT_EVERY_S = 5.0
-_WITNESS_PAUSE_S = 1.0
-_SEND_LIMIT = 10_000
 _FILES = "(the files)"
 """Who is named in the audit where files were taken over, whoever wrote them."""
 _COLLECT_EVERY = 4_000
@@ -106,22 +101,8 @@ class Daemon:
         self._wire_truth(settings)
         self._wire_herald()
         self._wire_annals(settings)
-        operations, self.inquiry = Operations(self), Inquiry(self)
-        self.http = HttpServer(
-            scrape=self.telemetry.scrape,
-            problems=lambda: reports.problems(self),
-            warnings=lambda: reports.warnings(self),
-            reads={
-                "status": lambda: reports.status(self),
-                "channels": lambda: reports.channels(self),
-                "audit": lambda: reports.audit(self),
-            },
-            actions=operations.actions,
-            looks={"reconcile": operations.reconcile, "explain": self.inquiry.explain, "plan": self.inquiry.plan},
-            trials={"plan": self.inquiry.plan},
-            token=settings.http.admin_token.get_secret_value() if settings.http.admin_token else None,
-            documents={"asyncapi.yaml": (resources.files("channeld.wire") / "asyncapi.yaml").read_bytes()},
-        )
+        self.inquiry = Inquiry(self)
+        self.http = listener(self)
         self.telemetry.gauges(lambda: reports.gauges(self))
         self.telemetry.started(time.time())
 
@@ -206,7 +187,7 @@ class Daemon:
             ClaimReader(settings.ledger.network_id),
             self._answer,
             self.strongbox.answer,
-            most_queued=_SEND_LIMIT // 2,
+            most_queued=SEND_LIMIT // 2,
             status=status,
             dropped=self.telemetry.dropped,
             loop_time=asyncio.get_running_loop().time,
@@ -318,9 +299,7 @@ class Daemon:
                 ("executor", self.executor.run()),
                 ("broker", self.broker.run()),
                 ("housekeeping", self.housekeeping.run()),
-                ("witness", self._bear_witness()),
-                ("checkpoints", self._checkpoints()),
-                ("accounting", self._accounting()),
+                *chores(self),
                 ("annals", self.annals.run()),
             )
         ]
@@ -354,29 +333,6 @@ class Daemon:
             await self.broker.stop(_FLUSH_S)
         log.info("stopping", answered_all=self.gateway.waiting == 0)
 
-    async def _bear_witness(self) -> None:
-        """Raise the data version when it is time."""
-        while True:
-            await asyncio.sleep(_WITNESS_PAUSE_S)
-            self.watch.tick()
-
-    async def _accounting(self) -> None:
-        """Keep what was rejected, by the hour; once an hour forget what is very old."""
-        hour = 0
-        while True:
-            await asyncio.sleep(_COUNT_EVERY_S)
-            if counts := self.tallies.take():
-                self.store.usage.rejected(counts)
-            if hour != self.tallies.hour:
-                hour = self.tallies.hour
-                self.store.usage.forget(self.mirror.grants, hour)
-
-    async def _checkpoints(self) -> None:
-        """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""
-        while True:
-            await asyncio.sleep(_CHECKPOINT_EVERY_S)
-            await asyncio.to_thread(self.store.checkpoint)
-
     # --- other files -------------------------------------------------------------------------------------------------
 
     def objections(self, settings: Settings, policy: Policy) -> list[str]:
@@ -404,31 +360,3 @@ class Daemon:
     def reloaded(self, outcome: str) -> None:
         """The files were read again."""
         self.telemetry.reloaded(outcome)
-
-
-def broker_settings(settings: Settings) -> BrokerSettings:
-    """What the broker adapter needs of the settings."""
-    mqtt = settings.mqtt
-    return BrokerSettings(
-        mqtt.host,
-        mqtt.port,
-        f"channeld-{settings.daemon.name}",
-        mqtt.username,
-        mqtt.password.get_secret_value() if mqtt.password else None,
-        _tls(mqtt) if mqtt.tls else None,
-        session_expiry_s=mqtt.session_expiry_s,
-        receive_maximum=min(65_535, settings.daemon.limit.max_in_flight * 2),
-        send_limit=_SEND_LIMIT,
-    )
-
-
-def _tls(mqtt: MqttSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=mqtt.ca_file)
-        if mqtt.cert_file is not None:
-            context.load_cert_chain(mqtt.cert_file, mqtt.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            [f"mqtt: the TLS files cannot be used: {error} (check ca_file, cert_file, key_file)"]
-        ) from None
-    return context

@@ -1,0 +1,49 @@
+"""What is done every few seconds, whatever else goes on: bear witness, keep the store's log short, count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from channeld.app.daemon import Daemon
+
+_WITNESS_EVERY_S: Final = 1.0
+_CHECKPOINT_EVERY_S: Final = 5.0
+_COUNT_EVERY_S: Final = 5.0
+
+
+def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
+    """All of them, each with a name for its task. None ends by itself; `StoreError` ends one."""
+    return (
+        ("witness", _bear_witness(of)),
+        ("checkpoints", _checkpoints(of)),
+        ("accounting", _accounting(of)),
+    )
+
+
+async def _bear_witness(of: Daemon) -> None:
+    """Raise the data version when it is time."""
+    while True:
+        await asyncio.sleep(_WITNESS_EVERY_S)
+        of.watch.tick()
+
+
+async def _accounting(of: Daemon) -> None:
+    """Keep what was rejected, by the hour; once an hour forget what is very old."""
+    hour = 0
+    while True:
+        await asyncio.sleep(_COUNT_EVERY_S)
+        if counts := of.tallies.take():
+            of.store.usage.rejected(counts)
+        if hour != of.tallies.hour:
+            hour = of.tallies.hour
+            of.store.usage.forget(of.mirror.grants, hour)
+
+
+async def _checkpoints(of: Daemon) -> None:
+    """Keep the store's log short, off the loop: a checkpoint takes milliseconds."""
+    while True:
+        await asyncio.sleep(_CHECKPOINT_EVERY_S)
+        await asyncio.to_thread(of.store.checkpoint)
