@@ -234,6 +234,15 @@ class Ledger:
             number = len(self.history)
             self._record(f"{10**6 + number:064X}", old.destination_account, number, "tesSUCCESS", 10, [change], 0)
 
+    def leave(self, channel_id: str) -> None:
+        """The payee closes a channel without collecting, in a ledger of its own."""
+        change = self._delete(self.channels[channel_id], 0)
+        self.index, self.time = self.index + 1, self.time + 1
+        number = len(self.history)
+        payee = change.channel.destination_account
+        self._record(f"{10**6 + number:064X}", payee, number, "tesSUCCESS", 10, [change], 0)
+        self.history[-1] = replace(self.history[-1], accounts=(self.account(),))
+
 
 @dataclass
 class Session:

@@ -148,6 +148,9 @@ BAD = [
         "settle.mode: not one of the words known here ('observe', ",
     ),
     ("[[close.rule]]", "[close.rule]", "close.rule: must be an array ([[close.rule]])"),
+    ('longest = "1d"', 'longest = "3d"', "guards.early_ends.longest: above early_ends.window"),
+    ('longest = "1d"', 'longest = "1m"', "guards.early_ends.longest: below early_ends.first"),
+    ("free = 2", "free = 33", "guards.early_ends.free: out of bounds (0 to 32)"),
 ]
 
 
@@ -246,7 +249,7 @@ def test_the_schema_takes_what_the_reader_takes(path: Path) -> None:
 
 
 SCHEMA_CANNOT_SEE = re.compile(
-    "can never hold|unreachable|there is no|not above|above channel|below |names two|is in tier|the default, too|"
+    "can never hold|unreachable|there is no|not above|above |below |names two|is in tier|the default, too|"
     "finer than|beside |not a moment|does nothing|budgets.*is missing|(window|until): out of bounds|1e-06|"
     "freeze_if.*not a length"
 )

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass
 
 from channeld.core.chains import Verdict
+from channeld.core.churn import waits_until
 from channeld.core.docket import Answer, Docket
 from channeld.core.intents import FundChannel, Intent, Kind, OpenChannel
 from channeld.core.payouts import pay
@@ -149,6 +150,9 @@ def _open(
     server, again = server or group.server, docket.now + RECHECK_S if size.spare else None
     if verdict.act == HOLD:
         return docket.hold(subject, Reason.RULE, again, verdict)
+    early_ends = docket.account.policy.guards.early_ends
+    if (until := waits_until(group.early_ends, early_ends, docket.now)) is not None:
+        return docket.hold(subject, Reason.EARLY_ENDS, until, verdict)
     if len(lasting(docket, usable)) >= verdict.number("max_per_payee"):
         return docket.hold(subject, Reason.CHANNELS_PER_PAYEE, again, verdict)
     if reason := docket.account.may_open(server):

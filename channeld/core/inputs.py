@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from channeld.core.chains import Bench
+from channeld.core.churn import counted
 from channeld.core.history import Answered, Collecting, Moment
 from channeld.core.intents import Kind
 from channeld.core.policy import Policy, ReceiveTerms
@@ -48,6 +49,8 @@ def facts_of(
     """The facts of a channel, or (None) of its payee, and the terms of these concerns."""
     pool = policy.pools.get(group.pool)
     more: Inputs = {"opening": group.opening or None, "retry_at": view.retry_at if view else group.retry_at}
+    if view is None:
+        more["early_ends"] = counted(group.early_ends, policy.guards.early_ends, world.close_time) or None
     if pool is None or pool.wallet not in world.wallets:
         return {"wanted": group.wanted, "channels": len(group.channels), **more, **_channel(view, world.close_time)}
     spendable = world.wallets[pool.wallet].spendable(world.fees, policy.guards)

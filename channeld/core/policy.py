@@ -205,6 +205,26 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyEnds:
+    """How long a payee that closes its channels early waits for the next.
+
+    Of its early ends within `window`, `free` (0..32) cost nothing. The next one makes it wait `first`, and each further
+    one twice as long, up to `longest`, counted from the last of them.
+    """
+
+    free: int
+    window: Seconds
+    first: Seconds
+    longest: Seconds
+
+
+EARLY_ENDS: Final = EarlyEnds(free=3, window=Seconds(86_400), first=Seconds(600), longest=Seconds(43_200))
+"""What holds where a policy says nothing."""
+LONGEST_WINDOW: Final = Seconds(30 * 86_400)
+"""The longest `EarlyEnds.window`: so long early ends are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
 class Guards:
     """Bounds that no rule lifts.
 
@@ -214,7 +234,8 @@ class Guards:
     if it came too late. `ticket_stock` (0..250): tickets every wallet keeps ready for new channels; when many are
     opened at once it makes more by itself, and each counts against its reserve until it is used. `demand_half_life`:
     seconds over which an observed rate loses half its weight. `max_closes_per_hour` bounds, pool by pool, closes that
-    nothing forces (None: no bound). Any of `freeze_if` stops everything but deadline work.
+    nothing forces (None: no bound). Any of `freeze_if` stops everything but deadline work. `early_ends` says how long a
+    payee waits that keeps closing its channels.
     """
 
     treasury_floor: Drops
@@ -226,6 +247,7 @@ class Guards:
     ticket_stock: int = 0
     max_closes_per_hour: Cap | None = None
     freeze_if: tuple[FreezeIf, ...] = ()
+    early_ends: EarlyEnds = EARLY_ENDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ LEFT_ALONE: Final[Mapping[str, str]] = MappingProxyType(
         "frozen_reconcile": "the books differ from the ledger: a guard freezes all but what is owed",
         "fee_climate": "the network asks more for a transaction than a guard allows",
         "notice_pending": "its content servers were told that it is to be closed, and are given time",
+        "early_ends": "its payee keeps closing its channels: the next is opened later, each time twice as late",
         "patience": "what makes it due must hold for longer",
         "own_downtime": "it was idle while we ourselves were not there",
         "low_confidence": "too little is known to decide",

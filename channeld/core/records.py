@@ -12,7 +12,7 @@ from channeld.core.conservation import Income, Loss
 from channeld.core.freezes import Freeze
 from channeld.core.intents import Action, Intent, Status
 from channeld.core.news import Event
-from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class ChannelRecord:
     None while it lives. `adopted` is true where it is not known how far the channel is signed: it was found on the
     ledger, or in a store that was proven old. It settles and closes, and no claim is ever issued on it. `user`
     alone draws from it, everybody where that is empty; `tier` is the one that it was opened for, empty for none.
+    `cut_short_at` is the close time at which its payee ended it early, None: it did not.
     """
 
     row: int
@@ -47,6 +48,7 @@ class ChannelRecord:
     adopted: bool = False
     user: str = ""
     tier: str = ""
+    cut_short_at: RippleTime | None = None
 
     @property
     def payable(self) -> int:
@@ -268,7 +270,8 @@ class LedgerUpdate:
 class StoreSnapshot:
     """All that is loaded at start. `processed` is None before the first ledger; `spent` is drops by (server, hour).
 
-    `tickets` are those that we made and that are still there, whether a live transaction uses them or not.
+    `tickets` are those that we made and that are still there, whether a live transaction uses them or not. `early_ends`
+    are those of channels that their payees ended early, in order.
     """
 
     store_id: str
@@ -285,3 +288,4 @@ class StoreSnapshot:
     announced: list[Announced] = field(default_factory=list)
     absences: list[tuple[RippleTime, RippleTime]] = field(default_factory=list)
     attended_until: RippleTime | None = None
+    early_ends: list[tuple[Payee, RippleTime]] = field(default_factory=list)

@@ -50,6 +50,8 @@ class Reason(enum.Enum):
     FROZEN_RECONCILE = "frozen_reconcile"
     FEE_CLIMATE = "fee_climate"
     PATIENCE = "patience"
+    EARLY_ENDS = "early_ends"
+    """Its payee keeps closing its channels: the next is opened later."""
     NOTICE_PENDING = "notice_pending"
     SPARE = "spare"
     """Nobody uses it, and it stays all the same: it stands by for one that is in use."""
@@ -92,7 +94,8 @@ class GroupView:
 
     `wanted` is the headroom (drops) that the largest refused request needs, 0 if none; `server` is who asked for it
     last, whose caps a new channel counts against; `opening` counts open intents in flight. `tier` is that of those who
-    draw from it, None where nobody knows.
+    draw from it, None where nobody knows. `early_ends` are when channels of its payee, in whatever pool, were closed by
+    the payee before their time, in order.
     """
 
     pool: str
@@ -105,6 +108,7 @@ class GroupView:
     retry_at: RippleTime | None = None
     user: str = ""
     tier: str | None = None
+    early_ends: tuple[RippleTime, ...] = ()
 
     @property
     def subject(self) -> str:

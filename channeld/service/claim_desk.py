@@ -59,6 +59,12 @@ _REFUSED: Mapping[Reason, tuple[Code, str, int | None]] = {
     Reason.BUDGET_EXHAUSTED: (Code.NO_HEADROOM, "a budget of the policy is spent", _LIMIT_RETRY_MS),
 }
 
+_LATER: Mapping[Reason, str] = {
+    Reason.COOLDOWN: "the last attempt to get more failed; it is made again",
+    Reason.EARLY_ENDS: "the payee keeps closing its channels: the next one is not opened before then",
+}
+"""Reasons that say until when, and what is told of them."""
+
 
 @dataclass(slots=True)
 class _Grouped:
@@ -345,9 +351,9 @@ class ClaimDesk:
         if hold is not None and hold.reason in _REFUSED:
             return Refusal(*_REFUSED[hold.reason])
         wait = max(_SHORTEST_RETRY_MS, int((payees.eta - self._monotonic()) * 1000))
-        if hold is not None and hold.reason is Reason.COOLDOWN and self._mirror.header is not None:
-            wait = max(wait, ((hold.until or 0) - self._mirror.header.close_time) * 1000)
-            return Refusal(Code.NO_HEADROOM, "the last attempt to get more failed; it is made again", wait)
+        if hold is not None and hold.reason in _LATER and self._mirror.header is not None:
+            left = ((hold.until or 0) - self._mirror.header.close_time) * 1000
+            return Refusal(Code.NO_HEADROOM, _LATER[hold.reason], max(_SHORTEST_RETRY_MS, left))
         if hold is not None and hold.reason is Reason.GUARD_RATE:
             wait = max(wait, self._after_ledgers(3))
             return Refusal(Code.NO_HEADROOM, "a channel is opened as soon as the guard on opens allows", wait)

@@ -17,6 +17,7 @@ from channeld.core.standing import Labels
 from channeld.core.units import Address, LedgerIndex, Payee, RippleTime, drawn_by
 from channeld.core.world import ChannelView, GroupView, Hold
 from channeld.service.attendance import Attendance
+from channeld.service.early_ends import EarlyEnds
 
 GroupKey = tuple[str, Payee, str]
 NO_TIME = RippleTime(0)
@@ -63,7 +64,7 @@ class Group:
     headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
     what is in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while
     doing it. `suggested` is what would be done where the policy's mode only suggests. `current` is the channel that
-    carries requests, None where that is to be found out.
+    carries requests, None where that is to be found out. `early_ends` are those of all payees.
     """
 
     pool: str
@@ -83,6 +84,7 @@ class Group:
     suggested: tuple[Intent, ...] = ()
     setback: Setback | None = None
     current: ChannelState | None = None
+    early_ends: EarlyEnds = field(default_factory=EarlyEnds)
 
     @property
     def servers(self) -> set[str]:
@@ -93,7 +95,8 @@ class Group:
         """What `decide` may see of it at `now`."""
         channels = tuple(state.view(there, now) for state in self.channels)
         wanted = (self.opening, self.wanted, self.rate, self.setback.retry_at if self.setback else None)
-        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, self.user, self.tier)
+        early = self.early_ends.of(self.payee)
+        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, self.user, self.tier, early)
 
     @property
     def subject(self) -> str:

@@ -27,6 +27,7 @@ from channeld.service.attendance import Attendance
 from channeld.service.audience import Audience
 from channeld.service.backlog import Backlog
 from channeld.service.commitments import Commitments, WalletSums
+from channeld.service.early_ends import EarlyEnds
 from channeld.service.holdings import ChannelState, Grant, Group, GroupKey, PoolTotals, Wallet
 from channeld.service.vault import Vault
 
@@ -57,6 +58,7 @@ class Mirror:
         self.channels: dict[ChannelId, ChannelState] = {}
         self.by_row: dict[int, ChannelState] = {}
         self.groups: dict[GroupKey, Group] = {}
+        self.early_ends = EarlyEnds(snapshot.early_ends)
         self.journal: dict[int, JournalEntry] = {}
         self.backlog = Backlog()
         self.commitments = Commitments()
@@ -161,7 +163,7 @@ class Mirror:
         key = (pool, payee, user)
         found = self.groups.get(key)
         if found is None:
-            found = self.groups[key] = Group(pool, payee, user)
+            found = self.groups[key] = Group(pool, payee, user, early_ends=self.early_ends)
             subject = f"{pool}/{found.subject}"
             self._by_subject[subject] = found
             found.setback = self.setbacks.get(subject)
@@ -199,11 +201,17 @@ class Mirror:
         if record.closed_at is None:
             self._count(record, 1)
             return
+        self.went(record)
         del self.channels[record.channel.channel_id], self.by_row[record.row]
         if state.group is not None:
             state.group.channels.remove(state)
             if state.group.current is state:
                 state.group.current = None
+
+    def went(self, record: ChannelRecord) -> None:
+        """The store has a channel's end."""
+        if record.cut_short_at is not None:
+            self.early_ends.add(record.channel.payee, record.cut_short_at)
 
     def _note(self, record: ChannelRecord, state: ChannelState) -> None:
         """What content servers were told of it does not hold any more."""

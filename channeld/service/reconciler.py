@@ -136,6 +136,8 @@ class Reconciler:
         for record in span.found.values():
             if record.closed_at is None:
                 self.planner.urge(mirror.add(record).group)
+            else:
+                mirror.went(record)
         for entry, outcome in span.outcomes:
             self._end(entry, outcome)
         for entry, code in span.refusals:

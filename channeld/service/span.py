@@ -20,6 +20,7 @@ from dataclasses import replace
 import structlog
 
 from channeld.core.channel import Channel
+from channeld.core.churn import cut_short
 from channeld.core.conservation import Moved
 from channeld.core.intents import OpenChannel, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
@@ -180,6 +181,7 @@ class Span:
         self.book.changed(old, change.channel)
         record = self._updated(old, change.channel)
         if change.deleted:
+            record.cut_short_at = cut_short(old, self._now)
             record.closed_at, record.issuing = tx.ledger_index, False
             self.book.closed(record, tx)
         (self.found if channel_id in self.found else self.after)[channel_id] = record
@@ -218,7 +220,9 @@ class Span:
         for channel_id, state in self._mirror.channels.items():
             if state.record.channel.source_account == account.address and channel_id not in seen:
                 self.book.closed(state.record, None)
-                self.after[channel_id] = replace(state.record, closed_at=self._header.index, issuing=False)
+                early = cut_short(state.record, self._now)
+                gone = replace(state.record, closed_at=self._header.index, issuing=False, cut_short_at=early)
+                self.after[channel_id] = gone
         return self.book.compare(account)
 
     # --- transactions that were not found -----------------------------------------------------------------------------

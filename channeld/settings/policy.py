@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from channeld.core.budgets import Budget, Purse
 from channeld.core.policy import (
+    EARLY_ENDS,
     URGENT_FEE_CAP,
     ChannelShape,
     CloseTerms,
+    EarlyEnds,
     FundTerms,
     Guards,
     Override,
@@ -119,7 +121,9 @@ def _modes(read: Mapping[str, Any]) -> dict[Concern, Mode]:
 
 def _guards(table: Mapping[str, Any]) -> Guards:
     urgent = table.get("urgent_fee_cap", max(URGENT_FEE_CAP, table["fee_cap"]))
-    return Guards(**{**table, "urgent_fee_cap": Drops(urgent), "freeze_if": tuple(table["freeze_if"])})
+    early = EarlyEnds(**table["early_ends"]) if "early_ends" in table else EARLY_ENDS
+    read = {"urgent_fee_cap": Drops(urgent), "freeze_if": tuple(table["freeze_if"]), "early_ends": early}
+    return Guards(**{**table, **read})
 
 
 def _pool(name: str, table: Mapping[str, Any]) -> Pool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from channeld.core.budgets import Purse
 from channeld.core.errors import BadValue
-from channeld.core.policy import RECEIVE, URGENT_FEE_CAP, Cap, FreezeIf
+from channeld.core.policy import EARLY_ENDS, LONGEST_WINDOW, RECEIVE, URGENT_FEE_CAP, Cap, FreezeIf
 from channeld.core.units import parse_channel_id, parse_duration
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Fact, Mode, Setting, Unit
 from channeld.settings.lines import Path as Key
@@ -190,6 +190,24 @@ def _check_guards(at: Key, guards: Mapping[str, Any], problems: Problems) -> Non
         problems.add((*at, "urgent_fee_cap"), "below fee_cap", "fee_cap or more: what is urgent may cost more")
 
 
+def _check_early_ends(at: Key, read: Mapping[str, Any], problems: Problems) -> None:
+    """What is forgotten makes nobody wait, and the first wait is the shortest."""
+    window, first, longest = (read.get(key) for key in ("window", "first", "longest"))
+    if window is not None and longest is not None and longest > window:
+        problems.add((*at, "longest"), "above early_ends.window", "at most the window: what it forgets counts no more")
+    if first is not None and longest is not None and longest < first:
+        problems.add((*at, "longest"), "below early_ends.first", "first to longest, in this order")
+
+
+_EARLY: Final = Table(
+    {
+        "free": Entry(Count(0, 32), "so many within the window cost nothing", EARLY_ENDS.free),
+        "window": Entry(Time(1, LONGEST_WINDOW), "how far back they count", EARLY_ENDS.window),
+        "first": Entry(Time(1), "so long the next one makes the payee wait; each further one twice", EARLY_ENDS.first),
+        "longest": Entry(Time(1, LONGEST_WINDOW), "and never longer than this", EARLY_ENDS.longest),
+    },
+    check=_check_early_ends,
+)
 GUARDS: Final = Table(
     {
         "treasury_floor": Entry(Money(), "drops a wallet keeps beside the ledger's reserve", 10_000_000),
@@ -202,6 +220,7 @@ GUARDS: Final = Table(
         "max_closes_per_hour": Entry(
             Either(_Share(), _CapCount(1, 1_000_000)), "closes that nothing forces, pool by pool: a number or a share"
         ),
+        "early_ends": Entry(_EARLY, "how long a payee that keeps closing its channels waits for the next"),
         "freeze_if": Entry(Listed(_Freeze(), 8), "any of these stops everything but deadline work", ()),
     },
     check=_check_guards,

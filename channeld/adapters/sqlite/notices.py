@@ -1,4 +1,4 @@
-"""What is kept of closes with notice, and of the time in which we were not there; all inside transactions."""
+"""What is kept of closes with notice, early ends, and time in which we were not there; all inside transactions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
+from channeld.core.policy import LONGEST_WINDOW
 from channeld.core.records import Announced, Attended
-from channeld.core.units import ChannelId, RippleTime
+from channeld.core.units import ChannelId, Payee, RippleTime
 
 MOST_ABSENCES: Final = 1000
+_EARLY: Final = (
+    "SELECT destination, destination_tag, cut_short_at FROM channel"
+    " WHERE cut_short_at > (SELECT max(cut_short_at) FROM channel) - ? ORDER BY cut_short_at, row"
+)
 
 
 def keep(db: sqlite3.Connection, announced: Iterable[Announced]) -> None:
@@ -49,3 +54,8 @@ def load_announced(db: sqlite3.Connection) -> list[Announced]:
 def load_absences(db: sqlite3.Connection) -> list[tuple[RippleTime, RippleTime]]:
     """Spans in which we were not there, in order."""
     return [(began, ended) for began, ended in db.execute("SELECT began, ended FROM absence ORDER BY began")]
+
+
+def load_early_ends(db: sqlite3.Connection) -> list[tuple[Payee, RippleTime]]:
+    """Whose channels ended early and when, in order, as far back as any policy may ask."""
+    return [(Payee(account, tag), at) for account, tag, at in db.execute(_EARLY, (LONGEST_WINDOW,))]

@@ -25,7 +25,7 @@ Row = tuple[Any, ...]
 CHANNEL_COLUMNS: Final = (
     "row, channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
     " cancel_after, ledger_index, authorized, issuing, pool, server, opened_at, last_claim_at, unredeemed_since,"
-    " closed_at, adopted, user, tier"
+    " closed_at, adopted, user, tier, cut_short_at"
 )
 INTENT_COLUMNS: Final = (
     "number, kind, wallet, channel_id, payee, payee_tag, pool, server, target, settle_delay, life, reason, policy_hash,"
@@ -69,6 +69,7 @@ def channel_row(record: ChannelRecord) -> Row:
         record.adopted,
         record.user,
         record.tier,
+        record.cut_short_at,
     )
 
 

@@ -7,6 +7,7 @@ CREATE TABLE meta (
 ) WITHOUT ROWID;
 
 -- One row a channel, for ever: remembered requests refer to it after it is gone. `authorized` never falls.
+-- `cut_short_at` is when its payee ended it early: who keeps doing that waits for the next.
 CREATE TABLE channel (
     row              INTEGER PRIMARY KEY,
     channel_id       TEXT NOT NULL UNIQUE,
@@ -30,8 +31,10 @@ CREATE TABLE channel (
     closed_at        INTEGER,
     adopted          INTEGER NOT NULL DEFAULT 0,
     user             TEXT NOT NULL DEFAULT '',
-    tier             TEXT NOT NULL DEFAULT ''
+    tier             TEXT NOT NULL DEFAULT '',
+    cut_short_at     INTEGER
 );
+CREATE INDEX channel_cut_short ON channel (cut_short_at) WHERE cut_short_at IS NOT NULL;
 CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
 CREATE INDEX channel_payee ON channel (destination, opened_at);
 

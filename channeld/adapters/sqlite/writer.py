@@ -47,7 +47,7 @@ _CHECKPOINT_PAGES: Final = 100_000
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
     "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
-    " unredeemed_since = ?, closed_at = ? WHERE row = ?"
+    " unredeemed_since = ?, closed_at = ?, cut_short_at = ? WHERE row = ?"
 )
 
 
@@ -187,11 +187,12 @@ class SqliteStore:
             self.claims.recount(db)
             announced, absences = notices.load_announced(db), notices.load_absences(db)
             attended = self._meta("attended_until")
+            early_ends = notices.load_early_ends(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
         until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until)
+        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
@@ -424,4 +425,4 @@ class SqliteStore:
 def _channel_update(record: ChannelRecord) -> rows.Row:
     c = record.channel
     facts = (c.amount, c.balance, c.expiration, c.ledger_index)
-    return (*facts, record.issuing, record.unredeemed_since, record.closed_at, record.row)
+    return (*facts, record.issuing, record.unredeemed_since, record.closed_at, record.cut_short_at, record.row)
