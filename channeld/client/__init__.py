@@ -5,7 +5,8 @@ Everything that is raised on purpose is in `errors`. Install with `channeld[clie
 """
 
 from channeld.client import errors
-from channeld.client.client import Ask, Client
+from channeld.client.arguments import Ask
+from channeld.client.client import Client
 from channeld.client.errors import ClientError
 from channeld.client.journal import Held
 from channeld.client.sync import SyncClient

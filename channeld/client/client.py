@@ -10,79 +10,39 @@ before a call returns. So a process may die at any moment: what was returned is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import ssl
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from channeld.client.channels import LedgerNode, RetainedStates
-from channeld.client.checks import Asked, Known, Terms, check_answer, check_channel
+from channeld.client.arguments import Ask, pinned, server_id
+from channeld.client.belief import Belief
+from channeld.client.channels import LedgerNode
+from channeld.client.checks import Asked
 from channeld.client.errors import (
-    BadArgument,
     BrokerLost,
-    ChannelEnds,
-    ClaimAboveChannel,
     ClientError,
     Closed,
-    FileError,
     IdReused,
-    LedgerUnreachable,
     Lie,
-    MalformedAnswer,
-    NoChannelState,
-    NoSuchChannel,
     NotAnswered,
     TooLate,
-    WrongId,
     rejection,
 )
 from channeld.client.journal import Held, Journal
 from channeld.client.link import Broker, Link
-from channeld.core.errors import BadValue, Malformed
-from channeld.core.units import MAX_DROPS, Payee
-from channeld.wire.answers import Accepted, Claim, Rejected, claim_request, contents_of, read_answers
-from channeld.wire.payee import parse_address, parse_payee
+from channeld.client.mailbox import Mailbox, Waiting
+from channeld.wire.answers import Accepted, Rejected, claim_request
 
 log = logging.getLogger("channeld.client")
 
 _REPEAT_S: Final = (2.0, 15.0)
 """How soon an unanswered request is sent again, at first and at most."""
 _INTERNAL_S: Final = 1.0
-_RECHECK_S: Final = 0.5
-_ANSWERS_KEPT: Final = 16
-_LENGTHS: Final = {"user": 128, "content": 256, "tier": 64, "region": 64}
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request of a batch; the fields are those of `Client.claim`."""
-
-    payee: str
-    drops: int
-    user: str | None = None
-    content: str | None = None
-    tier: str | None = None
-    region: str | None = None
-    id: str | None = None
-
-
-_Said = Accepted | Rejected | ClientError
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A call that waits for answers to its request."""
-
-    asked: Asked
-    answers: asyncio.Queue[Accepted | Rejected | ClientError] = field(
-        default_factory=lambda: asyncio.Queue(_ANSWERS_KEPT)
-    )
 
 
 class Client:
@@ -118,25 +78,15 @@ class Client:
         min_life_s: int = 3600,
         ledger_patience_s: float = 10.0,
     ) -> None:
-        keys = [public_key] if isinstance(public_key, str) else list(public_key)
-        if not keys or not all(len(key) == 66 and _is_hex(key) for key in keys):
-            raise BadArgument("public_key: 66 hex digits, as `channeld keys show` prints them")
-        if not server.replace("-", "").replace("_", "").isalnum() or not server.isascii() or len(server) > 64:
-            raise BadArgument("server: 1 to 64 letters, digits, - or _")
-        try:
-            account = None if payer is None else parse_address(payer, "payer")
-        except BadValue as error:
-            raise BadArgument(str(error)) from None
-        self._terms = Terms(frozenset(k.upper() for k in keys), account, min_settle_delay_s, min_life_s)
+        terms = pinned(public_key, payer, min_settle_delay_s, min_life_s)
         self._broker = Broker(url, username, password, tls)
         self._broker.place()
-        self._topics, self._network_id = f"{prefix}/servers/{server}", network_id
-        self._timeout_s, self._patience_s = timeout_s, ledger_patience_s
+        self._topics, self._network_id = f"{prefix}/servers/{server_id(server)}", network_id
+        self._timeout_s = timeout_s
         self._journal = Journal(Path(path), server)
-        self._node = None if ledger is None else LedgerNode(ledger, network_id)
-        self._states = RetainedStates()
-        self._waiting: dict[str, _Waiting] = {}
-        self._held: dict[Payee, Claim] = {}
+        node = None if ledger is None else LedgerNode(ledger, network_id)
+        self._belief = Belief(terms, self._journal, node, topics=self._topics, patience_s=ledger_patience_s)
+        self._mailbox = Mailbox(self._strayed)
         self._late: set[asyncio.Task[None]] = set()
         self._link: Link | None = None
         self._run: asyncio.Task[None] | None = None
@@ -149,13 +99,13 @@ class Client:
         await self._journal.open()
         try:
             for held in reversed(await self._journal.best()):
-                self._held[held.payee] = held.claim
+                self._belief.held[held.payee] = held.claim
             self._link = Link(
                 self._broker,
                 self._topics,
                 request=self._text,
-                on_answer=self._take,
-                on_state=self._states.take,
+                on_answer=self._mailbox.take,
+                on_state=self._belief.states.take,
                 on_connected=self._ask_again,
             )
             self._run = asyncio.create_task(self._link.run())
@@ -184,14 +134,14 @@ class Client:
     async def close(self) -> None:
         """Let go of broker, node and file. Calls that still wait raise `Closed`; their requests stay in the file."""
         run, self._run, self._link = self._run, None, None
-        for waiting in self._waiting.values():
-            _offer(waiting, Closed("the client was closed", id=waiting.asked.id))
+        for waiting in self._mailbox.waiting.values():
+            waiting.offer(Closed("the client was closed", id=waiting.asked.id))
         tasks = [*self._late] if run is None else [run, *self._late]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._node is not None:
-            await self._node.close()
+        if self._belief.node is not None:
+            await self._belief.node.close()
         await self._journal.close()
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -233,26 +183,11 @@ class Client:
         """The request as it is in the file from now on, or its answer if it was accepted before."""
         request_id = secrets.token_hex(16) if ask.id is None else ask.id
         if ask.id is not None and (found := await self._journal.recall(ask.id)) is not None:
-            asked = self._asked(ask, request_id, found[0].not_after)
+            asked = ask.asked(request_id, found[0].not_after, self._network_id)
         else:
-            asked = self._asked(ask, request_id, int(time.time() + timeout_s) + 1)
+            asked = ask.asked(request_id, int(time.time() + timeout_s) + 1, self._network_id)
         answer = await self._journal.remember(asked)
         return asked if answer is None else answer
-
-    def _asked(self, ask: Ask, request_id: str, not_after: int) -> Asked:
-        if not 1 <= len(request_id) <= 128 or not request_id.isascii() or not request_id.isprintable():
-            raise BadArgument("id: 1 to 128 printable ASCII characters")
-        if isinstance(ask.drops, bool) or not isinstance(ask.drops, int) or not 1 <= ask.drops <= MAX_DROPS:
-            raise BadArgument("drops: a whole number from 1 to 10^17")
-        more = {name: getattr(ask, name) for name in _LENGTHS}
-        for name, text in more.items():
-            if text is not None and (not isinstance(text, str) or len(text) > _LENGTHS[name] or not _is_text(text)):
-                raise BadArgument(f"{name}: a string of up to {_LENGTHS[name]} characters")
-        try:
-            payee = parse_payee(ask.payee, "payee", self._network_id)
-        except BadValue as error:
-            raise BadArgument(str(error)) from None
-        return Asked(request_id, payee, ask.drops, not_after, contents_of(payee, ask.drops, not_after, **more))
 
     # --- what is in the file -----------------------------------------------------------------------------------------
 
@@ -272,7 +207,7 @@ class Client:
         """
         self._open_link()
         limit = self._timeout_s if timeout_s is None else timeout_s
-        open_ones = [asked for asked in await self._journal.unanswered() if asked.id not in self._waiting]
+        open_ones = [asked for asked in await self._journal.unanswered() if asked.id not in self._mailbox.waiting]
         results = await asyncio.gather(*(self._settle(asked, limit) for asked in open_ones), return_exceptions=True)
         return [_answer_or_error(result) for result in results]
 
@@ -280,23 +215,23 @@ class Client:
 
     async def _settle(self, asked: Asked, timeout_s: float) -> Accepted:
         """Send, repeat, obey, and believe nothing unverified, until it is answered or time is up."""
-        if asked.id in self._waiting:
+        if asked.id in self._mailbox.waiting:
             raise IdReused(f"id {asked.id!r} is being asked right now", id=asked.id)
-        waiting = self._waiting[asked.id] = _Waiting(asked)
+        waiting = self._mailbox.waiting[asked.id] = Waiting(asked)
         deadline = time.monotonic() + timeout_s
         try:
             said = await self._answer(waiting, deadline)
-            await self._believe(asked, said, deadline)
+            await self._belief.believe(asked, said, deadline)
         except (Lie, NotAnswered) as error:
             if isinstance(error, Lie):
                 await self._journal.mark(asked.id, "refused")
             error.id = asked.id
             raise
         finally:
-            del self._waiting[asked.id]
+            del self._mailbox.waiting[asked.id]
         return said
 
-    async def _answer(self, waiting: _Waiting, deadline: float) -> Accepted:
+    async def _answer(self, waiting: Waiting, deadline: float) -> Accepted:
         """The first answer that is no rejection. Raises what the daemon said when there is no time to try again."""
         asked, repeat_s, send_at = waiting.asked, _REPEAT_S[0], time.monotonic()
         while True:
@@ -335,46 +270,6 @@ class Client:
             return BrokerLost(f"request {asked.id!r}: no connection to the broker: {link.problem}")
         return NotAnswered(f"request {asked.id!r} was not answered in time")
 
-    async def _believe(self, asked: Asked, said: Accepted, deadline: float) -> None:
-        """Verify an answer and keep it. Raises a `Lie`, `LedgerUnreachable`, `NoChannelState` or a `FileError`."""
-        check_answer(said, asked, self._terms)
-        try:
-            await self._check_channel(asked, said, deadline)
-        except (ChannelEnds, LedgerUnreachable, NoChannelState):
-            # signed by the pinned key, it is worth at least what is held of its channel, whatever the channel is
-            await self._journal.keep_claim(said)
-            raise
-        try:
-            await self._journal.keep(asked, said)
-        except FileError as error:
-            error.id, error.accepted = asked.id, said
-            raise
-        held = self._held.get(said.payee)
-        if held is None or held.channel_id != said.claim.channel_id or held.amount < said.claim.amount:
-            self._held[said.payee] = said.claim
-
-    async def _check_channel(self, asked: Asked, said: Accepted, deadline: float) -> None:
-        """Compare with what is known of the channel, and give some time to a node that lags, or a state on its way."""
-        patience = min(deadline, time.monotonic() + self._patience_s)
-        while True:
-            try:
-                check_channel(said, asked, self._terms, await self._known(said))
-            except (NoSuchChannel, ClaimAboveChannel, LedgerUnreachable, NoChannelState):
-                if time.monotonic() + _RECHECK_S >= patience:
-                    raise
-                await asyncio.sleep(_RECHECK_S)
-                continue
-            return
-
-    async def _known(self, said: Accepted) -> Known:
-        if self._node is not None:
-            return await self._node.known(said.claim.channel_id, said.claim.amount)
-        known = self._states.known(said.claim.channel_id)
-        if known is None:
-            topic = f"{self._topics}/channels/{said.claim.channel_id}"
-            raise NoChannelState(f"nothing is retained on {topic}: may this login read it? Or give a ledger node")
-        return known
-
     # --- what the link asks and brings -------------------------------------------------------------------------------
 
     def _open_link(self) -> Link:
@@ -383,44 +278,17 @@ class Client:
         return self._link
 
     def _text(self, request_id: str) -> str | None:
-        waiting = self._waiting.get(request_id)
-        return None if waiting is None else claim_request(waiting.asked, self._held.get(waiting.asked.payee))
+        waiting = self._mailbox.waiting.get(request_id)
+        return None if waiting is None else claim_request(waiting.asked, self._belief.held.get(waiting.asked.payee))
 
     def _ask_again(self) -> None:
-        for request_id in self._waiting:
+        for request_id in self._mailbox.waiting:
             self._open_link().send(request_id)
 
-    def _take(self, ids: tuple[str, ...] | None, payload: bytes) -> None:
-        """Hand an answer to whoever waits for it. `ids` are the requests that it replies to, where that is known."""
-        try:
-            said, is_batch = read_answers(payload)
-        except Malformed as error:
-            self._tell(ids or (), MalformedAnswer(str(error)))
-            return
-        if ids is None:
-            for one in said:
-                if not isinstance(one, Malformed):
-                    self._give(one.id, one)
-        elif not is_batch and len(ids) > 1 and isinstance(said[0], Rejected) and said[0].id is None:
-            self._tell(ids, said[0])
-        elif is_batch != (len(ids) > 1) or len(said) != len(ids):
-            self._tell(ids, MalformedAnswer(f"{len(said)} answers came to {len(ids)} requests"))
-        else:
-            for request_id, one in zip(ids, said, strict=True):
-                self._give(request_id, _in_reply_to(request_id, one))
-
-    def _tell(self, ids: Sequence[str], said: Rejected | Lie) -> None:
-        for request_id in ids:
-            self._give(request_id, said)
-
-    def _give(self, request_id: str | None, said: Accepted | Rejected | Lie) -> None:
-        waiting = self._waiting.get(request_id or "")
-        if waiting is not None:
-            _offer(waiting, said)
-        elif isinstance(said, Accepted):
-            task = asyncio.create_task(self._take_late(said))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+    def _strayed(self, said: Accepted) -> None:
+        task = asyncio.create_task(self._take_late(said))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
     async def _take_late(self, said: Accepted) -> None:
         """An answer that nobody waits for any more is verified and kept all the same."""
@@ -429,40 +297,12 @@ class Client:
             if found is None:
                 self.strays += 1
             elif found[1] != "accepted":
-                await self._believe(found[0], said, time.monotonic() + self._timeout_s)
+                await self._belief.believe(found[0], said, time.monotonic() + self._timeout_s)
         except ClientError as error:
             log.warning("a late answer was not kept: %s", error)
-
-
-def _in_reply_to(request_id: str, said: Accepted | Rejected | Malformed) -> Accepted | Rejected | Lie:
-    """An answer, or the lie that it is where it is none, or one to another request."""
-    if isinstance(said, Malformed):
-        return MalformedAnswer(str(said))
-    if said.id == request_id or (isinstance(said, Rejected) and said.id is None):
-        return said
-    return WrongId(f"an answer for {said.id!r} came in reply to {request_id!r}")
-
-
-def _offer(waiting: _Waiting, said: _Said) -> None:
-    """Put an answer where its call finds it; beyond 16 unread ones of one id more say nothing new."""
-    with contextlib.suppress(asyncio.QueueFull):
-        waiting.answers.put_nowait(said)
 
 
 def _answer_or_error(result: Accepted | BaseException) -> Accepted | ClientError:
     if isinstance(result, (Accepted, ClientError)):
         return result
     raise result
-
-
-def _is_hex(text: str) -> bool:
-    return all(character in "0123456789abcdefABCDEF" for character in text)
-
-
-def _is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8 (a lone surrogate cannot)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from channeld.client.client import Ask, Client
+from channeld.client.arguments import Ask
+from channeld.client.client import Client
 from channeld.client.errors import ClientError, Closed
 from channeld.client.journal import Held
 from channeld.wire.answers import Accepted

@@ -132,15 +132,15 @@ async def test_without_the_node_that_was_named_nothing_is_believed(tmp_path: Pat
         async with SandboxLedger() as other:
             nowhere = other.url
         async with made.client(ledger=False, path=made.path) as client:
-            client._node = made_node(nowhere)
+            client._belief.node = made_node(nowhere)
             with pytest.raises(errors.LedgerUnreachable):
                 await made.claim(client, id="r")
             assert await client.unanswered() == ["r"], "it was not counted as paid"
             (held,) = await client.best()
             assert held.claim.amount == 1000, "its claim is kept all the same: it may be good"
             assert in_file(made, "SELECT * FROM slice") == []
-            await client._node.close()
-            client._node = None
+            await client._belief.node.close()
+            client._belief.node = None
             assert isinstance((await client.finish())[0], Accepted)
 
 
@@ -154,7 +154,7 @@ async def test_a_node_of_another_network_is_refused(tmp_path: Path) -> None:
     """Channel ids and claims name no network: money of a test network must not pass for money."""
     async with rig(tmp_path) as made, SandboxLedger(network_id=2) as other:
         async with made.client(ledger=False) as client:
-            client._node = made_node(other.url)
+            client._belief.node = made_node(other.url)
             for _ in range(2):
                 with pytest.raises(errors.WrongNetwork):
                     await made.claim(client)

@@ -120,7 +120,7 @@ async def test_without_a_node_the_daemons_retained_states_are_compared(tmp_path:
         stage = await world.stage([Server("news-eu", [world.payee.address])])
         async with client_of(world, stage, tmp_path / "claims.db", ledger=None) as client:
             accepted = await client.claim(payee=world.payee.address, drops=1500)
-            known = client._states.known(accepted.claim.channel_id)
+            known = client._belief.states.known(accepted.claim.channel_id)
             assert known is not None
             assert known.channel is not None
             assert (known.channel.payee, known.closing) == (accepted.payee, False)
