@@ -33,6 +33,7 @@ from channeld.sandbox.ledger.api import envelope
 from channeld.sandbox.ledger.api.call import Call
 from channeld.sandbox.ledger.history import Record
 from channeld.service.claim_desk import ClaimDesk
+from channeld.service.collector import Collector
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
@@ -192,20 +193,22 @@ class Lab:
         self.session.feeless = self.feeless
 
     def _build_strongbox(self, silent: Any, steps: Steps) -> None:
+        spending = self.planner.spending
+        self.collector = Collector(
+            self.mirror, self.store, silent, spending=spending, monotonic=lambda: self.clock, steps=steps
+        )
         self.strongbox = Strongbox(
             self.mirror,
-            self.store,
             self.store.claims,
             silent,
+            self.collector,
             verify=verify,
             stopped=self.desk.stopped,
-            spending=self.planner.spending,
             unix=lambda: 1_700_000_000 + self.clock,
             ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
-            steps=steps,
         )
-        self.reconciler.on_redeemed = self.strongbox.redeemed
-        self.follower.on_ledger = self.strongbox.decide
+        self.reconciler.on_redeemed = self.collector.redeemed
+        self.follower.on_ledger = self.collector.decide
 
     def _reached(self, step: Step, kind: str, after: bool) -> None:
         """The hook of every step: count it, and die if this is the place. The dead reach nothing more."""

@@ -40,7 +40,7 @@ class Watched:
             self.annals._history.close()
         lab = self.lab
         self.annals = Annals(self.settings.store, 0, lab.mirror, lambda: 1_700_000_000 + lab.clock)
-        lab.planner.on_decided, lab.strongbox.on_decided = self.annals.decided, self.annals.collected
+        lab.planner.on_decided, lab.collector.on_decided = self.annals.decided, self.annals.collected
         lab.desk.on_rejected = self.annals.refused
 
     def write(self) -> None:

@@ -138,6 +138,11 @@ BAD = [
     ('scope = { pool = "standard", server = "news-eu" }', "scope = {}", "override[1].scope: is empty"),
     ('scope = { pool = "standard"', 'scope = { pool = "nowhere"', "override[1].scope.pool: there is no pool nowhere"),
     ('concern = ["close"]', "concern = []", "override[0].concern: is empty"),
+    (
+        'scope = { pool = "standard", server = "news-eu" }\nconcern = ["fund", "open"]',
+        'scope = { tier = "gold" }\nconcern = ["redeem"]',
+        "override[1].scope.tier: can never hold",
+    ),
     ("2026-12-01T00:00:00Z", '"2026-12-01"', "override[0].until: not a moment"),
     ("2026-12-01T00:00:00Z", "2026-12-01T00:00:00", "override[0].until: not a moment"),
     ("2026-12-01T00:00:00Z", "1999-12-01T00:00:00Z", "override[0].until: out of bounds"),

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from channeld.adapters.sqlite.history import History, history_path
+from channeld.core.collecting import Collecting
 from channeld.core.errors import StoreError
-from channeld.core.history import Answered, Collecting, Gist, Moment, RefusedAsk
+from channeld.core.history import Answered, Gist, Moment, RefusedAsk
 from channeld.core.records import JournalEntry
 from channeld.core.requests import Ask, Refusal
 from channeld.core.units import ChannelId, RippleTime
@@ -92,7 +93,7 @@ class Annals:
             self.chronicle.decided(header.index, world, policy, entries=entries, holds=holds, wishes=wishes)
 
     def collected(self, wallet: str, seen: Collecting, said: Answered) -> None:
-        """The strongbox decided about a channel that pays us."""
+        """The collector decided about a channel that pays us."""
         header, policy = self._mirror.header, self._mirror.policy
         assert header is not None
         with self._harmless():
@@ -104,7 +105,7 @@ class Annals:
             self.chronicle.refused(ask, refusal)
 
     def gone(self, channel_id: ChannelId) -> None:
-        """A channel of ours was deleted."""
+        """A channel of ours, or one that paid us, was deleted."""
         self.chronicle.forget((channel_id,))
 
     @contextmanager

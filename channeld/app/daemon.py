@@ -46,6 +46,7 @@ from channeld.core.requests import Answer, Ask, Refusal
 from channeld.core.units import Address
 from channeld.service.claim_desk import ClaimDesk
 from channeld.service.clock import Clock
+from channeld.service.collector import Collector
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
@@ -154,20 +155,21 @@ class Daemon:
         self._wire_strongbox()
 
     def _wire_strongbox(self) -> None:
+        spending = self.planner.spending
+        self.collector = Collector(self.mirror, self.store, self.telemetry, spending=spending, monotonic=self.monotonic)
         self.strongbox = Strongbox(
             self.mirror,
-            self.store,
             self.store.claims,
             self.telemetry,
+            self.collector,
             verify=signer.verify,
             stopped=self.desk.stopped,
-            spending=self.planner.spending,
             unix=self.clock,
             ids=self.ids,
         )
-        self.strongbox.on_planned = self.executor.wake
+        self.collector.on_planned = self.executor.wake
         self.strongbox.on_store_failed = self.desk.store_failed
-        self.reconciler.on_redeemed = self.strongbox.redeemed
+        self.reconciler.on_redeemed = self.collector.redeemed
 
     def _store_failed(self) -> None:
         if not self._failed.done():
@@ -242,8 +244,8 @@ class Daemon:
     def _wire_annals(self, settings: Settings) -> None:
         """What is decided and refused goes into the history."""
         self.annals = Annals(settings.store, settings.ledger.network_id, self.mirror, self.clock)
-        self.planner.on_decided, self.strongbox.on_decided = self.annals.decided, self.annals.collected
-        self.reconciler.on_gone = self.annals.gone
+        self.planner.on_decided, self.collector.on_decided = self.annals.decided, self.annals.collected
+        self.reconciler.on_gone = self.collector.on_gone = self.annals.gone
         self.desk.on_rejected = self._refused
 
     def _refused(self, ask: Ask, refusal: Refusal) -> None:
@@ -252,7 +254,7 @@ class Daemon:
 
     def _decided(self) -> None:
         """A ledger was processed and decided on: now what pays us, and then the news of all of it."""
-        self.strongbox.decide()
+        self.collector.decide()
         self.herald.ledger()
 
     def _connected(self, session_present: bool) -> None:
@@ -267,9 +269,9 @@ class Daemon:
     def go_on(self) -> None:
         """Something that held issuing back is over: decide everything again."""
         self.planner.touch_all()
-        self.strongbox.touch_all()
+        self.collector.touch_all()
         try:
-            self.strongbox.decide()
+            self.collector.decide()
         except StoreError:
             self._store_failed()
         self.executor.wake()
@@ -346,13 +348,13 @@ class Daemon:
         self.admission.reload(*limits(settings))
         self.telemetry.runs(self.version, policy.hash)
         self.planner.touch_all()
-        self.strongbox.touch_all()
+        self.collector.touch_all()
         said = f"{settings.policy_path}, {len(settings.servers)} servers"
         audit = Audit(self.guard.now(), _FILES, f"policy {policy.hash[:12]} in force", said)
         try:
             self.store.books.audit(audit)
             self.herald.reload()
-            self.strongbox.decide()
+            self.collector.decide()
         except StoreError:
             self._store_failed()
         log.info("reloaded", policy_hash=policy.hash, servers=len(settings.servers))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from channeld.adapters.sqlite.journal_reader import Carried, Sent
+from channeld.core.collecting import BEFORE_END, SOURCE_CLOSES
 from channeld.core.history import Answered, Told, target_of
-from channeld.core.intents import Status
+from channeld.core.intents import Kind, Status
 from channeld.core.reasons import why
 from channeld.core.units import format_xrp, to_unix
 
 _TERMS = "the pool's terms"
+_RECEIVING = "the terms of [receive]"
+_DEADLINE = "its deadline, which no rule holds back"
+_BY_DEADLINE = frozenset({SOURCE_CLOSES, BEFORE_END})
 
 
 def told_link(told: Told, carried: Carried | None) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def told_link(told: Told, carried: Carried | None) -> dict[str, Any]:
         **spoken(said),
         "inputs": inputs,
         "terms": terms,
-        "by": _by(said),
+        "by": _by(said, receives="collectable" in inputs),
         "policy_hash": told.policy_hash,
         **(_outcome(carried) if said.intent is not None else {}),
     }
@@ -42,7 +46,7 @@ def carried_link(carried: Carried) -> dict[str, Any]:
         **spoken(said),
         "inputs": None,
         "terms": None,
-        "by": _by(said),
+        "by": _by(said, receives=intent.action.kind is Kind.REDEEM),
         "policy_hash": intent.policy_hash,
         **_outcome(carried),
     }
@@ -64,13 +68,16 @@ def spoken(said: Answered) -> dict[str, Any]:
     }
 
 
-def _by(said: Answered) -> str:
-    """What decided: a rule of the policy, or behind all of them the terms of the pool."""
+def _by(said: Answered, *, receives: bool) -> str:
+    """What decided: a deadline, a rule of the policy, or behind all of them the terms of the pool, or of `receive`."""
+    terms = _RECEIVING if receives else _TERMS
+    if said.because in _BY_DEADLINE and not said.reason:
+        return _DEADLINE
     if said.path and (said.reason == "rule" or said.because == "rule"):
         return f"rule {said.path[-1]}"
     if said.path:
-        return f"{_TERMS}, as laid by {', '.join(said.path)}"
-    return _TERMS
+        return f"{terms}, as laid by {', '.join(said.path)}"
+    return terms
 
 
 def _outcome(carried: Carried | None) -> dict[str, Any]:

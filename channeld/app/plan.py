@@ -16,15 +16,16 @@ from channeld.app.links import spoken
 from channeld.app.present import answers_of
 from channeld.core.account import Account
 from channeld.core.budgets import Purse
+from channeld.core.collecting import Collecting, Wait, collect_all
 from channeld.core.decide import decide
 from channeld.core.errors import Refused
-from channeld.core.history import Answered
+from channeld.core.history import Answered, collected
 from channeld.core.intents import Action, FundChannel, Intent, Kind, OpenChannel
 from channeld.core.policy import Policy
 from channeld.core.reasons import why
 from channeld.core.units import ChannelId, Drops, to_unix
 from channeld.core.world import Decision, Hold, Planned, Reason, World
-from channeld.service.outlook import foreseen, world_of
+from channeld.service.outlook import foreseen, incoming_of, world_of
 from channeld.service.spending import Spending
 
 if TYPE_CHECKING:
@@ -37,11 +38,15 @@ _NAMED: Final = 5
 MOST: Final = 1000
 """Actions and differences listed; the rest is counted."""
 _Where = tuple[str, str]
+Collected = tuple[Collecting, Intent | Wait]
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A policy, the world that was decided on, and what came of it. `locks` are the drops that each intent locks."""
+    """A policy, the world that was decided on, and what came of it; what is collected is of no pool.
+
+    `locks` are the drops that each intent locks.
+    """
 
     policy: Policy
     world: World
@@ -52,7 +57,11 @@ class _Plan:
     def takes(self) -> list[tuple[Planned, Mapping[Purse, int]]]:
         """What each intent takes at worst: fee, capital and reserve, in drops."""
         account = Account(self.world, self.policy)
-        return [(p, account.costs(p.intent.action.kind, n)) for p, n in zip(self.planned, self.locks, strict=True)]
+        found = []
+        for planned, drops in zip(self.planned, self.locks, strict=True):
+            kind = planned.intent.action.kind
+            found.append((planned, account.costs(kind, drops, ends=kind is Kind.REDEEM)))
+        return found
 
 
 async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
@@ -70,18 +79,24 @@ async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
         await asyncio.sleep(0)
 
     def world(policy: Policy) -> World:
-        shown = _with(mirror, policy)
-        spending = daemon.planner.spending if policy is mirror.policy else Spending(shown, daemon.store.outlays)
+        shown, spending = _under(daemon, policy)
         nobody = world_of(shown, spending, (), daemon.monotonic())
         return replace(nobody, groups=tuple(views), servers=mirror.server_views(mirror.grants))
 
     in_force = mirror.policy
-    worlds = [(policy, world(policy)) for policy in (in_force, *([candidate] if candidate else []))]
+    policies = (in_force, *([candidate] if candidate else []))
+    worlds = [(policy, world(policy)) for policy in policies]
     decisions = [await asyncio.to_thread(decide, shown, policy) for policy, shown in worlds]
+    incoming = [await _seen(daemon, policy) for policy in policies]
+    held = [
+        await asyncio.to_thread(collect_all, seen, policy, header.close_time)
+        for policy, seen in zip(policies, incoming, strict=True)
+    ]
     kept = [[p for p in d.planned if mirror.holds_back(p.intent.action) is not None] for d in decisions]
 
     def tell() -> dict[str, Any]:
-        plans = [_made(*pair, decision, back) for pair, decision, back in zip(worlds, decisions, kept, strict=True)]
+        decided = zip(worlds, decisions, kept, held, strict=True)
+        plans = [_made(*pair, decision, back, incoming) for pair, decision, back, incoming in decided]
         told = _told(plans[0])
         return told if candidate is None else {**told, "candidate": _told(plans[1]), **_differences(*plans)}
 
@@ -90,25 +105,48 @@ async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
         "close_time_unix": to_unix(header.close_time),
         "groups": len(views),
         "channels": sum(len(view.channels) for view in views),
+        "receiving": len(incoming[0]),
         **await asyncio.to_thread(tell),
     }
 
 
-def _with(mirror: Mirror, policy: Policy) -> Mirror:
-    """The mirror as it would be under another policy: all it knows is shared, nothing is changed."""
-    shown = copy(mirror)
+def _under(daemon: Daemon, policy: Policy) -> tuple[Mirror, Spending]:
+    """The mirror as it would be under a policy, and what its budgets have used: all is shared, nothing is changed."""
+    shown = copy(daemon.mirror)
     shown.policy = policy
-    return shown
+    in_force = policy is daemon.mirror.policy
+    return shown, daemon.planner.spending if in_force else Spending(shown, daemon.store.outlays)
 
 
-def _made(policy: Policy, world: World, decision: Decision, kept: Sequence[Planned]) -> _Plan:
-    """The plan that a decision is, once what the wallets' freezes keep back is left alone."""
+async def _seen(daemon: Daemon, policy: Policy) -> list[Collecting]:
+    """Every channel that pays us as it would be decided about under a policy."""
+    (shown, spending), found = _under(daemon, policy), list[Collecting]()
+    channels = list(daemon.mirror.vault.channels.values())
+    for start in range(0, len(channels), _SLICE):
+        part = channels[start : start + _SLICE]
+        found += incoming_of(shown, spending, part, daemon.collector.in_flight, daemon.monotonic())
+        await asyncio.sleep(0)
+    return found
+
+
+def _made(
+    policy: Policy, world: World, decision: Decision, kept: Sequence[Planned], incoming: Sequence[Collected]
+) -> _Plan:
+    """The plan that a decision is, once what the wallets' freezes keep back is left alone; and what is collected."""
     back = {id(planned) for planned in kept}
     free = [planned for planned in decision.planned if id(planned) not in back]
     frozen = [Hold(_subject(p.intent), p.group, Reason.FROZEN) for p in kept]
     shown = Decision(tuple(free), (*decision.holds, *frozen), (*decision.suggested, *kept))
     held = {v.channel.channel_id: v.channel.amount for group in world.groups for v in group.channels}
-    return _Plan(policy, world, free, answers_of(shown), [_locks(p.intent.action, held) for p in free])
+    free += [Planned(_of(seen), intent) for seen, intent in incoming if isinstance(intent, Intent)]
+    answers = answers_of(shown)
+    answers += [(_of(seen), collected(seen.held.channel.channel_id, answer)) for seen, answer in incoming]
+    return _Plan(policy, world, free, answers, [_locks(p.intent.action, held) for p in free])
+
+
+def _of(seen: Collecting) -> _Where:
+    """What names a channel that pays us: no pool, and the account of ours."""
+    return ("", str(seen.held.channel.payee))
 
 
 def _locks(action: Action, held: Mapping[ChannelId, Drops]) -> int:
@@ -142,7 +180,7 @@ def _told(made: _Plan) -> dict[str, Any]:
 
 
 def _listed(where: _Where, said: Answered) -> dict[str, Any]:
-    return {"pool": where[0], "payee": where[1], "subject": said.subject, **spoken(said)}
+    return {"pool": where[0] or None, "payee": where[1], "subject": said.subject, **spoken(said)}
 
 
 def _counts(done: Sequence[tuple[_Where, Answered]]) -> dict[str, int]:
@@ -235,7 +273,7 @@ def _differences(ours: _Plan, theirs: _Plan) -> dict[str, Any]:
     differing = [key for key in sorted(before.keys() | after.keys()) if not same(before.get(key), after.get(key))]
     listed = [
         {
-            "pool": where[0],
+            "pool": where[0] or None,
             "payee": where[1],
             "subject": subject,
             "in_force": spoken(old) if (old := before.get((where, subject))) else None,

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from channeld.app.links import told_link
+from channeld.core.collecting import collect
 from channeld.core.decide import decide
-from channeld.core.history import Answered, Moment, Told, answered, subject_of_hold
+from channeld.core.history import Answered, Moment, Told, answered, collected, subject_of_hold
 from channeld.core.inputs import inputs_of
 from channeld.core.outcome import subject_of
+from channeld.core.records import Incoming
 from channeld.core.units import ChannelId
 from channeld.core.world import Decision
 from channeld.service.holdings import Group
@@ -26,6 +28,8 @@ def present(daemon: Daemon, answer: Mapping[str, Any]) -> dict[str, Any] | None:
     if mirror.header is None:
         return None
     if answer["subject"] == "channel":
+        if (held := mirror.vault.channels.get(ChannelId(answer["channel_id"]))) is not None:
+            return told_link(_collecting_now(daemon, held), None)
         state = mirror.channels.get(ChannelId(answer["channel_id"]))
         group, subject = (state.group, answer["channel_id"]) if state else (None, "")
     elif answer["subject"] == "payee":
@@ -38,6 +42,16 @@ def present(daemon: Daemon, answer: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     told = told_now(daemon, [group], subject)
     return None if told is None else told_link(told, None)
+
+
+def _collecting_now(daemon: Daemon, held: Incoming) -> Told:
+    """The answer about a channel that pays us as of now."""
+    mirror, (seen,) = daemon.mirror, daemon.collector.seen([held])
+    assert mirror.header is not None
+    policy, ledger, now = mirror.policy, mirror.header.index, mirror.header.close_time
+    said, payee = collected(held.channel.channel_id, collect(seen, policy, now)), str(held.channel.payee)
+    inputs = inputs_of(Moment(ledger, now, policy, (seen.wallet,), payee, (said,), collecting=seen), said)
+    return Told(0, ledger, now, seen.wallet, payee, policy.hash, said, inputs)
 
 
 def told_now(daemon: Daemon, groups: list[Group], subject: str) -> Told | None:

@@ -14,13 +14,12 @@ from channeld.adapters.sqlite.history import history_path
 from channeld.adapters.sqlite.history_reader import Recorded, read_moments
 from channeld.app.links import spoken
 from channeld.app.present import answers_of
+from channeld.core.collecting import Collecting, collect
 from channeld.core.decide import decide
 from channeld.core.errors import Unreachable
-from channeld.core.history import Answered, Collecting
-from channeld.core.intents import Kind
+from channeld.core.history import Answered, collected
 from channeld.core.policy import Policy
-from channeld.core.receiving import Due, when_to_redeem
-from channeld.core.units import Drops, RippleTime, to_ripple, to_unix
+from channeld.core.units import RippleTime, to_ripple, to_unix
 from channeld.core.world import Reason, World
 from channeld.settings import Settings
 
@@ -110,15 +109,8 @@ def answers(situation: World | Collecting, now: RippleTime, policy: Policy) -> d
     """What a policy answers about every subject of a recorded situation."""
     if isinstance(situation, World):
         return {said.subject: said for _, said in answers_of(decide(situation, policy))}
-    held = situation.held
-    channel = held.channel
-    due = when_to_redeem(held, policy.receive, now, in_flight=situation.in_flight, retry_at=situation.retry_at)
-    if isinstance(due, Due):
-        target = Drops(channel.balance + held.collectable)
-        said = Answered(channel.channel_id, Kind.REDEEM, due.reason, "", (), target)
-    else:
-        said = Answered(channel.channel_id, None, "", due.reason.value, (), None, due.until)
-    return {channel.channel_id: said}
+    channel_id = situation.held.channel.channel_id
+    return {channel_id: collected(channel_id, collect(situation, policy, now))}
 
 
 def alike(old: Answered, new: Answered) -> bool:

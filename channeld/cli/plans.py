@@ -18,7 +18,7 @@ def plan_lines(answer: Told) -> Iterator[str]:
     """The answer of `policy plan`."""
     yield (
         f"as of ledger {answer['ledger']}, {show_moment(answer['close_time_unix'])}:"
-        f" {answer['channels']} channels of {answer['groups']} payees"
+        f" {answer['channels']} channels of {answer['groups']} payees, and {answer['receiving']} that pay us"
     )
     yield ""
     yield f"policy in force {answer['policy_hash'][:12]}"

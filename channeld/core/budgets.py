@@ -72,6 +72,10 @@ class Purses:
             if budget.bounds(budget.purse, pool):
                 self.taken[budget.name] = self.taken.get(budget.name, 0) + costs.get(budget.purse, 0)
 
+    def spoken_for(self) -> dict[str, int]:
+        """What each budget has used by now, with all that was taken from it here."""
+        return {b.name: self.used.get(b.name, 0) + self.taken.get(b.name, 0) for b in self.budgets}
+
     def _left(self, budget: Budget) -> int:
         return budget.limit - self.used.get(budget.name, 0) - self.taken.get(budget.name, 0)
 

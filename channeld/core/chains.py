@@ -6,11 +6,11 @@ what has a deadline; whoever decides asks `Bench.above` only for what has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from channeld.core.policy import Policy, Pool
+from channeld.core.policy import Policy, Pool, Scope
 from channeld.core.rules import RECHECK_S, Band, Known, Value, changes_in, evaluate
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import FOREVER_S, HOLD, PPM, VOCABULARY, Concern, Mode
@@ -60,6 +60,17 @@ class Stop:
     until: RippleTime | None = None
 
 
+class Climate(Protocol):
+    """What freezes look at: how old the last validated ledger is, what the network asks, how far the books are off."""
+
+    @property
+    def lag_s(self) -> float: ...
+    @property
+    def network_fee(self) -> int | None: ...
+    @property
+    def difference(self) -> int: ...
+
+
 class Bench:
     """The policy, applied to the subjects of one group."""
 
@@ -70,36 +81,22 @@ class Bench:
 
     def verdict(self, concern: Concern, view: ChannelView | None, *, spendable: int) -> Verdict:
         """What the rules say of a channel, or (None) of the payee."""
-        chain, settings = self._policy.chain(concern), self._base[concern]
-        if not chain:
-            return Verdict(concern, None, settings, (), {})
-        facts = self.facts(view, spendable)
-        answer = evaluate(chain, facts, settings)
-        path = tuple(f"{concern.value}/{rule}" for rule in answer.path)
-        return Verdict(concern, answer.act, answer.settings, path, facts)
+        return ruled(self._policy, concern, self._base[concern], lambda: self.facts(view, spendable))
 
     def again(self, verdict: Verdict, otherwise: str = HOLD) -> int | None:
         """The close time at which the rules may say something else of the same facts, None: never."""
-        chain = self._policy.chain(verdict.concern)
-        seconds = changes_in(chain, verdict.facts, VOCABULARY[verdict.concern].facts, otherwise) if chain else None
-        return None if seconds is None else self._world.close_time + seconds
+        return changes_at(self._policy, verdict, self._world.close_time, otherwise)
 
     def above(self, concern: Concern, view: ChannelView | None) -> Stop | None:
         """What holds a concern back for a subject, whatever the rules say; None: nothing does."""
         group, server = self._group, view.server if view else self._group.server
         channel_id = view.channel.channel_id if view else None
-        for override in self._policy.overrides:
-            if concern not in override.concerns or override.until <= self._world.close_time:
-                continue
-            payee, scope = str(group.payee), override.scope
-            if scope.fits(channel_id=channel_id, payee=payee, server=server, pool=group.pool, tier=group.tier):
-                return Stop(Reason.OVERRIDE, override.until)
-        if self._freeze is not None:
-            return Stop(self._freeze, RippleTime(self._world.close_time + RECHECK_S))
-        mode = self._policy.mode(concern)
-        if mode is Mode.APPLY:
-            return None
-        return Stop(Reason.OBSERVED if mode is Mode.OBSERVE else Reason.SUGGESTED)
+
+        def meant(scope: Scope) -> bool:
+            payee = str(group.payee)
+            return scope.fits(channel_id=channel_id, payee=payee, server=server, pool=group.pool, tier=group.tier)
+
+        return above(self._policy, concern, self._world.close_time, self._freeze, meant)
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -137,7 +134,42 @@ class Bench:
         }
 
 
-def frozen_by(world: World, policy: Policy) -> Reason | None:
+def ruled(
+    policy: Policy, concern: Concern, settings: Mapping[str, Value], facts: Callable[[], Mapping[str, Known]]
+) -> Verdict:
+    """What the rules of a concern say of a subject, laid over these settings; its `facts` are asked for if need be."""
+    chain = policy.chain(concern)
+    if not chain:
+        return Verdict(concern, None, settings, (), {})
+    known = facts()
+    answer = evaluate(chain, known, settings)
+    path = tuple(f"{concern.value}/{rule}" for rule in answer.path)
+    return Verdict(concern, answer.act, answer.settings, path, known)
+
+
+def changes_at(policy: Policy, verdict: Verdict, now: RippleTime, otherwise: str) -> int | None:
+    """The close time at which the rules may say something else of the same facts, None: never."""
+    chain = policy.chain(verdict.concern)
+    seconds = changes_in(chain, verdict.facts, VOCABULARY[verdict.concern].facts, otherwise) if chain else None
+    return None if seconds is None else now + seconds
+
+
+def above(
+    policy: Policy, concern: Concern, now: RippleTime, freeze: Reason | None, meant: Callable[[Scope], bool]
+) -> Stop | None:
+    """What holds a concern back for a subject, whatever the rules say: overrides `meant` for it, `freeze`, the mode."""
+    for override in policy.overrides:
+        if concern in override.concerns and override.until > now and meant(override.scope):
+            return Stop(Reason.OVERRIDE, override.until)
+    if freeze is not None:
+        return Stop(freeze, RippleTime(now + RECHECK_S))
+    mode = policy.mode(concern)
+    if mode is Mode.APPLY:
+        return None
+    return Stop(Reason.OBSERVED if mode is Mode.OBSERVE else Reason.SUGGESTED)
+
+
+def frozen_by(world: Climate, policy: Policy) -> Reason | None:
     """Which guard or `freeze_if` of the policy holds, or None. What is not known freezes nothing."""
     if world.lag_s > policy.guards.ledger_lag:
         return Reason.FROZEN_LAG

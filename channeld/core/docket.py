@@ -16,7 +16,7 @@ from channeld.core.intents import Action, Intent, Kind
 from channeld.core.policy import Pool
 from channeld.core.rules import RECHECK_S
 from channeld.core.units import RippleTime
-from channeld.core.vocabulary import Concern
+from channeld.core.vocabulary import HOLD, Concern
 from channeld.core.world import ChannelView, GroupView, Hold, Notice, Planned, Reason
 
 _GOES_ON: Final = frozenset({Kind.SETTLE, Kind.FINALIZE_CLOSE})
@@ -72,7 +72,8 @@ class Docket:
 
     def hold(self, subject: str, reason: Reason, until: int | None = None, verdict: Verdict | None = None) -> Hold:
         """Leave a subject alone; look again at `until`, or when the rules may say something else."""
-        again = self.bench.again(verdict) if verdict else None
+        # what a rule holds back now, others or the terms may want as soon as it does not hold
+        again = self.bench.again(verdict, HOLD if verdict.act is None else "") if verdict else None
         moment = min((at for at in (until, again) if at is not None), default=None)
         path = verdict.path if verdict else ()
         return Hold(subject, self.group.key, reason, None if moment is None else RippleTime(moment), path)

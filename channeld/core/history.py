@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from channeld.core.collecting import Collecting, Wait
 from channeld.core.intents import FinalizeClose, FundChannel, Intent, Kind, OpenChannel, RequestClose
 from channeld.core.policy import Policy
-from channeld.core.records import Incoming
 from channeld.core.requests import Code
 from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import GroupView, Hold, World
@@ -43,16 +43,6 @@ class Answered:
     @property
     def gist(self) -> Gist:
         return ("" if self.kind is None else self.kind.value, self.reason, self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Collecting:
-    """What was known of a channel that pays us when it was decided whether to collect from it."""
-
-    held: Incoming
-    in_flight: bool
-    retry_at: RippleTime | None
-    network_fee: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +133,15 @@ def answered(intent: Intent, subject: str, *, number: int | None, hold: Hold | N
     return Answered(
         subject, intent.action.kind, intent.reason, hold.reason.value, intent.path or hold.path, target, hold.until
     )
+
+
+def collected(channel_id: str, answer: Intent | Wait, number: int | None = None) -> Answered:
+    """The answer about a channel that pays us; `number` is that of its intent in the journal, if it has one."""
+    if isinstance(answer, Intent):
+        return answered(answer, channel_id, number=number)
+    wish = answer.wish
+    kind, because, target = (wish.action.kind, wish.reason, target_of(wish)) if wish else (None, "", None)
+    return Answered(channel_id, kind, because, answer.reason.value, answer.path, target, answer.until)
 
 
 def target_of(intent: Intent) -> int | None:

@@ -10,9 +10,10 @@ from typing import Final
 
 from channeld.core.chains import Bench
 from channeld.core.churn import counted
-from channeld.core.history import Answered, Collecting, Moment
+from channeld.core.collecting import Collecting, facts, verdict_of
+from channeld.core.history import Answered, Moment
 from channeld.core.intents import Kind
-from channeld.core.policy import Policy, ReceiveTerms
+from channeld.core.policy import Policy
 from channeld.core.rules import Value
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import FOREVER_S, Concern
@@ -34,7 +35,7 @@ _OF_CHANNEL: Final = (Concern.CLOSE, Concern.FUND, Concern.SETTLE)
 def inputs_of(moment: Moment, said: Answered) -> Inputs:
     """The facts that an answer was given on, and the `terms`. What is not known, or does not apply, is left out."""
     if moment.collecting is not None:
-        return _known(_collecting(moment.collecting, moment.close_time, moment.policy.receive))
+        return _known(_collecting(moment.collecting, moment.close_time, moment.policy))
     assert moment.world is not None
     assert moment.group is not None
     views = moment.group.channels
@@ -86,10 +87,12 @@ def _channel(view: ChannelView | None, now: RippleTime) -> Inputs:
     }
 
 
-def _collecting(seen: Collecting, now: RippleTime, terms: ReceiveTerms) -> Inputs:
+def _collecting(seen: Collecting, now: RippleTime, policy: Policy) -> Inputs:
     held = seen.held
     channel = held.channel
+    terms = _terms({Concern.REDEEM: verdict_of(seen, policy, now).settings})
     return {
+        **facts(seen, now),
         "amount": channel.amount,
         "balance": channel.balance,
         "held": held.held,
@@ -99,9 +102,9 @@ def _collecting(seen: Collecting, now: RippleTime, terms: ReceiveTerms) -> Input
         "ends_in": None if channel.deadline is None else channel.deadline - now,
         "in_flight": seen.in_flight or None,
         "retry_at": seen.retry_at,
-        "network_fee_drops": seen.network_fee,
         "server": held.server or None,
-        "terms": {"redeem.worth": terms.worth, "redeem.max_age": terms.max_age, "redeem.before_end": terms.before_end},
+        "wallet": seen.wallet or None,
+        "terms": {**terms, "redeem.before_end": policy.receive.before_end},
     }
 
 

@@ -1,23 +1,13 @@
-"""Channels that pay us: which claims are taken in, and when what is held is collected.
+"""Channels that pay us: which claims are taken in, and the transaction that collects the best of them.
 
 A claim that a payer signed is worth what a validated ledger says the channel still holds of it, for as long as the
-channel lives. So two questions are answered here, and nothing else knows the rules:
+channel lives.
 
 *May this claim be taken in?* In this order: the channel stands in a validated ledger; it pays an account for which the
 server may hand in; key and signature are those that the ledger will ask for; the amount is within the channel, and
 above both the best one held and what was paid; the channel is not closing; and it has what the policy asks for.
 
-*Is it time to collect?* In this order:
-
-    1. nothing is held, or nothing can be paid any more     wait
-    2. something is in flight                               wait
-    3. its source requested a close                         collect, whatever it is worth, at once and again
-    4. its fixed end is near                                the same
-    5. a failure cools down                                 wait
-    6. what is held is worth it, or too old                 collect
-
-A source may end its channel at any time, and once the deadline has passed a collection succeeds and pays nothing. So 3
-and 4 wait for no cooldown: what failed goes again with the next ledger until it is paid or the channel is gone.
+When what is held is collected, and whether rules want it otherwise, is said in `core.collecting`.
 
 Sources: rippled PaymentChannelClaim.cpp (who may be paid, expiry first), PaymentChannelFund.cpp (a Fund may set an
 Expiration too).
@@ -26,8 +16,6 @@ Expiration too).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Final
 
 from channeld.core.channel import Channel, Phase
 from channeld.core.claim import claim_message
@@ -36,10 +24,7 @@ from channeld.core.policy import ReceiveTerms
 from channeld.core.records import Incoming
 from channeld.core.requests import Code, HandIn, Refusal
 from channeld.core.units import Address, Drops, RippleTime
-from channeld.core.world import Reason
 
-BEFORE_END: Final = "before_end"
-"""Why something is collected: the channel's fixed end is near."""
 Verify = Callable[[bytes, bytes, bytes], bool]
 """Rippled's verdict on (public key, message, signature); never raises."""
 
@@ -105,66 +90,6 @@ def _unfit(channel: Channel, terms: ReceiveTerms, now: RippleTime) -> str | None
 
 
 # --- collecting ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What is held is to be collected now. `urgent`: the channel ends, and what comes too late is lost."""
-
-    reason: str
-    urgent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What is held is left where it is; `until` is when to look again, None: when something changes."""
-
-    reason: Reason
-    until: RippleTime | None = None
-
-
-def when_to_redeem(
-    incoming: Incoming, terms: ReceiveTerms, now: RippleTime, *, in_flight: bool, retry_at: RippleTime | None
-) -> Due | Wait:
-    """Whether to collect what is held on a channel, as of close time `now`.
-
-    `in_flight`: an intent to collect it is open. `retry_at`: a failure is not repeated before that, None: there was
-    none.
-    """
-    channel = incoming.channel
-    if not incoming.collectable or channel.deletable(now):
-        return Wait(Reason.EXPIRED if incoming.collectable else Reason.NOTHING_HELD)
-    if in_flight:
-        return Wait(Reason.IN_FLIGHT)
-    return _ending(channel, terms, now) or _worth_it(incoming, terms, now, retry_at)
-
-
-def _ending(channel: Channel, terms: ReceiveTerms, now: RippleTime) -> Due | None:
-    """What is held on a channel that ends cannot wait for anything."""
-    if channel.expiration is not None:
-        return Due("source_closes", urgent=True)
-    if channel.cancel_after is not None and now >= channel.cancel_after - terms.before_end:
-        return Due(BEFORE_END, urgent=True)
-    return None
-
-
-def _worth_it(incoming: Incoming, terms: ReceiveTerms, now: RippleTime, retry_at: RippleTime | None) -> Due | Wait:
-    channel = incoming.channel
-    if retry_at is not None and now < retry_at:
-        return Wait(Reason.COOLDOWN, _first(retry_at, channel, terms))
-    if incoming.collectable >= terms.worth:
-        return Due("worth_it", urgent=False)
-    oldest = now if incoming.held_since is None else incoming.held_since
-    if now >= oldest + terms.max_age:
-        return Due("too_old", urgent=False)
-    return Wait(Reason.WITHIN_BAND, _first(RippleTime(oldest + terms.max_age), channel, terms))
-
-
-def _first(moment: RippleTime, channel: Channel, terms: ReceiveTerms) -> RippleTime:
-    """The earlier of a moment and of that from which the channel's fixed end is near."""
-    if channel.cancel_after is None:
-        return moment
-    return RippleTime(min(moment, channel.cancel_after - terms.before_end))
 
 
 def redemption(incoming: Incoming | None, terms: ReceiveTerms, now: RippleTime) -> Redeem | None:

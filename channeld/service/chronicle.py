@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from channeld.core.history import Answered, Collecting, Gist, Moment, RefusedAsk, answered, subject_of_hold
+from channeld.core.collecting import Collecting
+from channeld.core.history import Answered, Gist, Moment, RefusedAsk, answered, subject_of_hold
 from channeld.core.intents import Intent
 from channeld.core.outcome import subject_of
 from channeld.core.policy import Policy
@@ -119,7 +120,7 @@ class Chronicle:
         """Note what was decided about a channel that pays us."""
         if said.reason == Reason.IN_FLIGHT.value or (said.intent is None and self._last.get(said.subject) == said.gist):
             return
-        self._last[said.subject] = said.gist  # what pays us stands under `receiving`, not here
+        self._note(said.subject, said.gist, now)
         payee = str(seen.held.channel.payee)
         self._keep(Moment(ledger, now, policy, (wallet,), payee, (said,), collecting=seen))
 

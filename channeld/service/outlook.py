@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from channeld.core.collecting import Collecting
 from channeld.core.intents import OpenChannel
-from channeld.core.units import RippleTime
+from channeld.core.records import Incoming
+from channeld.core.units import ChannelId, RippleTime
 from channeld.core.world import GroupView, World
 from channeld.service.attendance import Attendance
 from channeld.service.holdings import Group
@@ -27,11 +29,38 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
         mirror.server_views({server for group in listed for server in group.servers}),
         *mirror.opens_in_flight(),
         network_fee=mirror.network_fee,
-        difference=max((wallet.difference for wallet in mirror.wallets.values()), default=0),
+        difference=_difference(mirror),
         halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
         pulses=spending.pulses(),
         used=spending.used(),
     )
+
+
+def incoming_of(
+    mirror: Mirror,
+    spending: Spending,
+    channels: Iterable[Incoming],
+    in_flight: Callable[[ChannelId], bool],
+    monotonic: float,
+) -> list[Collecting]:
+    """What deciding may see of channels that pay us; `in_flight` says of which a collection is under way.
+
+    A validated ledger must have been processed. Raises `StoreError`.
+    """
+    used, lag, difference = spending.used(), monotonic - mirror.seen_at, _difference(mirror)
+    found = []
+    for held in channels:
+        channel_id = held.channel.channel_id
+        setback, wallet = mirror.setbacks.get(channel_id), mirror.by_address.get(held.channel.destination_account)
+        retry_at, name = setback.retry_at if setback else None, wallet.name if wallet else ""
+        flies = in_flight(channel_id)
+        found.append(Collecting(held, flies, retry_at, mirror.network_fee, name, lag, difference, used))
+    return found
+
+
+def _difference(mirror: Mirror) -> int:
+    """By how many drops the ledger, read whole, was off at most."""
+    return max((wallet.difference for wallet in mirror.wallets.values()), default=0)
 
 
 def foreseen(group: Group, there: Attendance, now: RippleTime, half_life: int) -> GroupView:

@@ -12,7 +12,9 @@ from channeld.adapters.keystore import Seed
 from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.policy import Policy
+from channeld.core.rules import OneOf
 from channeld.core.units import Seconds
+from channeld.core.vocabulary import Concern
 from channeld.settings.fields import Context, resolve, split_url
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
@@ -166,8 +168,8 @@ def check_wallet(key: Key, table: WalletTable, problems: Problems) -> None:
 def check_policy(settings: Settings, policy: Policy) -> list[str]:
     """What settings and policy say of each other that cannot be: an empty list where they fit.
 
-    A pool's wallet must exist and pay; a payee's pool must exist, and the payee not be the account that would pay; and
-    the engine must do what the policy says.
+    A pool's wallet must exist and pay, and one that a rule for `redeem` names must exist; a payee's pool must exist,
+    and the payee not be the account that would pay; and the engine must do what the policy says.
     """
     problems = Problems(settings.policy_path)
     for key, problem, remedy in unbuilt(policy):
@@ -177,16 +179,21 @@ def check_policy(settings: Settings, policy: Policy) -> list[str]:
         if pool.wallet not in paying:
             key = ("pools", pool.name, "wallet")
             problems.add(key, "no paying wallet of this name in channeld.toml", did_you_mean(pool.wallet, paying))
+    for rule in policy.chain(Concern.REDEEM):
+        named = rule.match.get("wallet")
+        for name in sorted(named.words - settings.wallets.keys()) if isinstance(named, OneOf) else ():
+            problem = f"rule {rule.name}: match.wallet: no wallet {name} in channeld.toml"
+            problems.add((Concern.REDEEM.value, "rule"), problem, did_you_mean(name, settings.wallets))
     for server in settings.servers.values():
         for entry in server.payees:
             key = ("servers", server.id, "payees")
-            if (named := policy.pools.get(entry.pool)) is None:
+            if (of := policy.pools.get(entry.pool)) is None:
                 problem = f"pool {entry.pool} is not in {settings.policy_path.name}"
                 problems.add(key, problem, did_you_mean(entry.pool, policy.pools), file=settings.path)
             elif entry.tier is not None and entry.tier not in policy.tiers:
                 problem = f"tier {entry.tier} is not in {settings.policy_path.name}"
                 problems.add(key, problem, did_you_mean(entry.tier, policy.tiers), file=settings.path)
-            elif paying.get(named.wallet) == entry.payee.account:
-                problem = f"{entry.payee} is wallet {named.wallet} itself, which would pay it"
+            elif paying.get(of.wallet) == entry.payee.account:
+                problem = f"{entry.payee} is wallet {of.wallet} itself, which would pay it"
                 problems.add(key, problem, "an account cannot open a channel to itself", file=settings.path)
     return list(dict.fromkeys(problems.found))

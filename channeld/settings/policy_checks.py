@@ -126,9 +126,13 @@ def _check_references(read: Mapping[str, Any], chains: Mapping[Concern, Placed],
     for place, override in enumerate(read.get("override", ())):
         for kind, name in override.get("scope", {}).items() if override is not BAD else ():
             _must_exist(("override", place, "scope", kind), name, kind, known, problems)
+        if override is not BAD and "tier" in override.get("scope", {}) and override.get("concern") == ["redeem"]:
+            problems.add(("override", place, "scope", "tier"), "can never hold", "a channel that pays us has no tier")
     for concern, chain in chains.items():
         for place, rule in chain:
             for fact, matcher in rule.match.items():
+                if (concern, fact) == (Concern.REDEEM, "wallet"):
+                    continue  # an account that only receives is of no pool: channeld.toml has it
                 for name in sorted(matcher.words) if isinstance(matcher, OneOf) else ():
                     _must_exist((concern.value, "rule", place, "match", fact), name, fact, known, problems)
 

@@ -13,7 +13,6 @@ from channeld.settings.lines import Path as Key
 FACTS: Final = frozenset({"return_probability", "demand_error"})
 """Facts that are never known yet: a rule that asks for one would never hold."""
 SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile"})
-CONCERNS: Final = frozenset({Concern.REDEEM})
 _REMEDY: Final = "take it out until the engine does"
 _NOT_YET: Final = "is not acted on yet"
 
@@ -24,15 +23,10 @@ def unbuilt(policy: Policy) -> Found:
     """Key, problem and remedy of each part that a daemon would not act on."""
     for concern in Concern:
         for rule in policy.chain(concern):
-            for words in _of_rule(concern, rule):
+            for words in _of_rule(rule):
                 yield (concern.value, "rule"), f"rule {rule.name}: {words} {_NOT_YET}", _REMEDY
-    for override in policy.overrides:
-        if override.concerns & CONCERNS:
-            yield ("override",), f"of redeem {_NOT_YET}", _REMEDY
 
 
-def _of_rule(concern: Concern, rule: Rule) -> Iterator[str]:
-    if concern in CONCERNS:
-        yield concern.value
+def _of_rule(rule: Rule) -> Iterator[str]:
     yield from (f"match.{fact}" for fact in rule.match if fact in FACTS)
     yield from (f"set.{setting}" for setting in rule.set if setting in SETTINGS)

@@ -487,6 +487,16 @@ def test_a_rule_that_waits_for_a_time_is_looked_at_again_then() -> None:
     assert planned.intent.path == ("close/idle",)
 
 
+def test_what_waits_for_a_cheaper_network_is_looked_at_again_though_nothing_happens() -> None:
+    """What the rule holds back, the pool's terms would do as soon as it does not apply."""
+    dear = policy_of(Rule("dear", {"network_fee_drops": Within(11, None)}, {}, HOLD), concern=Concern.SETTLE)
+    eager = replace(dear.pools["p"], settle=replace(dear.pools["p"].settle, worth=Drops(1)))
+    policy = replace(dear, pools={"p": eager})
+    assert one(view_of(), policy, network_fee=Drops(11)).holds[0].until == NOW + 60
+    (paid,) = one(view_of(), policy, network_fee=Drops(10)).planned
+    assert paid.intent.action.kind is Kind.SETTLE
+
+
 def every_stop() -> list[tuple[str, Policy, dict[str, object]]]:
     """Each thing that holds the engine back, by itself."""
     base = policy_of()

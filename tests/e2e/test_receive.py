@@ -145,6 +145,57 @@ async def test_a_payer_who_closes_pays_exactly_what_was_accepted_though_we_are_k
             assert mine[0]["tx_json"].get("Flags", 0) & CLOSE == 0
 
 
+RULES = """
+[redeem]
+mode = "suggest"
+[[redeem.rule]]
+name  = "small-change"
+match = { unredeemed = { lt = "1 XRP" } }
+act   = "hold"
+[[redeem.rule]]
+name  = "till"
+match = { wallet = { in = ["till"] } }
+act   = "redeem"
+"""
+
+
+async def test_rules_decide_when_it_is_collected_and_explain_and_plan_tell_so(tmp_path: Path) -> None:
+    """Held by a rule, then suggested, then done once the mode applies; a deadline is waited for by nobody."""
+    async with World(tmp_path) as world:
+        server_of = Server("a", [world.payee.address], receives=True)
+        stage = await world.stage([server_of], policy=POLICY + TERMS + RULES)
+        payer = Payer(world, stage)
+        small, large = await payer.open(), await payer.open(CancelAfter=await soon(world))
+        async with content_server(world) as server:
+            await hand_in(server, "1", signed(payer.key, small, 900_000))
+            await hand_in(server, "2", signed(payer.key, large, 2_000_000))
+        asked = f"/api/v1/explain?what={large}"
+        now = json.loads((await asyncio.to_thread(stage.get, asked))[1])["now"]
+        assert (now["answer"], now["action"], now["reason"]) == ("would", "redeem", "suggested")
+        assert (now["by"], now["terms"]["redeem.worth"]) == ("rule redeem/till", 50_000_000)
+        plan = json.loads((await asyncio.to_thread(stage.get, "/api/v1/plan"))[1])
+        assert (plan["receiving"], plan["do"]) == (2, [])
+        assert [(each["subject"], each["target"], each["rules"]) for each in plan["would"]] == [
+            (large, "2000000", ["redeem/till"])
+        ]
+        assert plan["left_alone"]["rule"]["subjects"] == [small]
+        assert (await stage.status())["suggestions"]["subjects"] == [large]
+        assert in_store(stage, "SELECT * FROM intent") == []
+        (stage.directory / "policy.toml").write_text((POLICY + TERMS + RULES).replace('"suggest"', '"apply"'))
+        await until(lambda: in_store(stage, "SELECT paid FROM redeemed") == [(2_000_000,)])
+        await payer.close(small)
+        await until(lambda: in_store(stage, "SELECT sum(paid) FROM redeemed") == [(2_900_000,)])
+        chain = json.loads((await asyncio.to_thread(stage.get, f"/api/v1/explain?what={small}"))[1])["chain"]
+        (done,) = [link for link in chain if link["answer"] == "done"]
+        assert (done["because"], done["by"]) == ("source_closes", "its deadline, which no rule holds back")
+
+
+async def soon(world: World) -> int:
+    """A fixed end that is not near: some hours from now, in the ledger's time."""
+    result = await world.ledger.result("ledger", ledger_index="validated")
+    return int(result["ledger"]["close_time"]) + 10 * 3600
+
+
 async def test_what_expires_while_we_are_down_is_a_loss_and_shown(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         stage = await receiving(world)

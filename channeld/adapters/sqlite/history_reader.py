@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
+from channeld.core.collecting import Collecting
 from channeld.core.errors import StoreError
-from channeld.core.history import Answered, Collecting, RefusedAsk, Told
+from channeld.core.history import Answered, RefusedAsk, Told
 from channeld.core.intents import Kind
 from channeld.core.requests import Code
 from channeld.core.units import MAX_UINT32, RippleTime
