@@ -78,6 +78,14 @@ class Docket:
         path = verdict.path if verdict else ()
         return Hold(subject, self.group.key, reason, None if moment is None else RippleTime(moment), path)
 
+    def cooling(self, subject: str, last: int | None, verdict: Verdict) -> Hold | None:
+        """A step of a concern on a subject comes too soon after its `last` one, by the rules' `cooldown`; None: not so.
+
+        It is not asked for what has a deadline.
+        """
+        until = self.now if last is None else last + verdict.number("cooldown")
+        return self.hold(subject, Reason.COOLDOWN, until, verdict) if self.now < until else None
+
     def left_to_rules(self, view: ChannelView, verdict: Verdict) -> Hold | None:
         """Nothing is due in a concern: because a rule says so, or for want of one; None: by the pool's terms."""
         subject = view.channel.channel_id

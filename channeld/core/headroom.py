@@ -13,7 +13,7 @@ from channeld.core.chains import Verdict
 from channeld.core.churn import waits_until
 from channeld.core.docket import Answer, Docket
 from channeld.core.intents import FundChannel, Intent, Kind, OpenChannel
-from channeld.core.payouts import pay
+from channeld.core.payouts import pay_once
 from channeld.core.rules import RECHECK_S
 from channeld.core.spares import ages_at, in_use, lasting, precedence
 from channeld.core.units import Drops
@@ -44,6 +44,8 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
     due = headroom < low if by_terms else verdict.act == "fund_to_target"
     if not due or target <= headroom:
         return docket.left_to_rules(view, verdict)
+    if (cooling := docket.cooling(channel.channel_id, view.funded_at, verdict)) is not None:
+        return cooling
     room = min(pool.channel.max - channel.remaining, account.lockable(view.server))
     money = min(target - headroom, account.spendable(pool.wallet))
     step = min(room, account.affordable(Kind.FUND, pool.name, money))
@@ -81,7 +83,7 @@ def _cannot_fund(docket: Docket, view: ChannelView, verdict: Verdict, money: int
     """
     if docket.account.affordable(Kind.FUND, docket.pool.name, money) >= least:
         owed = view.channel.unredeemed(view.authorized)
-        return docket.granted(Concern.SETTLE, view, pay(docket, view, "make_room", verdict)) if owed else None
+        return pay_once(docket, view, "make_room", docket.verdict(Concern.SETTLE, view), verdict) if owed else None
     if money >= least:
         return docket.hold(view.channel.channel_id, Reason.BUDGET_EXHAUSTED, docket.now + RECHECK_S, verdict)
     return None
@@ -155,6 +157,8 @@ def _open(
         return docket.hold(subject, Reason.EARLY_ENDS, until, verdict)
     if len(lasting(docket, usable)) >= verdict.number("max_per_payee"):
         return docket.hold(subject, Reason.CHANNELS_PER_PAYEE, again, verdict)
+    if (cooling := docket.cooling(subject, group.opened_at, verdict)) is not None:
+        return cooling
     if reason := docket.account.may_open(server):
         return docket.hold(subject, reason, again, verdict)
     amount = _amount(docket, size, server)

@@ -25,7 +25,13 @@ def settle(docket: Docket, view: ChannelView) -> Answer | None:
         reason = "worth_it" if owed >= verdict.number("worth") else "too_old" if aged else None
     if reason is None:
         return docket.left_to_rules(view, verdict)
-    return docket.granted(Concern.SETTLE, view, pay(docket, view, reason, verdict))
+    return pay_once(docket, view, reason, verdict, verdict)
+
+
+def pay_once(docket: Docket, view: ChannelView, reason: str, rules: Verdict, because: Verdict) -> Answer:
+    """Pay out what can wait, unless the last payout was too lately by the `rules`; `because` is why it is due."""
+    cooling = docket.cooling(view.channel.channel_id, view.settled_at, rules)
+    return cooling or docket.granted(Concern.SETTLE, view, pay(docket, view, reason, because))
 
 
 def pay(docket: Docket, view: ChannelView, reason: str, verdict: Verdict | None = None) -> Intent:

@@ -33,7 +33,7 @@ LEFT_ALONE: Final[Mapping[str, str]] = MappingProxyType(
         "within_band": "everything is within the bounds of the policy",
         "in_flight": "a transaction for it is under way",
         "closing": "it is being closed, and nothing is owed",
-        "cooldown": "the last attempt failed, and is not repeated so soon",
+        "cooldown": "it comes too soon after the last such step, or after one that failed",
         "frozen_lag": "the last validated ledger is too old to decide on",
         "frozen": "the wallet is frozen: only what is owed is paid",
         "no_demand": "nothing was asked for that its channels cannot carry",

@@ -10,7 +10,7 @@ from channeld.core.budgets import Outlay
 from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss
 from channeld.core.freezes import Freeze
-from channeld.core.intents import Action, Intent, Status
+from channeld.core.intents import Action, Intent, Kind, Status
 from channeld.core.news import Event
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
 
@@ -271,7 +271,8 @@ class StoreSnapshot:
     """All that is loaded at start. `processed` is None before the first ledger; `spent` is drops by (server, hour).
 
     `tickets` are those that we made and that are still there, whether a live transaction uses them or not. `early_ends`
-    are those of channels that their payees ended early, in order.
+    are those of channels that their payees ended early, in order. `acted` says when a channel was last funded or
+    settled, or (by pool/payee) one opened.
     """
 
     store_id: str
@@ -289,3 +290,4 @@ class StoreSnapshot:
     absences: list[tuple[RippleTime, RippleTime]] = field(default_factory=list)
     attended_until: RippleTime | None = None
     early_ends: list[tuple[Payee, RippleTime]] = field(default_factory=list)
+    acted: dict[tuple[str, Kind], RippleTime] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from channeld.core.units import MAX_DROPS
 PPM: Final = 1_000_000
 """A ratio of 1, in millionths."""
 TEN_YEARS_S: Final = 10 * 366 * 86_400
+YEAR_S: Final = 366 * 86_400
 FOREVER_S: Final = 2**40
 """A runway without end: what a channel that nobody draws from has. More than any length of time a file can name."""
 
@@ -130,7 +131,7 @@ _CHANNELS = Fact(Unit.COUNT, "channels the payee has in the pool")
 _DEMAND = Fact(Unit.DROPS, "the forecast for the next 24 hours")
 _ERROR = Fact(Unit.RATIO, "how far the forecast has been off, against what came; unknown at first", always=False)
 
-_COOLDOWN = Setting(Unit.DURATION, "time between two such steps on one channel", 0, TEN_YEARS_S)
+_COOLDOWN = Setting(Unit.DURATION, "time between two such steps on one channel, or for one payee", 0, YEAR_S)
 _RUNWAY_BAND = Setting(
     Unit.DURATION, "fund below `low` of forecast demand, up to `target`, never beyond `high`", 0, TEN_YEARS_S, band=True
 )
@@ -153,6 +154,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "runway": _RUNWAY_BAND,
                 "max_per_payee": Setting(Unit.COUNT, "channels a payee may have in the pool", 1, 32),
                 "spare": Setting(Unit.COUNT, "channels kept ready beside the one in use", 0, 8),
+                "cooldown": _COOLDOWN,
             },
             ("open", HOLD),
         ),
@@ -195,7 +197,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "network_fee_drops": _FEE,
                 **_WHO,
             },
-            {"worth": _WORTH, "max_age": _MAX_AGE},
+            {"worth": _WORTH, "max_age": _MAX_AGE, "cooldown": _COOLDOWN},
             ("settle", HOLD),
         ),
         Concern.REDEEM: Words(

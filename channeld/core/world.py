@@ -65,6 +65,8 @@ class ChannelView:
     something was first owed (None: nothing is). `pending` is the kind of the one intent open on it. What failed at the
     close time `failed_at` is not repeated before `retry_at`; None: nothing cools down.
 
+    It was last funded at `funded_at` and paid out at `settled_at`: decided then, whatever came of it (None: never).
+
     `away` is for how many seconds since its last use we ourselves were not there. A rule has wanted it closed with
     notice since `due_since`, and its servers were told at `noticed_at` (None: not so), both later by what we were away.
     """
@@ -82,6 +84,8 @@ class ChannelView:
     away: int = 0
     due_since: RippleTime | None = None
     noticed_at: RippleTime | None = None
+    funded_at: RippleTime | None = None
+    settled_at: RippleTime | None = None
 
     def idle(self, now: RippleTime) -> int:
         """Seconds in which nobody used it though we were there."""
@@ -95,7 +99,7 @@ class GroupView:
     `wanted` is the headroom (drops) that the largest refused request needs, 0 if none; `server` is who asked for it
     last, whose caps a new channel counts against; `opening` counts open intents in flight. `tier` is that of those who
     draw from it, None where nobody knows. `early_ends` are when channels of its payee, in whatever pool, were closed by
-    the payee before their time, in order.
+    the payee before their time, in order. `opened_at` is when a channel was last decided to be opened, None: never.
     """
 
     pool: str
@@ -109,6 +113,7 @@ class GroupView:
     user: str = ""
     tier: str | None = None
     early_ends: tuple[RippleTime, ...] = ()
+    opened_at: RippleTime | None = None
 
     @property
     def subject(self) -> str:

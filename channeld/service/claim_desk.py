@@ -60,7 +60,7 @@ _REFUSED: Mapping[Reason, tuple[Code, str, int | None]] = {
 }
 
 _LATER: Mapping[Reason, str] = {
-    Reason.COOLDOWN: "the last attempt to get more failed; it is made again",
+    Reason.COOLDOWN: "it comes too soon after the last attempt to get more; the next is made then",
     Reason.EARLY_ENDS: "the payee keeps closing its channels: the next one is not opened before then",
 }
 """Reasons that say until when, and what is told of them."""

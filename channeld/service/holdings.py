@@ -28,7 +28,8 @@ class ChannelState:
     """A live channel of ours: the store's record of it, and what only matters while we run.
 
     `told` is false while content servers are still to be told of it as it is now: then no claim is issued on it. A rule
-    has wanted it closed with notice since `due_since`, and its content servers were told of that at `noticed_at`.
+    has wanted it closed with notice since `due_since`, and its content servers were told of that at `noticed_at`. It
+    was last decided to be funded at `funded_at`, and paid out at `settled_at`.
     """
 
     record: ChannelRecord
@@ -40,6 +41,8 @@ class ChannelState:
     told: bool = True
     due_since: RippleTime | None = None
     noticed_at: RippleTime | None = None
+    funded_at: RippleTime | None = None
+    settled_at: RippleTime | None = None
 
     def view(self, there: Attendance, now: RippleTime) -> ChannelView:
         """What `decide` may see of it at `now`."""
@@ -48,7 +51,8 @@ class ChannelState:
         away = there.away(max(r.last_claim_at, r.opened_at), now)
         times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
         cooling = (self.setback.retry_at, failed_at(self.setback)) if self.setback else (None, None)
-        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *times, self.pending, *cooling, away, *notice)
+        said = (*times, self.pending, *cooling, away, *notice, self.funded_at, self.settled_at)
+        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *said)
 
     @property
     def refused(self) -> bool:
@@ -64,7 +68,8 @@ class Group:
     headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
     what is in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while
     doing it. `suggested` is what would be done where the policy's mode only suggests. `current` is the channel that
-    carries requests, None where that is to be found out. `early_ends` are those of all payees.
+    carries requests, None where that is to be found out. `early_ends` are those of all payees. A channel was last
+    decided to be opened at `opened_at`.
     """
 
     pool: str
@@ -85,6 +90,7 @@ class Group:
     setback: Setback | None = None
     current: ChannelState | None = None
     early_ends: EarlyEnds = field(default_factory=EarlyEnds)
+    opened_at: RippleTime | None = None
 
     @property
     def servers(self) -> set[str]:
@@ -96,7 +102,8 @@ class Group:
         channels = tuple(state.view(there, now) for state in self.channels)
         wanted = (self.opening, self.wanted, self.rate, self.setback.retry_at if self.setback else None)
         early = self.early_ends.of(self.payee)
-        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, self.user, self.tier, early)
+        whose = (self.user, self.tier, early, self.opened_at)
+        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, *whose)
 
     @property
     def subject(self) -> str:

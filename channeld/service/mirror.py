@@ -21,7 +21,7 @@ from channeld.core.records import (
     Setback,
     StoreSnapshot,
 )
-from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
 from channeld.core.world import ServerView, WalletView
 from channeld.service.attendance import Attendance
 from channeld.service.audience import Audience
@@ -67,6 +67,7 @@ class Mirror:
         self.missing: set[tuple[Address, int]] = set()
         self.cautions: dict[ChannelState, dict[str, LedgerIndex]] = {}
         self.setbacks = dict(snapshot.setbacks)
+        self._acted = dict(snapshot.acted)
         self._by_subject: dict[str, Group] = {}
         self.tickets = set(snapshot.tickets)
         self.spent = dict(snapshot.spent)
@@ -167,10 +168,13 @@ class Mirror:
             subject = f"{pool}/{found.subject}"
             self._by_subject[subject] = found
             found.setback = self.setbacks.get(subject)
+            found.opened_at = self._acted.get((subject, Kind.OPEN))
         return found
 
     def forget(self, group: Group) -> None:
         """Let go of the group of a user that has nothing; it is made again when it is asked for."""
+        if group.opened_at is not None:
+            self._acted[f"{group.pool}/{group.subject}", Kind.OPEN] = group.opened_at
         del self.groups[group.pool, group.payee, group.user], self._by_subject[f"{group.pool}/{group.subject}"]
 
     def add(self, record: ChannelRecord) -> ChannelState:
@@ -183,7 +187,10 @@ class Mirror:
         group = self.group(record.pool, record.channel.payee, record.user) if ours else None
         state = ChannelState(record, bytes.fromhex(record.channel.channel_id), group)
         self.channels[record.channel.channel_id] = self.by_row[record.row] = state
-        state.setback = self.setbacks.get(record.channel.channel_id)
+        channel_id = record.channel.channel_id
+        state.setback = self.setbacks.get(channel_id)
+        state.funded_at = self._acted.pop((channel_id, Kind.FUND), None)
+        state.settled_at = self._acted.pop((channel_id, Kind.SETTLE), None)
         self._note(record, state)
         if group is not None:
             group.channels.append(state)
@@ -272,6 +279,16 @@ class Mirror:
             self.group(entry.action.pool, entry.action.payee, entry.action.user).opening += 1
         elif (state := self.channels.get(entry.action.channel_id)) is not None:
             state.pending, state.entry = entry.action.kind, entry
+
+    def acted(self, action: Action, now: RippleTime) -> None:
+        """The store has it: this was decided now, and a cooldown of the policy counts from here."""
+        if isinstance(action, OpenChannel):
+            self.group(action.pool, action.payee, action.user).opened_at = now
+        elif (state := self.channels.get(action.channel_id)) is not None:
+            if action.kind is Kind.FUND:
+                state.funded_at = now
+            elif action.kind is Kind.SETTLE:
+                state.settled_at = now
 
     def signed(self, live: LiveTransaction) -> None:
         """The store has it: a transaction that may be validated, and what it is for is under way."""

@@ -17,9 +17,10 @@ import structlog
 
 from channeld.core.decide import decide
 from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
+from channeld.core.ledger import LedgerHeader
 from channeld.core.outcome import subject_of
 from channeld.core.records import Announced, JournalEntry
-from channeld.core.units import LedgerIndex, RippleTime
+from channeld.core.units import RippleTime
 from channeld.core.world import Hold, Notice, Planned, Reason, World
 from channeld.service.agenda import Agenda
 from channeld.service.holdings import Group
@@ -174,7 +175,7 @@ class Planner:
         world = world_of(mirror, self.spending, due, self._monotonic())
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
-        entries = self._journal([planned.intent for planned in free], mirror.header.index, decision.notices)
+        entries = self._journal([planned.intent for planned in free], mirror.header, decision.notices)
         self._agenda.done(due)
         for group in due:
             group.answer, group.suggested = None, ()
@@ -224,19 +225,20 @@ class Planner:
             elif hold.reason not in _WAITING:
                 group.wanted = 0
 
-    def _journal(self, intents: list[Intent], index: LedgerIndex, notices: Sequence[Notice]) -> list[JournalEntry]:
+    def _journal(self, intents: list[Intent], on: LedgerHeader, notices: Sequence[Notice]) -> list[JournalEntry]:
         """Write intents down, then act as written: closing stops issuing here in the same turn of the loop."""
         if not intents and not notices:
             return []
         mirror, announced = self._mirror, [self._announced(notice) for notice in notices]
         with self._steps(Step.JOURNALED):
-            told = closing_notices(intents, notices, index, mirror)
-            entries = self._store.journal(intents, index, told, announced)
+            told = closing_notices(intents, notices, on.index, mirror)
+            entries = self._store.journal(intents, on.index, told, announced, on.close_time)
         for notice in announced:
             mirror.announced(notice)
         eta = self._monotonic() + 2.2 * mirror.interval_s + 0.5
         for entry in entries:
             mirror.open_entry(entry)
+            mirror.acted(entry.action, on.close_time)
             self._telemetry.planned(entry.action.kind.value)
             log.info(
                 "intent_planned",

@@ -147,8 +147,10 @@ class Store(Protocol):
         decided_at: LedgerIndex,
         told: Sequence[tuple[str, Event]] = (),
         announced: Sequence[Announced] = (),
+        now: RippleTime = ...,
     ) -> list[JournalEntry]:
         """Write intents down, how far closes with notice have come, and what content servers are to be told with them.
+        `now` is the close time that they were decided at: what a cooldown counts from.
 
         One that closes a channel stops issuing on it in the same transaction.
         """

@@ -12,7 +12,7 @@ from channeld.settings.lines import Path as Key
 
 FACTS: Final = frozenset({"return_probability", "demand_error"})
 """Facts that are never known yet: a rule that asks for one would never hold."""
-SETTINGS: Final = frozenset({"cooldown", "horizon", "quantile"})
+SETTINGS: Final = frozenset({"horizon", "quantile"})
 _REMEDY: Final = "take it out until the engine does"
 _NOT_YET: Final = "is not acted on yet"
 

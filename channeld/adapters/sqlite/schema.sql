@@ -143,6 +143,15 @@ CREATE TABLE setback (
     refused  INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- When something was last decided to be opened, funded or settled (close time of the ledger), by channel id or pool/payee:
+-- what a cooldown of the policy counts from.
+CREATE TABLE acted (
+    subject TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (subject, kind)
+) WITHOUT ROWID;
+
 -- Money that reached a payee, from validated metadata only.
 CREATE TABLE payment (
     hash       TEXT NOT NULL,

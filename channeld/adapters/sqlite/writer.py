@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import books, claims, events, notices, rows, usage
+from channeld.adapters.sqlite import books, claims, cooldowns, events, notices, rows, usage
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, StoreError
@@ -44,6 +44,7 @@ _FOLD_AT_CLOSE: Final = 5000
 _CHECKPOINT_PAGES: Final = 100_000
 """Pages in the write-ahead log at which a commit itself folds it into the file, if `checkpoint` does not come by."""
 
+_NO_TIME: Final = RippleTime(0)
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
     "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
@@ -186,13 +187,14 @@ class SqliteStore:
             incoming = claims.load(db)
             self.claims.recount(db)
             announced, absences = notices.load_announced(db), notices.load_absences(db)
+            acted = cooldowns.load(db)
             attended = self._meta("attended_until")
             early_ends = notices.load_early_ends(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
         until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends)
+        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, acted)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
@@ -314,8 +316,10 @@ class SqliteStore:
         decided_at: LedgerIndex,
         told: Sequence[tuple[str, Event]] = (),
         announced: Sequence[Announced] = (),
+        now: RippleTime = _NO_TIME,
     ) -> list[JournalEntry]:
         """Write intents down, how far closes with notice have come, and what content servers are to be told with them.
+        `now` is the close time that they were decided at: what a cooldown counts from.
 
         One that closes a channel stops issuing on it in the same transaction.
         """
@@ -332,6 +336,7 @@ class SqliteStore:
             stopped = [db.execute(_STOP_ISSUING, channel).fetchone() for channel in closing]
             events.keep(db, told)
             notices.keep(db, announced)
+            cooldowns.keep(db, intents, now)
         for row in stopped:
             if row is not None:
                 self._open.pop(row[0], None)
@@ -406,7 +411,9 @@ class SqliteStore:
             books.book(db, update.booked)
             events.keep(db, update.booked.events)
             claims.apply(db, update.incoming)
-            notices.forget(db, [r.channel.channel_id for r in update.channels if r.closed_at is not None])
+            closed = [r.channel.channel_id for r in update.channels if r.closed_at is not None]
+            notices.forget(db, closed)
+            cooldowns.forget(db, closed)
             notices.attend(db, update.attended)
             self._keep_setbacks(update.setbacks)
             db.executemany("INSERT OR IGNORE INTO ticket VALUES (?, ?)", update.tickets_made)
