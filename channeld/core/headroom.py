@@ -18,7 +18,7 @@ from channeld.core.rules import RECHECK_S
 from channeld.core.spares import ages_at, in_use, lasting, precedence
 from channeld.core.units import Drops
 from channeld.core.vocabulary import HOLD, Concern
-from channeld.core.world import ChannelView, Reason
+from channeld.core.world import ChannelView, Hold, Reason
 
 # --- funding ---------------------------------------------------------------------------------------------------------
 
@@ -150,15 +150,8 @@ def _open(
     """
     pool, group, subject = docket.pool, docket.group, docket.group.subject
     server, again = server or group.server, docket.now + RECHECK_S if size.spare else None
-    if verdict.act == HOLD:
-        return docket.hold(subject, Reason.RULE, again, verdict)
-    early_ends = docket.account.policy.guards.early_ends
-    if (until := waits_until(group.early_ends, early_ends, docket.now)) is not None:
-        return docket.hold(subject, Reason.EARLY_ENDS, until, verdict)
-    if len(lasting(docket, usable)) >= verdict.number("max_per_payee"):
-        return docket.hold(subject, Reason.CHANNELS_PER_PAYEE, again, verdict)
-    if (cooling := docket.cooling(subject, group.opened_at, verdict)) is not None:
-        return cooling
+    if (hold := _not_yet(docket, verdict, usable, again)) is not None:
+        return hold
     if reason := docket.account.may_open(server):
         return docket.hold(subject, reason, again, verdict)
     amount = _amount(docket, size, server)
@@ -173,6 +166,19 @@ def _open(
     if isinstance(answer, Intent) and not docket.freezes(answer):
         docket.account.take(pool.wallet, server, amount, opens=True)
     return answer
+
+
+def _not_yet(docket: Docket, verdict: Verdict, usable: list[ChannelView], again: int | None) -> Hold | None:
+    """What the rules, and what became of the payee's channels so far, say against another one."""
+    group, subject = docket.group, docket.group.subject
+    if verdict.act == HOLD:
+        return docket.hold(subject, Reason.RULE, again, verdict)
+    early_ends = docket.account.policy.guards.early_ends
+    if (until := waits_until(group.early_ends, early_ends, docket.now)) is not None:
+        return docket.hold(subject, Reason.EARLY_ENDS, until, verdict)
+    if len(lasting(docket, usable)) >= verdict.number("max_per_payee"):
+        return docket.hold(subject, Reason.CHANNELS_PER_PAYEE, again, verdict)
+    return docket.cooling(subject, group.opened_at, verdict)
 
 
 def _amount(docket: Docket, size: _Size, server: str) -> Drops | Reason:
