@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,11 +69,21 @@ class Remembered(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A request about to be accepted: its key (16 bytes), what is to be remembered of it, and whose it is."""
+    """Requests about to be accepted together, in columns of one length: keys (16 bytes each), what is to be remembered
+    of each (see `Remembered`), and whose they are.
+    """
 
-    key: bytes
-    remembered: Remembered
-    server: str = ""
+    keys: Sequence[bytes] = ()
+    contents: Sequence[bytes] = ()
+    rows: Sequence[int] = ()
+    covers_from: Sequence[int] = ()
+    covers_to: Sequence[int] = ()
+    signed: Sequence[int] = ()
+    servers: Sequence[str] = ()
+
+    def remembered(self) -> Iterator[tuple[bytes, int, int, int, int]]:
+        """What is to be remembered of each, in the order of the fields of `Remembered`."""
+        return zip(self.contents, self.rows, self.covers_from, self.covers_to, self.signed, strict=True)
 
 
 class ChannelMark(NamedTuple):

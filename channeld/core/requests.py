@@ -59,9 +59,10 @@ class Ask(NamedTuple):
     region: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class SignedClaim:
-    """A claim, and the channel as it stands with it. All requests that a group accepts on a channel share one.
+    """A claim, and the channel as it stands with it. All requests that a group accepts on a channel share one: it is
+    made once a signature and never changed.
 
     `signature` was made for `amount` in all. `headroom` is what may still be signed. `paid` is None while the channel
     lives; afterwards it is what the payee got from it in all.

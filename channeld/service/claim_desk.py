@@ -66,6 +66,44 @@ _LATER: Mapping[Reason, str] = {
 """Reasons that say until when, and what is told of them."""
 
 
+_Slot = tuple[ChannelState, bytes, int, int, str]
+"""An accepted request: its channel, the hash of its contents, the slice from and to, and whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """A request that the same group accepted already."""
+
+    slot: _Slot
+
+
+@dataclass(slots=True)
+class _Way:
+    """Where a content server's requests for a payee go: the same for a whole group of them.
+
+    `refusal` is why nothing may be issued there; a channel holds `largest` drops at most.
+    """
+
+    payee: Payee
+    group: Group
+    refusal: Refusal | None
+    largest: int
+    low: bool | None = None
+    """Whether it was seen to run low; None: nothing was placed yet."""
+
+
+@dataclass(slots=True)
+class _Counter:
+    """What one content server has before it in a group. `left` is what it may still spend today; `free`: the policy
+    asks nothing of its requests. `ways` are kept for requests that name nothing but a payee.
+    """
+
+    grant: Grant
+    left: int
+    free: bool
+    ways: dict[Payee | None, _Way] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Grouped:
     """One group being decided. Nothing in it has happened before the store has taken it."""
@@ -75,13 +113,16 @@ class _Grouped:
     stopped: str | None
     room: int
     """Ids that may still be remembered."""
-    accepted: dict[bytes, tuple[ChannelState, bytes, int, int, str]] = field(default_factory=dict)
+    counters: dict[str, _Counter | None] = field(default_factory=dict)
+    accepted: dict[bytes, _Slot] = field(default_factory=dict)
     authorized: dict[ChannelState, int] = field(default_factory=dict)
     headroom: dict[ChannelState, int] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
-    spent_before: dict[str, int] = field(default_factory=dict)
-    claims: dict[tuple[int, int], SignedClaim] = field(default_factory=dict)
-    drops: int = 0
+    claims: dict[ChannelState, SignedClaim | Refusal] = field(default_factory=dict)
+    replayed: dict[tuple[int, int], SignedClaim | Refusal] = field(default_factory=dict)
+
+
+_Outcome = Refusal | Remembered | _Again | _Slot | Group
 
 
 class ClaimDesk:
@@ -129,7 +170,7 @@ class ClaimDesk:
             self._planner.decide_urgent()
         except StoreError as error:  # what was accepted is durable and is answered all the same
             self.store_failed(error)
-        answers = [self._finish(ask, outcome, group) for ask, outcome in zip(asks, outcomes, strict=True)]
+        answers = [self._finish(outcome, group) for outcome in outcomes]
         self._count(asks, answers)
         return answers
 
@@ -142,7 +183,7 @@ class ClaimDesk:
         record = None if was is None else self._record(was.row)
         if was is None or record is None:
             return None
-        return self._granted(was, _Grouped({}, 0, None, 0), replayed=True), record
+        return self._replayed(was, {}), record
 
     def store_failed(self, error: StoreError) -> None:
         """Nothing may be issued until the store was read again: a failed commit may have reached the disk."""
@@ -152,22 +193,46 @@ class ClaimDesk:
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
-    def _decide(self, ask: Ask, group: _Grouped) -> Refusal | Remembered | ChannelState | Group:
-        """One request: a refusal, what it was accepted as before, the channel that carries it, or who must get one."""
+    def _decide(self, ask: Ask, group: _Grouped) -> _Outcome:
+        """One request: a refusal, what it was accepted as before or is now, or who must get a channel first."""
         if (prior := self._prior(ask, group)) is not None:
             return prior
-        grant = self._mirror.grants.get(ask.server)
-        if grant is None:
+        counter = group.counters[ask.server] if ask.server in group.counters else self._counter(ask.server, group)
+        if counter is None:
             return Refusal(Code.UNKNOWN_PAYEE, "this content server is not configured")
-        payee = self._payee(ask, grant)
+        way = counter.ways.get(ask.payee)
+        payee = self._payee(ask, counter.grant) if way is None else way.payee
         if isinstance(payee, Refusal):
             return payee
-        if (refusal := self._guard(ask, grant, group)) is not None:
+        if (refusal := self._guard(ask, counter, group)) is not None:
             return refusal
-        payees = self._usher.group(ask, grant, payee)
-        if (refusal := self.gate.judge(ask, payee, payees, group.spent, group.now)) is not None:
-            return refusal
-        return self._place(ask, payees, group)
+        if way is None:
+            way = self._way(ask, payee, counter)
+        if not counter.free:
+            refusal = self.gate.judge(ask, payee, way.group, group.spent, group.now)
+            if refusal is not None:
+                return refusal
+        return self._place(ask, way, counter, group)
+
+    def _counter(self, server: str, group: _Grouped) -> _Counter | None:
+        """What a content server has before it, looked up once for a group; None for one that is not configured."""
+        found, grant = None, self._mirror.grants.get(server)
+        if grant is not None:
+            left = grant.max_drops_per_day - self.gate.spent_today(server, group.now)
+            found = _Counter(grant, left, self.gate.free(server))
+        group.counters[server] = found
+        return found
+
+    def _way(self, ask: Ask, payee: Payee, counter: _Counter) -> _Way:
+        """The channels for a request; where requests differ by their payee alone, for all those that name this one."""
+        payees = self._usher.group(ask, counter.grant, payee)
+        pool = self._mirror.policy.pools.get(payees.pool)
+        halted = None if pool is None else self._mirror.halted(pool.wallet)
+        refusal = None if halted is None else self._frozen(halted)
+        way = _Way(payee, payees, refusal, MAX_DROPS if pool is None else pool.channel.max)
+        if self._usher.plain:
+            counter.ways[ask.payee] = way
+        return way
 
     def _payee(self, ask: Ask, grant: Grant) -> Payee | Refusal:
         """Whom it is for: one that this server may charge for."""
@@ -179,25 +244,24 @@ class ClaimDesk:
             return Refusal(Code.UNKNOWN_PAYEE, "payee: this server may not charge for it")
         return ask.payee
 
-    def _prior(self, ask: Ask, group: _Grouped) -> Refusal | Remembered | ChannelState | None:
+    def _prior(self, ask: Ask, group: _Grouped) -> Refusal | Remembered | _Again | None:
         """What this id was accepted as, earlier or in this very group; a refusal if it was something else then."""
-        prior = group.known.get(ask.key)
-        if prior is not None:
+        if group.known and (prior := group.known.get(ask.key)) is not None:
             record = self._record(prior.row)
             same = record is not None and prior.contents == ask.contents
             same = same and (ask.payee is None or ask.payee == record.channel.payee)  # type: ignore[union-attr]
             return prior if same else _conflict()
-        if (fresh := group.accepted.get(ask.key)) is not None:
-            state, contents, *_ = fresh
+        if (slot := group.accepted.get(ask.key)) is not None:
+            state, contents, *_ = slot
             same = contents == ask.contents and (ask.payee is None or ask.payee == state.record.channel.payee)
-            return state if same else _conflict()
+            return _Again(slot) if same else _conflict()
         return None
 
     def _record(self, row: int) -> ChannelRecord | None:
         state = self._mirror.by_row.get(row)
         return state.record if state else self._store.channel(row)
 
-    def _guard(self, ask: Ask, grant: Grant, group: _Grouped) -> Refusal | None:
+    def _guard(self, ask: Ask, counter: _Counter, group: _Grouped) -> Refusal | None:
         """Everything that stops issuing, whatever the channel."""
         if ask.not_after is not None and group.now > ask.not_after:
             return Refusal(Code.BAD_REQUEST, "not_after: has passed")
@@ -205,9 +269,7 @@ class ClaimDesk:
             return self._frozen(group.stopped)
         if len(group.accepted) >= group.room:
             return self._ids.refusal(group.now)
-        if (before := group.spent_before.get(ask.server)) is None:
-            before = group.spent_before[ask.server] = self.gate.spent_today(ask.server, group.now)
-        if before + group.spent.get(ask.server, 0) + ask.drops > grant.max_drops_per_day:
+        if ask.drops > counter.left:
             left = _HOUR_S - group.now % _HOUR_S
             return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", left * 1000)
         return None
@@ -244,34 +306,37 @@ class ClaimDesk:
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
-    def _place(self, ask: Ask, payees: Group, group: _Grouped) -> ChannelState | Group | Refusal:
+    def _place(self, ask: Ask, way: _Way, counter: _Counter, group: _Grouped) -> _Slot | Group | Refusal:
         """Take the drops from the channel of the payee that is in use, or from the next that can carry them.
 
         What no channel could ever carry is refused before it counts as demand.
         """
-        pool = self._mirror.policy.pools.get(payees.pool)
-        if pool is not None and (why := self._mirror.halted(pool.wallet)) is not None:
-            return self._frozen(why)
-        if pool is not None and ask.drops > pool.channel.max:
+        if way.refusal is not None:
+            return way.refusal
+        drops, payees = ask.drops, way.group
+        if drops > way.largest:
             return Refusal(*_REFUSED[Reason.TOO_LARGE])
-        payees.asked += ask.drops
-        chosen = self._choice.channel(payees, ask.drops, group.headroom)
+        payees.asked += drops
+        chosen = self._choice.channel(payees, drops, group.headroom)
         if isinstance(chosen, str):
             return Refusal(Code.FROZEN, chosen, self._after_ledgers(2))
         if chosen is None:
-            payees.wanted, payees.wanted_by = max(payees.wanted, ask.drops), ask.server
+            payees.wanted, payees.wanted_by = max(payees.wanted, drops), ask.server
             self._planner.want(payees)
             return payees
-        left = group.headroom[chosen] = group.headroom[chosen] - ask.drops
-        self._planner.touch(payees, low=left < payees.low_mark)
+        left = group.headroom[chosen] = group.headroom[chosen] - drops
+        if way.low is None or (left < payees.low_mark and not way.low):
+            way.low = left < payees.low_mark
+            self._planner.touch(payees, low=way.low)
         covers_to = chosen.record.channel.amount - left
         group.authorized[chosen] = covers_to
-        group.accepted[ask.key] = (chosen, ask.contents, covers_to - ask.drops, covers_to, ask.server)
-        group.spent[ask.server] = group.spent.get(ask.server, 0) + ask.drops
+        slot = group.accepted[ask.key] = (chosen, ask.contents, covers_to - drops, covers_to, ask.server)
+        counter.left -= drops
+        spent = group.spent
+        spent[ask.server] = spent.get(ask.server, 0) + drops
         for subject in self.gate.counts(ask, payees.payee, group.now):
-            group.spent[subject] = group.spent.get(subject, 0) + ask.drops
-        group.drops += ask.drops
-        return chosen
+            spent[subject] = spent.get(subject, 0) + drops
+        return slot
 
     # --- making it durable -------------------------------------------------------------------------------------------
 
@@ -279,64 +344,61 @@ class ClaimDesk:
         """Persist the group, then let memory follow."""
         if not group.accepted:
             return
-        requests = [
-            Accepted(
-                key, Remembered(contents, state.record.row, covers_from, covers_to, group.authorized[state]), server
-            )
-            for key, (state, contents, covers_from, covers_to, server) in group.accepted.items()
-        ]
+        authorized = group.authorized
+        states, contents, covers_from, covers_to, servers = zip(*group.accepted.values(), strict=True)
+        rows, signed = [state.record.row for state in states], [authorized[state] for state in states]
+        requests = Accepted(tuple(group.accepted), contents, rows, covers_from, covers_to, signed, servers)
         header = self._mirror.header
         assert header is not None
         marks = [
             ChannelMark(
                 state.record.row,
-                authorized,
+                amount,
                 header.close_time,
                 header.close_time if state.record.unredeemed_since is None else state.record.unredeemed_since,
             )
-            for state, authorized in group.authorized.items()
+            for state, amount in authorized.items()
         ]
         hour = group.now // _HOUR_S
         self._store.accept(group.now, requests, marks, [(server, hour, d) for server, d in group.spent.items()])
-        for state, mark in zip(group.authorized, marks, strict=True):
+        for state, mark in zip(authorized, marks, strict=True):
             self._mirror.mark(state, mark)
-        for request in requests:
-            group.known[request.key] = request.remembered
         spent = self._mirror.spent
         for server, drops in group.spent.items():
             spent[server, hour] = spent.get((server, hour), 0) + drops
-        self._telemetry.issued(group.drops, len(marks))
+        self._telemetry.issued(sum(covers_to) - sum(covers_from), len(marks))
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, ask: Ask, outcome: Refusal | Remembered | ChannelState | Group, group: _Grouped) -> Answer:
+    def _finish(self, outcome: _Outcome, group: _Grouped) -> Answer:
         if isinstance(outcome, Refusal):
             return outcome
         if isinstance(outcome, Group):
             return self._no_headroom(outcome)
         if isinstance(outcome, Remembered):
-            return self._granted(outcome, group, replayed=True)
-        replayed = group.accepted.pop(ask.key, None) is None
-        return self._granted(group.known[ask.key], group, replayed=replayed)
+            return self._replayed(outcome, group.replayed)
+        replayed = isinstance(outcome, _Again)
+        state, _, covers_from, covers_to, _ = outcome.slot if isinstance(outcome, _Again) else outcome
+        if (claim := group.claims.get(state)) is None:
+            claim = group.claims[state] = self._sign(state.record, group.authorized[state])
+        return claim if isinstance(claim, Refusal) else Granted(covers_from, covers_to, claim, replayed)
 
-    def _granted(self, was: Remembered, group: _Grouped, *, replayed: bool) -> Answer:
-        """The answer of an accepted request; its signature is made, or made again, here."""
-        claim = group.claims.get((was.row, was.signed)) or self._sign(was)
-        if isinstance(claim, Refusal):
-            return claim
-        group.claims[was.row, was.signed] = claim
-        return Granted(was.covers_from, was.covers_to, claim, replayed)
+    def _replayed(self, was: Remembered, claims: dict[tuple[int, int], SignedClaim | Refusal]) -> Granted | Refusal:
+        """The answer of a request that was accepted before; its signature is made again, here."""
+        if (claim := claims.get((was.row, was.signed))) is None:
+            claim = claims[was.row, was.signed] = self._sign(self._record(was.row), was.signed)
+        return claim if isinstance(claim, Refusal) else Granted(was.covers_from, was.covers_to, claim, True)
 
-    def _sign(self, was: Remembered) -> SignedClaim | Refusal:
-        record = self._record(was.row)
+    def _sign(self, record: ChannelRecord | None, amount: int) -> SignedClaim | Refusal:
+        """The claim for an amount that is on disk as authorised."""
         signer = None if record is None else self._signers.get(record.channel.public_key)
         if record is None or signer is None:
             return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", _LIMIT_RETRY_MS)
         channel, gone = record.channel, record.closed_at is not None
         return SignedClaim(
             channel.channel_id,
-            was.signed,
-            signer(claim_message(bytes.fromhex(channel.channel_id), was.signed)),
+            amount,
+            signer(claim_message(bytes.fromhex(channel.channel_id), amount)),
             channel.public_key,
             channel.source_account,
             channel.destination_account,
@@ -368,16 +430,17 @@ class ClaimDesk:
         return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
 
     def _count(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
-        counts: dict[str, int] = {}
+        replayed, counts = 0, dict[str, int]()
         for ask, answer in zip(asks, answers, strict=True):
             if isinstance(answer, Granted):
-                code = "replayed" if answer.replayed else "accepted"
+                replayed += answer.replayed
             else:
-                code = answer.code.value
+                counts[answer.code.value] = counts.get(answer.code.value, 0) + 1
                 self.on_rejected(ask, answer)
-            counts[code] = counts.get(code, 0) + 1
-        for code, count in counts.items():
-            self._telemetry.answered(code, count)
+        accepted = len(answers) - sum(counts.values()) - replayed
+        for code, count in (("accepted", accepted), ("replayed", replayed), *counts.items()):
+            if count:
+                self._telemetry.answered(code, count)
 
 
 def _conflict() -> Refusal:

@@ -88,6 +88,13 @@ class Gatekeeper:
 
     # --- judging ------------------------------------------------------------------------------------------------------
 
+    def free(self, server: str) -> bool:
+        """Whether `judge` lets in whatever a content server asks now: no rule, override or person is in the way."""
+        policy = self._mirror.policy
+        if policy is not self._policy:
+            self._adopt(policy)
+        return not (self._chain or policy.overrides or self._mirror.held.get(server))
+
     def judge(self, ask: Ask, payee: Payee, group: Group, fresh: Mapping[str, int], now: int) -> Refusal | None:
         """Why a request is not let in, or None. `fresh` is what the group being decided has spent so far, by subject;
         `now` is in Unix seconds.

@@ -132,7 +132,7 @@ class Store(Protocol):
     def accept(
         self,
         now: int,
-        requests: Sequence[Accepted],
+        requests: Accepted,
         marks: Sequence[ChannelMark],
         spent: Sequence[tuple[str, int, int]],
     ) -> None:

@@ -27,6 +27,13 @@ class Usher:
         self._standings = Standings(self._policy)
         self._shared = sum(len(grant.payees) for grant in self._grants.values())
 
+    @property
+    def plain(self) -> bool:
+        """Whether requests of one content server differ by their payee alone."""
+        if self._mirror.policy is not self._policy or self._mirror.grants is not self._grants:
+            self._read()
+        return self._standings.plain
+
     def tier(self, ask: Ask, payee: Payee) -> str | None:
         """The tier of a request, None for none; its server is configured and may charge for the payee."""
         if self._mirror.policy is not self._policy or self._mirror.grants is not self._grants:

@@ -9,11 +9,11 @@ Sources: the contract, section 1; RFC 8259 section 4 (repeated names are left to
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from hashlib import blake2b
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -218,44 +218,45 @@ class ClaimReader:
         """
         is_batch = payload[:64].lstrip(b" \t\r\n")[:1] == b"["
         try:
+            scope = _scope(server, "claim")
             if not is_batch:
-                return [self._item(server, payload)], False
+                return [self._item(server, scope, payload)], False
             if (requests := _plain_batch(payload)) is not None:
-                return [self._parsed(server, request) for request in requests], True
-            return [self._item(server, bytes(raw)) for raw in _items(payload)], True
+                return [self._parsed(server, scope, request) for request in requests], True
+            return [self._item(server, scope, bytes(raw)) for raw in _items(payload)], True
         except BadRequest as error:
             return [Parsed(None, Refusal(Code.BAD_REQUEST, error.reason))], False
 
-    def _item(self, server: str, raw: bytes) -> Parsed:
+    def _item(self, server: str, scope: bytes, raw: bytes) -> Parsed:
         try:
-            return self._parsed(server, _read_request(raw))
+            return self._parsed(server, scope, _read_request(raw))
         except BadRequest as error:
             return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
 
-    def _parsed(self, server: str, request: _ClaimRequest) -> Parsed:
+    def _parsed(self, server: str, scope: bytes, request: _ClaimRequest) -> Parsed:
         try:
-            return Parsed(request.id, self._ask(server, request))
+            return Parsed(request.id, self._ask(server, scope, request))
         except BadValue as error:
             return Parsed(request.id, Refusal(Code.BAD_REQUEST, str(error)))
 
-    def _ask(self, server: str, request: _ClaimRequest) -> Ask:
-        payee = None
-        if request.payee is not None:
-            payee = self._payee(request.payee)
-        if (drops := int(request.drops)) > MAX_DROPS:
+    def _ask(self, server: str, scope: bytes, request: _ClaimRequest) -> Ask:
+        said, user, tier, region = request.drops, request.user, request.tier, request.region
+        payee, held = request.payee, request.held
+        if (drops := int(said)) > MAX_DROPS:
             raise BadValue("drops", "more than exist", _REMEDY["drops"])
-        held = request.held
+        # everything beside the payee (compared resolved) and `held` (which only advises)
+        contents = _encode((said, user, request.content, tier, region, request.not_after))
         return Ask(
             server,
-            request_key(server, "claim", request.id),
-            _contents(request),
-            payee,
+            _hash16(scope + request.id.encode()),
+            _hash16(contents),
+            None if payee is None else self._payee(payee),
             drops,
             request.not_after,
             None if held is None else _held(held),
-            request.user or "",
-            request.tier,
-            request.region,
+            user or "",
+            tier,
+            region,
         )
 
 
@@ -266,13 +267,16 @@ def _held(claim: ClaimObject) -> Held:
 
 def request_key(server: str, topic: str, request_id: str) -> bytes:
     """16 bytes that name a request: ids are unique per server and topic. None of the three can contain a NUL."""
-    return hashlib.blake2b(f"{server}\0{topic}\0{request_id}".encode(), digest_size=16).digest()
+    return _hash16(_scope(server, topic) + request_id.encode())
 
 
-def _contents(request: _ClaimRequest) -> bytes:
-    """16 bytes of everything a request says beside its payee (compared resolved) and `held` (which only advises)."""
-    said = _encode((request.drops, request.user, request.content, request.tier, request.region, request.not_after))
-    return hashlib.blake2b(said, digest_size=16).digest()
+def _scope(server: str, topic: str) -> bytes:
+    """What the ids of one server and topic are hashed behind."""
+    return f"{server}\0{topic}\0".encode()
+
+
+def _hash16(said: bytes) -> bytes:
+    return blake2b(said, digest_size=16).digest()
 
 
 def _plain_batch(payload: bytes) -> list[_ClaimRequest] | None:

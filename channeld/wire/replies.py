@@ -40,8 +40,10 @@ def _rejected(request_id: str | None, refusal: Refusal) -> bytes:
 def _accepted(request_id: str | None, granted: Granted) -> bytes:
     covers_from, covers_to, claim, replayed = granted
     shared, gone = _shared(claim)
+    plain = request_id is not None and '"' not in request_id and "\\" not in request_id
+    said = f'"{request_id}"' if plain else _encode(request_id).decode()
     return (
-        f'{{"id":{_encode(request_id).decode()},"status":"accepted","drops":"{covers_to - covers_from}",'
+        f'{{"id":{said},"status":"accepted","drops":"{covers_to - covers_from}",'
         f'"covers":{{"from":"{covers_from}","to":"{covers_to}"}},{shared}{"true" if replayed else "false"}{gone}'
     ).encode("ascii")
 

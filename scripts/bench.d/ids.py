@@ -19,7 +19,7 @@ from typing import Any, Final
 from rig import report
 
 from channeld.adapters.sqlite import SqliteStore
-from channeld.core.records import Accepted, Remembered
+from channeld.core.records import Accepted
 
 GROUP: Final = 2048
 SLICE: Final = 128
@@ -29,11 +29,16 @@ MOST_BYTES: Final = 1_500_000_000
 START: Final = 1_700_000_000
 
 
-def request(n: int) -> Accepted:
-    """The n-th, as the desk makes it."""
-    key = hashlib.blake2b(b"%d" % n, digest_size=16).digest()
-    at = n * 1500
-    return Accepted(key, Remembered(key[::-1], 1 + n % 100_000, at, at + 1500, at + 1500))
+def key(n: int) -> bytes:
+    """The id of the n-th request."""
+    return hashlib.blake2b(b"%d" % n, digest_size=16).digest()
+
+
+def requests(start: int, end: int) -> Accepted:
+    """From the `start`-th on, as the desk makes them."""
+    keys, at = [key(n) for n in range(start, end)], [n * 1500 for n in range(start, end + 1)]
+    contents, rows = [k[::-1] for k in keys], [1 + n % 100_000 for n in range(start, end)]
+    return Accepted(keys, contents, rows, at[:-1], at[1:], at[1:], ["a"] * len(keys))
 
 
 def resident_mib() -> float:
@@ -45,7 +50,7 @@ def fill(store: SqliteStore, count: int) -> float:
     """Accept and fold so many; the seconds that folding took."""
     folding = 0.0
     for start in range(0, count, GROUP):
-        store.accept(START + start // 10_000, [request(n) for n in range(start, min(start + GROUP, count))], [], [])
+        store.accept(START + start // 10_000, requests(start, min(start + GROUP, count)), [], [])
         if store.backlog >= GROUP * 4 or start + GROUP >= count:
             began = time.perf_counter()
             while store.backlog:
@@ -80,13 +85,13 @@ def measure(count: int, directory: Path) -> dict[str, Any]:
     step = 7_919_000_003  # a prime: keys far from each other
 
     def known(n: int) -> None:
-        assert len(store.remembered([request((n * SLICE + k) * step % count).key for k in range(SLICE)])) > 1
+        assert len(store.remembered([key((n * SLICE + k) * step % count) for k in range(SLICE)])) > 1
 
     def unknown(n: int) -> None:
-        assert not store.remembered([request(count + n * SLICE + k).key for k in range(SLICE)])
+        assert not store.remembered([key(count + n * SLICE + k) for k in range(SLICE)])
 
     def accept(n: int) -> None:
-        store.accept(START + count, [request(count + n * SLICE + k) for k in range(SLICE)], [], [])
+        store.accept(START + count, requests(count + n * SLICE, count + (n + 1) * SLICE), [], [])
 
     figures = {
         "bench": "ids",

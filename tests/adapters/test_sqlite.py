@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -62,9 +62,19 @@ def update(index: int = 5, **parts: Any) -> LedgerUpdate:
     )
 
 
-def request(number: int, row: int, covers: tuple[int, int], signed: int | None = None) -> Accepted:
+class Request(NamedTuple):
+    key: bytes
+    remembered: Remembered
+
+
+def request(number: int, row: int, covers: tuple[int, int], signed: int | None = None) -> Request:
     said = Remembered(b"c%d" % number, row, *covers, covers[1] if signed is None else signed)
-    return Accepted(number.to_bytes(16, "big"), said)
+    return Request(number.to_bytes(16, "big"), said)
+
+
+def together(*requests: Request) -> Accepted:
+    """In columns, as the store takes them."""
+    return Accepted(*zip(*((key, *said, "a") for key, said in requests), strict=True))
 
 
 def mark(row: int, authorized: int) -> ChannelMark:
@@ -155,7 +165,7 @@ class Model(RuleBasedStateMachine):
             group.append(request(self.sent, row, (taken[row], taken[row] + drops)))
             taken[row] += drops
         if clash and self.requests:
-            group.append(Accepted(next(iter(self.requests)), group[0].remembered))
+            group.append(Request(next(iter(self.requests)), group[0].remembered))
         rows = {a.remembered.row for a in group}
         marks = [mark(row, taken[row]) for row in sorted(rows)]
         good = not (clash and self.requests) and all(
@@ -167,9 +177,9 @@ class Model(RuleBasedStateMachine):
         spend = [("a", self.now // 3600, 3), ("b", self.now // 3600, 2)]
         if not good:
             with nothing_changes(self.store), pytest.raises(StoreError):
-                self.store.accept(self.now, group, marks, spend)
+                self.store.accept(self.now, together(*group), marks, spend)
             return
-        self.store.accept(self.now, group, marks, spend)
+        self.store.accept(self.now, together(*group), marks, spend)
         self.requests |= {a.key: (a.remembered, self.now) for a in group}
         for m in marks:
             c = self.channels[m.row]
@@ -317,14 +327,14 @@ TestModel.settings = settings(max_examples=settings().max_examples // 2)
 
 
 def test_the_intent_to_close_stops_issuing_in_the_same_transaction(store: SqliteStore) -> None:
-    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
     store.journal(
         [intent(SettleChannel("hot", row_id(2), Drops(1))), intent(RequestClose("hot", row_id(1)))], LedgerIndex(7)
     )
     assert {r.row: r.issuing for r in store.load().channels} == {1: False, 2: True}
     both = [request(2, 2, (0, 5)), request(3, 1, (5, 6))]
     with nothing_changes(store), pytest.raises(StoreError):
-        store.accept(2, both, [mark(2, 5), mark(1, 6)], [("a", 1, 6)])
+        store.accept(2, together(*both), [mark(2, 5), mark(1, 6)], [("a", 1, 6)])
     assert store.remembered([both[0].key, both[1].key]) == {}
 
 
@@ -347,7 +357,7 @@ def test_a_crash_between_any_two_steps_of_folding_changes_nothing(tmp_path: Path
             nonlocal number, authorized
             group = [request(number + n, 1, (authorized + n, authorized + n + 1)) for n in range(1, size + 1)]
             number, authorized = number + size, authorized + size + 1
-            store.accept(7, group, [mark(1, authorized), mark(2, authorized)], [("a", 1, size), ("b", 1, 1)])
+            store.accept(7, together(*group), [mark(1, authorized), mark(2, authorized)], [("a", 1, size), ("b", 1, 1)])
 
         for size in (3, 1, 4, 2):
             accept(store, size)
@@ -373,15 +383,15 @@ def test_a_crash_between_any_two_steps_of_folding_changes_nothing(tmp_path: Path
 
 @pytest.mark.parametrize("authorized", [4, 5, 101])
 def test_a_mark_is_higher_than_the_last_and_within_what_the_channel_holds(store: SqliteStore, authorized: int) -> None:
-    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
     with nothing_changes(store), pytest.raises(StoreError):
-        store.accept(2, [request(2, 1, (5, authorized))], [mark(1, authorized)], [])
+        store.accept(2, together(request(2, 1, (5, authorized))), [mark(1, authorized)], [])
 
 
 def test_an_id_is_accepted_once(store: SqliteStore) -> None:
-    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
     with nothing_changes(store), pytest.raises(StoreError):
-        store.accept(2, [request(1, 2, (0, 5))], [mark(2, 5)], [])
+        store.accept(2, together(request(1, 2, (0, 5))), [mark(2, 5)], [])
 
 
 def test_one_number_carries_one_live_transaction(store: SqliteStore) -> None:
@@ -394,9 +404,9 @@ def test_one_number_carries_one_live_transaction(store: SqliteStore) -> None:
 
 def test_a_second_writer_waits_and_cannot_sign_what_the_first_has_signed(store: SqliteStore) -> None:
     second = SqliteStore(store.path, network_id=1)
-    store.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
     with pytest.raises(StoreError):
-        second.accept(1, [request(2, 1, (0, 5))], [mark(1, 5)], [])
+        second.accept(1, together(request(2, 1, (0, 5))), [mark(1, 5)], [])
     assert second.load() == store.load()
     second.close()
 
@@ -406,7 +416,7 @@ def test_a_store_in_use_by_a_hanging_writer_fails_and_changes_nothing(store: Sql
     second._db.execute("PRAGMA busy_timeout = 10")
     store._db.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError):
-        second.accept(1, [request(1, 1, (0, 5))], [mark(1, 5)], [])
+        second.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
     store._db.execute("ROLLBACK")
     assert store.load().channels[0].authorized == 0
     second.close()
@@ -414,7 +424,7 @@ def test_a_store_in_use_by_a_hanging_writer_fails_and_changes_nothing(store: Sql
 
 def test_a_checkpoint_is_no_second_writer(store: SqliteStore) -> None:
     for n in range(1, 50):
-        store.accept(n, [request(n, 1, (n - 1, n))], [mark(1, n)], [])
+        store.accept(n, together(request(n, 1, (n - 1, n))), [mark(1, n)], [])
         if n % 10 == 0:
             store.checkpoint()
     assert store.load().channels[0].authorized == 49
@@ -453,7 +463,7 @@ def test_every_commit_waits_for_the_disk(store: SqliteStore) -> None:
 
 def test_ids_that_stand_in_both_places_count_once(store: SqliteStore) -> None:
     """The last one accepted is folded first, for its key is the lowest; then the process dies."""
-    store.accept(5, [request(9 - n, 1, (n, n + 1)) for n in range(3)], [mark(1, 3)], [])
+    store.accept(5, together(*(request(9 - n, 1, (n, n + 1)) for n in range(3))), [mark(1, 3)], [])
     store.fold(1)
     store.load()
     assert store.ids == (3, 5)
@@ -461,7 +471,7 @@ def test_ids_that_stand_in_both_places_count_once(store: SqliteStore) -> None:
 
 def test_requests_are_forgotten_in_slices_oldest_first_and_never_too_early(store: SqliteStore) -> None:
     for n in range(1, 11):
-        store.accept(n, [request(n, 1, (n - 1, n))], [mark(1, n)], [])
+        store.accept(n, together(request(n, 1, (n - 1, n))), [mark(1, n)], [])
     assert [store.forget(7, 4), store.forget(7, 4), store.forget(7, 4)] == [4, 2, 0]
     assert store.ids == (4, 7)
     left = store.remembered([n.to_bytes(16, "big") for n in range(1, 11)])
@@ -470,7 +480,7 @@ def test_requests_are_forgotten_in_slices_oldest_first_and_never_too_early(store
 
 def test_more_ids_than_one_statement_takes_are_looked_up(store: SqliteStore) -> None:
     group = [request(n, 1, (n - 1, n), 100) for n in range(1, 101)]
-    store.accept(1, group, [mark(1, 100)], [])
+    store.accept(1, together(*group), [mark(1, 100)], [])
     keys = [n.to_bytes(16, "big") for n in range(1300)]
     assert len(store.remembered(keys)) == 100
 
@@ -504,7 +514,7 @@ def go(path: Path) -> None:
                 group.append(request(number, row, (rows[row], rows[row] + 1)))
                 rows[row] += 1
         marks = [mark(row, rows[row]) for row in before]
-        store.accept(1, group, marks, [("a", 1, len(group))])
+        store.accept(1, together(*group), marks, [("a", 1, len(group))])
         print(number, flush=True)
 
 

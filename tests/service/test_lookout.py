@@ -15,7 +15,6 @@ from channeld.core.channel import Channel
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import ChannelId, Drops, LedgerIndex
-from channeld.service.claim_desk import _Grouped
 from channeld.service.holdings import ChannelState
 from channeld.service.lookout import AHEAD
 
@@ -180,6 +179,6 @@ def test_the_other_channel_of_a_payee_carries_on(nodes: Several) -> None:
     nodes.mirror.add(replace(state.record, row=state.record.row + 1000, channel=other, authorized=0))
     nodes.mirror.cautions[state] = {"node1:6006": LedgerIndex(nodes.kept.index + 1)}
     assert state.group is not None
-    placed = nodes.desk._place(nodes.ask("x", 1), state.group, _Grouped({}, 0, None, 1))
-    assert isinstance(placed, ChannelState)
-    assert placed.record.channel.channel_id == "B" * 64
+    chosen = nodes.desk._choice.channel(state.group, 1, {})
+    assert isinstance(chosen, ChannelState)
+    assert chosen.record.channel.channel_id == "B" * 64

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, repeat
 from operator import itemgetter
 from typing import Final
 
@@ -50,18 +51,35 @@ _ADD_SPENT: Final = (
 
 _Request = tuple[int, bytes, bytes, int, int, int, int, int]
 """A request in the order of its table's columns: number, key, contents, channel, from, to, signed, Unix time."""
+_Said = tuple[bytes, int, int, int, int]
+"""What memory holds of a request that is not folded: `Remembered`, made into one when it is asked for."""
 _Mark = tuple[int, int, RippleTime, RippleTime | None]
 _Spent = tuple[str, int, int]
 
 
 class _Body(msgspec.Struct, array_like=True, gc=False):
-    """A group as it stands on disk (MessagePack)."""
+    """A group as it stands on disk (MessagePack): its requests in columns, numbered from `first` on."""
 
     at_unix: int
-    requests: list[_Request]
-    marks: list[_Mark]
-    spent: list[_Spent]
-    servers: list[str] = []
+    first: int
+    keys: Sequence[bytes]
+    contents: Sequence[bytes]
+    rows: Sequence[int]
+    covers_from: Sequence[int]
+    covers_to: Sequence[int]
+    signed: Sequence[int]
+    servers: Sequence[str]
+    marks: Sequence[_Mark]
+    spent: Sequence[_Spent]
+
+    def said(self) -> Iterator[_Said]:
+        """What is remembered of each request."""
+        return zip(self.contents, self.rows, self.covers_from, self.covers_to, self.signed, strict=True)
+
+    def requests(self) -> Iterator[_Request]:
+        """The requests as rows of their table."""
+        columns = (self.keys, self.contents, self.rows, self.covers_from, self.covers_to, self.signed)
+        return zip(count(self.first), *columns, repeat(self.at_unix))
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -101,7 +119,7 @@ class RequestLog:
 
     def _clear(self) -> None:
         self._pending: deque[_Pending] = deque()
-        self._recent: dict[bytes, Remembered] = {}
+        self._recent: dict[bytes, _Said] = {}
         self._marks: dict[int, ChannelMark] = {}
         self._absent: set[bytes] = set()
         self._batch: Folding | None = None
@@ -148,10 +166,10 @@ class RequestLog:
     def _take(self, group: _Pending) -> None:
         body = group.body
         self._pending.append(group)
-        self._recent.update((request[1], Remembered(*request[2:7])) for request in body.requests)
+        self._recent.update(zip(body.keys, body.said(), strict=True))
         self._marks.update((mark[0], ChannelMark(*mark)) for mark in body.marks)
         self._next_number = group.number + 1
-        self._next_seq = max([self._next_seq, *(request[0] + 1 for request in body.requests[-1:])])
+        self._next_seq = max(self._next_seq, body.first + len(body.keys))
 
     def forward(self, record: ChannelRecord) -> ChannelRecord:
         """A channel's record as read from its row, brought forward by what is not folded."""
@@ -166,8 +184,10 @@ class RequestLog:
     def lookup(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted, and as what."""
         recent = self._recent
-        found = {key: recent[key] for key in keys if key in recent}
-        older = [key for key in keys if key not in found]
+        older = [key for key in keys if key not in recent]
+        found = {}
+        if len(older) < len(keys):
+            found = {key: Remembered(*recent[key]) for key in keys if key in recent}
         for start in range(0, len(older), _LOOKUP_LIMIT):
             part = older[start : start + _LOOKUP_LIMIT]
             query = (
@@ -175,41 +195,34 @@ class RequestLog:
                 f" WHERE key IN ({', '.join('?' * len(part))})"
             )
             found.update((row[0], Remembered(*row[1:])) for row in self._db.execute(query, part))
-        self._absent = {key for key in older if key not in found}
+        self._absent = set(older).difference(found)
         return found
 
-    def known(self, keys: Iterable[bytes]) -> bool:
+    def known(self, keys: Sequence[bytes]) -> bool:
         """Whether one of these ids was accepted, or stands here twice. Cheap for what `lookup` has just not found."""
-        listed = list(keys)
-        distinct = set(listed)
-        if len(distinct) != len(listed):
+        distinct = set(keys)
+        if len(distinct) != len(keys):
             return True
         unsure = distinct - self._absent
         return bool(unsure) and bool(self.lookup(list(unsure)))
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def append(
-        self, now: int, requests: Sequence[Accepted], marks: Sequence[ChannelMark], spent: Sequence[_Spent]
-    ) -> _Pending:
+    def append(self, now: int, requests: Accepted, marks: Sequence[ChannelMark], spent: Sequence[_Spent]) -> _Pending:
         """Write a group down. `took` must be told once it is committed."""
-        said = [
-            (seq, a.key, r.contents, r.row, r.covers_from, r.covers_to, r.signed, now)
-            for seq, a in enumerate(requests, self._next_seq)
-            for r in (a.remembered,)
-        ]
-        raised = [(m.row, m.authorized, m.last_claim_at, m.unredeemed_since) for m in marks]
-        group = _Pending(self._next_number, _Body(now, said, raised, list(spent), [a.server for a in requests]))
-        self._db.execute(_INSERT_GROUP, (group.number, _encode(group.body)))
+        body = _Body(now, self._next_seq, *requests, marks, spent)
+        group = _Pending(self._next_number, body)
+        self._db.execute(_INSERT_GROUP, (group.number, _encode(body)))
         return group
 
-    def took(self, group: _Pending, requests: Sequence[Accepted], marks: Sequence[ChannelMark]) -> None:
+    def took(self, group: _Pending, marks: Sequence[ChannelMark]) -> None:
         """The group is committed."""
+        body = group.body
         self._pending.append(group)
-        self._recent.update((a.key, a.remembered) for a in requests)
+        self._recent.update(zip(body.keys, body.said(), strict=True))
         self._marks.update((m.row, m) for m in marks)
         self._absent.clear()
-        self._next_number, self._next_seq = group.number + 1, self._next_seq + len(requests)
+        self._next_number, self._next_seq = group.number + 1, body.first + len(body.keys)
 
     def settle_marks(self, rows: Iterable[int]) -> None:
         """Write these channels' own rows forward to how far they are signed."""
@@ -252,7 +265,7 @@ class RequestLog:
         rows: list[_Request] = []
         for group in self._pending:
             groups.append(group)
-            rows += group.body.requests
+            rows += group.body.requests()
             if len(rows) >= BATCH:
                 break
         rows.sort(key=_BY_KEY)
@@ -266,8 +279,8 @@ class RequestLog:
             self._oldest_folded = batch.ended[0].body.at_unix
         for group in batch.ended:
             assert self._pending.popleft() is group
-            for request in group.body.requests:
-                del self._recent[request[1]]
+            for key in group.body.keys:
+                del self._recent[key]
         if not self._pending:
             self._marks.clear()
         return did
@@ -300,7 +313,9 @@ def _used(bodies: Iterable[_Body]) -> list[usage.Accepted]:
     used: dict[tuple[str, int, int], tuple[int, int]] = {}
     for body in bodies:
         hour = body.at_unix // 3600
-        for (_, _, _, row, covers_from, covers_to, *_), server in zip(body.requests, body.servers, strict=False):
+        for server, row, covers_from, covers_to in zip(
+            body.servers, body.rows, body.covers_from, body.covers_to, strict=True
+        ):
             requests, drops = used.get((server, hour, row), (0, 0))
             used[server, hour, row] = (requests + 1, drops + covers_to - covers_from)
     return [(*key, *sums) for key, sums in used.items()]
@@ -317,7 +332,7 @@ def accepted_in(bodies: Iterable[bytes], key: bytes) -> tuple[int, ...] | None:
     """
     for body in bodies:
         if key in body:  # the bytes stand there as they are: few groups need to be read
-            for request in _decode(body).requests:
+            for request in _decode(body).requests():
                 if request[1] == key:
                     return request[3:]
     return None

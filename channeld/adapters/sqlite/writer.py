@@ -247,7 +247,7 @@ class SqliteStore:
     def accept(
         self,
         now: int,
-        requests: Sequence[Accepted],
+        requests: Accepted,
         marks: Sequence[ChannelMark],
         spent: Sequence[tuple[str, int, int]],
     ) -> None:
@@ -261,10 +261,10 @@ class SqliteStore:
             if not authorized < mark.authorized <= amount:
                 raise StoreError("a channel to be signed on is closing, gone, or signed further already")
         with self._transaction():
-            if self._requests.known(a.key for a in requests):
+            if self._requests.known(requests.keys):
                 raise StoreError("an id to be accepted was accepted before")
             group = self._requests.append(now, requests, marks, spent)
-        self._requests.took(group, requests, marks)
+        self._requests.took(group, marks)
         for mark in marks:
             self._open[mark.row] = (mark.authorized, self._open[mark.row][1])
 
