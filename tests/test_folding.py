@@ -10,7 +10,7 @@ from engine import Engine
 
 from channeld.adapters.sqlite import BATCH
 from channeld.app.housekeeping import LARGEST_SLICE, SLICE, Housekeeping, fold_slice, forget_slice
-from channeld.core.records import Accepted, Remembered
+from channeld.core.records import Accepted
 from channeld.service.clock import Clock
 
 TURN_S = 0.01
@@ -33,9 +33,9 @@ def accepting(engine: Engine) -> Callable[[int], None]:
 
     def accept(count: int) -> None:
         nonlocal last
-        numbers = range(last, last + count)
-        keys = [(number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(16, "big") for number in numbers]
-        requests = [Accepted(key, Remembered(key, 1, n, n + 1, n + 1)) for n, key in zip(numbers, keys, strict=True)]
+        starts, ends = list(range(last, last + count)), list(range(last + 1, last + count + 1))
+        keys = [(number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(16, "big") for number in starts]
+        requests = Accepted(keys, keys, [1] * count, starts, ends, ends, ["a"] * count)
         engine.store.accept(1_700_000_000, requests, [], [])
         last += count
 
