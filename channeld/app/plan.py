@@ -81,7 +81,9 @@ async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
     def world(policy: Policy) -> World:
         shown, spending = _under(daemon, policy)
         nobody = world_of(shown, spending, (), daemon.monotonic())
-        return replace(nobody, groups=tuple(views), servers=mirror.server_views(mirror.grants))
+        return replace(
+            nobody, groups=tuple(views), servers=mirror.server_views(mirror.grants), locked=mirror.locked.everything()
+        )
 
     in_force = mirror.policy
     policies = (in_force, *([candidate] if candidate else []))

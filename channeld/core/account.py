@@ -1,7 +1,8 @@
 """What may still be spent while deciding: every intent takes its worst case from here.
 
-So bounds hold across groups. Wallets keep their reserve and the treasury floor, content servers their caps, ledgers
-their number of opens, pools their closes an hour, and budgets their limits. All of it counts what is in flight.
+So bounds hold across groups. Wallets keep their reserve and the treasury floor, content servers, tiers, users and
+payees their caps, ledgers their number of opens, pools their closes an hour, and budgets their limits. All of it counts
+what is in flight.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from channeld.core.budgets import Purse, Purses
+from channeld.core.caps import Whose
 from channeld.core.fees import worst_fee
 from channeld.core.intents import Kind
 from channeld.core.policy import Policy
@@ -44,10 +46,17 @@ class Account:
         drops = self.spent.get(wallet, 0)
         return view.spendable(self.world.fees, self.policy.guards, drops=drops, objects=objects)
 
-    def lockable(self, server: str) -> int:
-        """Drops that may still be locked for a content server; 0 for one that is not configured."""
+    def lockable(self, server: str, whose: Whose) -> tuple[int, Reason]:
+        """Drops that may still be locked in a channel, and whose cap it is that leaves no more.
+
+        0 for a content server that is not configured.
+        """
         view = self.world.servers.get(server)
-        return 0 if view is None else view.max_locked - view.locked - self.locked.get(server, 0)
+        left = 0 if view is None else view.max_locked - view.locked - self.locked.get(server, 0)
+        rooms = [(left, Reason.CAP_LOCKED)]
+        for name, most, reason in whose.bounds(self.policy):
+            rooms.append((most - self.world.locked.get(name, 0) - self.locked.get(name, 0), reason))
+        return min(rooms, key=lambda room: room[0])
 
     def may_open(self, server: str) -> Reason | None:
         """Why no further channel may be opened for a server now, or None."""
@@ -70,10 +79,11 @@ class Account:
         """A close that nothing forced was decided."""
         self.closed[pool] = self.closed.get(pool, 0) + 1
 
-    def take(self, wallet: str, server: str, drops: int, *, opens: bool) -> None:
+    def take(self, wallet: str, server: str, drops: int, whose: Whose, *, opens: bool) -> None:
         """Book `drops` and a worst-case fee; `opens` adds an owned object and a channel."""
         self.spent[wallet] = self.spent.get(wallet, 0) + drops + self.policy.guards.fee_cap
-        self.locked[server] = self.locked.get(server, 0) + drops
+        for name in (server, *whose.names):
+            self.locked[name] = self.locked.get(name, 0) + drops
         if opens:
             self.objects[wallet] = self.objects.get(wallet, 0) + 1
             self.opened[server] = self.opened.get(server, 0) + 1

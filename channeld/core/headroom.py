@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from channeld.core.caps import whose_of
 from channeld.core.chains import Verdict
 from channeld.core.churn import waits_until
 from channeld.core.docket import Answer, Docket
@@ -46,7 +47,8 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
         return docket.left_to_rules(view, verdict)
     if (cooling := docket.cooling(channel.channel_id, view.funded_at, verdict)) is not None:
         return cooling
-    room = min(pool.channel.max - channel.remaining, account.lockable(view.server))
+    whose = whose_of(docket.group, view.tier)
+    room = min(pool.channel.max - channel.remaining, account.lockable(view.server, whose)[0])
     money = min(target - headroom, account.spendable(pool.wallet))
     step = min(room, account.affordable(Kind.FUND, pool.name, money))
     band = verdict.band("headroom")
@@ -59,7 +61,7 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
     action = FundChannel(pool.wallet, channel.channel_id, Drops(channel.amount + step))
     answer = docket.granted(Concern.FUND, view, docket.intent(action, reason, verdict), drops=step)
     if isinstance(answer, Intent) and not docket.freezes(answer):
-        account.take(pool.wallet, view.server, step, opens=False)
+        account.take(pool.wallet, view.server, step, whose, opens=False)
     return answer
 
 
@@ -164,7 +166,7 @@ def _open(
     reason_why = "spare" if size.spare else "wanted"
     answer = docket.granted(Concern.OPEN, None, docket.intent(action, reason_why, verdict), drops=amount)
     if isinstance(answer, Intent) and not docket.freezes(answer):
-        docket.account.take(pool.wallet, server, amount, opens=True)
+        docket.account.take(pool.wallet, server, amount, whose_of(group), opens=True)
     return answer
 
 
@@ -185,9 +187,10 @@ def _amount(docket: Docket, size: _Size, server: str) -> Drops | Reason:
     """What goes into a new channel, or why not even the least that is needed can."""
     pool, account, least = docket.pool, docket.account, size.least
     amount = min(pool.channel.max, size.most)
-    lockable, spendable = account.lockable(server), account.spendable(pool.wallet, new_objects=1)
+    lockable, capped = account.lockable(server, whose_of(docket.group))
+    spendable = account.spendable(pool.wallet, new_objects=1)
     amount = min(amount, max(lockable, 0), max(spendable, 0))
     if amount < least:
-        return Reason.CAP_LOCKED if lockable < spendable else Reason.GUARD_TREASURY
+        return capped if lockable < spendable else Reason.GUARD_TREASURY
     amount = account.affordable(Kind.OPEN, pool.name, amount)
     return Reason.BUDGET_EXHAUSTED if amount < least else Drops(amount)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from channeld.core.caps import names_of
 from channeld.core.collecting import Collecting, Wait
 from channeld.core.intents import FinalizeClose, FundChannel, Intent, Kind, OpenChannel, RequestClose
 from channeld.core.policy import Policy
@@ -113,6 +114,7 @@ def alone(world: World, group: GroupView, policy: Policy) -> World:
         groups=(group,),
         wallets=_only(world.wallets, wallets),
         servers=_only(world.servers, servers),
+        locked=_only(world.locked, names_of(group)),
     )
 
 

@@ -83,7 +83,7 @@ class Pool:
     opens. No claim is issued nearer than `life_margin` to the moment from which a payee would not have its full settle
     delay. `terms` names the concerns whose chains end in this pool's own terms: for the others, what no rule decides is
     left alone. Where it says to `trust_request`, a server's request may choose it by naming one
-    of its `regions`.
+    of its `regions`. `max_locked_per_payee` (None: no cap) bounds what all channels of one payee hold unpaid.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Pool:
     regions: tuple[str, ...] = ()
     terms: frozenset[Concern] = frozenset(Concern)
     trust_request: bool = False
+    max_locked_per_payee: Drops | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,8 @@ class Tier:
     """A class of readers. `users` are names or globs; one tier of a policy may be the `default`.
 
     `trust_request` says that a server's request may name it. A `dedicated` tier has channels of its own for
-    each user, and a spare beside them.
+    each user, and a spare beside them. `max_locked` bounds what all channels of the tier hold unpaid, and
+    `max_locked_per_user` what those hold that only one user draws from (None: no cap).
     """
 
     name: str
@@ -143,6 +145,8 @@ class Tier:
     trust_request: bool = False
     dedicated: bool = False
     default: bool = False
+    max_locked: Drops | None = None
+    max_locked_per_user: Drops | None = None
 
     def has(self, user: str) -> bool:
         """Whether a user is listed here."""
@@ -279,6 +283,12 @@ class Policy:
         asked = {fact for chain in self.rules.values() for rule in chain for fact in rule.match}
         asked |= {condition.fact for condition in self.guards.freeze_if}
         return not asked.isdisjoint({"network_fee_drops", "fee_ratio"})
+
+    @property
+    def caps_capital(self) -> bool:
+        """Whether it bounds what is locked for tiers, users or payees."""
+        tiers = any(t.max_locked is not None or t.max_locked_per_user is not None for t in self.tiers.values())
+        return tiers or any(pool.max_locked_per_payee is not None for pool in self.pools.values())
 
     def mode(self, concern: Concern) -> Mode:
         """How far the engine goes about a concern."""

@@ -36,6 +36,9 @@ class Reason(enum.Enum):
     GUARD_TREASURY = "guard_treasury"
     CAP_LOCKED = "cap_locked"
     CAP_CHANNELS = "cap_channels"
+    CAP_TIER = "cap_tier"
+    CAP_USER = "cap_user"
+    CAP_PAYEE = "cap_payee"
     NO_WALLET = "no_wallet"
     NOTHING_HELD = "nothing_held"
     EXPIRED = "expired"
@@ -69,6 +72,7 @@ class ChannelView:
 
     `away` is for how many seconds since its last use we ourselves were not there. A rule has wanted it closed with
     notice since `due_since`, and its servers were told at `noticed_at` (None: not so), both later by what we were away.
+    `tier` is the one it was opened for, empty for none.
     """
 
     channel: Channel
@@ -86,6 +90,7 @@ class ChannelView:
     noticed_at: RippleTime | None = None
     funded_at: RippleTime | None = None
     settled_at: RippleTime | None = None
+    tier: str = ""
 
     def idle(self, now: RippleTime) -> int:
         """Seconds in which nobody used it though we were there."""
@@ -176,7 +181,7 @@ class World:
     them that were decided on this very ledger. `network_fee` is what the network asks for one ordinary transaction,
     None where nobody told. `difference` is by how many drops the ledger, read whole, was off. `halted` are wallets for
     which only what is owed is paid. `pulses` are by pool, `used` is what each budget has used, by name, with the worst
-    case of everything in flight.
+    case of everything in flight; `locked` is what is locked by the names of `core.caps`, in flight included.
     """
 
     close_time: RippleTime
@@ -192,6 +197,7 @@ class World:
     halted: frozenset[str] = frozenset()
     pulses: Mapping[str, Pulse] = field(default_factory=lambda: MappingProxyType({}))
     used: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    locked: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from channeld.core.caps import Whose, opened_for
 from channeld.core.intents import FundChannel, Kind, OpenChannel, Status
 from channeld.core.policy import Guards
 from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction
 from channeld.core.units import LedgerIndex
+from channeld.service.locked import Locked
 
 _URGENT: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
 """Kinds whose transaction may offer `urgent_fee_cap`."""
@@ -34,6 +36,7 @@ class _Share(NamedTuple):
     decided_at: LedgerIndex | None
     unsigned: bool
     object: bool
+    names: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -73,9 +76,13 @@ class PoolSums:
 
 
 class Commitments:
-    """The sums over all open intents. Counting an intent twice counts it once, as it is now."""
+    """The sums over all open intents. Counting an intent twice counts it once, as it is now.
 
-    def __init__(self) -> None:
+    What they lock for tiers, users and payees is added to `locked`, where what is in channels counts, too.
+    """
+
+    def __init__(self, locked: Locked | None = None) -> None:
+        self._locked = locked or Locked()
         self.wallets: dict[str, WalletSums] = {}
         self.pools: dict[str, PoolSums] = {}
         self.opens = 0
@@ -105,10 +112,12 @@ class Commitments:
         if isinstance(action, OpenChannel):
             unsigned = entry.status is Status.PLANNED
             taken = not unsigned and entry.number not in self._by_ticket
-            share = share._replace(server=action.server, pool=action.pool, drops=action.amount)
+            whose = Whose(action.pool, str(action.payee), action.user, action.tier)
+            share = share._replace(server=action.server, pool=action.pool, drops=action.amount, names=whose.names)
             share = share._replace(decided_at=entry.decided_at, unsigned=unsigned, object=taken)
         elif isinstance(action, FundChannel) and record is not None:
-            share = share._replace(drops=max(0, action.target_amount - record.channel.amount))
+            drops = max(0, action.target_amount - record.channel.amount)
+            share = share._replace(drops=drops, names=opened_for(record).names)
         self._shares[entry.number] = share
         self._add(share, 1)
 
@@ -125,6 +134,7 @@ class Commitments:
         sums.unsigned_opens += sign * share.unsigned
         sums.objects += sign * share.object
         self._add_to_pool(share, sign)
+        self._locked.add(share.names, sign * share.drops)
         locked, channels = self._servers.get(share.server, (0, 0))
         self._servers[share.server] = (locked + sign * share.drops, channels + sign * opens)
         if self._servers[share.server] == (0, 0):

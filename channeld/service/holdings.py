@@ -51,7 +51,7 @@ class ChannelState:
         away = there.away(max(r.last_claim_at, r.opened_at), now)
         times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
         cooling = (self.setback.retry_at, failed_at(self.setback)) if self.setback else (None, None)
-        said = (*times, self.pending, *cooling, away, *notice, self.funded_at, self.settled_at)
+        said = (*times, self.pending, *cooling, away, *notice, self.funded_at, self.settled_at, r.tier)
         return ChannelView(r.channel, r.authorized, r.issuing, r.server, *said)
 
     @property

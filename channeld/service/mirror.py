@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from channeld.core.caps import opened_for
 from channeld.core.freezes import EVERYTHING, SERVER, Cause, Freeze
 from channeld.core.intents import Action, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import LedgerHeader
@@ -29,6 +30,7 @@ from channeld.service.backlog import Backlog
 from channeld.service.commitments import Commitments, WalletSums
 from channeld.service.early_ends import EarlyEnds
 from channeld.service.holdings import ChannelState, Grant, Group, GroupKey, PoolTotals, Wallet
+from channeld.service.locked import Locked
 from channeld.service.vault import Vault
 
 _NOTHING = WalletSums()
@@ -61,7 +63,8 @@ class Mirror:
         self.early_ends = EarlyEnds(snapshot.early_ends)
         self.journal: dict[int, JournalEntry] = {}
         self.backlog = Backlog()
-        self.commitments = Commitments()
+        self.locked = Locked()
+        self.commitments = Commitments(self.locked)
         self.live: dict[tuple[Address, int], LiveTransaction] = {tx_key(tx): tx for tx in snapshot.live}
         self.doomed: dict[tuple[Address, int], str] = {}
         self.missing: set[tuple[Address, int]] = set()
@@ -228,6 +231,7 @@ class Mirror:
     def _count(self, record: ChannelRecord, sign: int) -> None:
         locked, count = self._used.get(record.server, (0, 0))
         self._used[record.server] = (locked + sign * record.channel.remaining, count + sign)
+        self.locked.add(opened_for(record).names, sign * record.channel.remaining)
         totals = self.totals.setdefault(record.pool, PoolTotals())
         totals.channels += sign
         totals.issuing += sign * record.issuing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from channeld.core.caps import names_of
 from channeld.core.collecting import Collecting
 from channeld.core.intents import OpenChannel
 from channeld.core.records import Incoming
@@ -20,11 +21,13 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
     """What `decide` may see of these groups. A validated ledger must have been processed. Raises `StoreError`."""
     assert mirror.header is not None
     listed = list(groups)
+    views = tuple(group.view(mirror.attendance, mirror.header.close_time) for group in listed)
+    names = {name for view in views for name in names_of(view)} if mirror.policy.caps_capital else ()
     return World(
         mirror.header.close_time,
         monotonic - mirror.seen_at,
         mirror.header.fees,
-        tuple(group.view(mirror.attendance, mirror.header.close_time) for group in listed),
+        views,
         mirror.wallet_views(),
         mirror.server_views({server for group in listed for server in group.servers}),
         *mirror.opens_in_flight(),
@@ -33,6 +36,7 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
         halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
         pulses=spending.pulses(),
         used=spending.used(),
+        locked=mirror.locked.of(names),
     )
 
 

@@ -142,6 +142,7 @@ def _pool(name: str, table: Mapping[str, Any]) -> Pool:
         close=CloseTerms(**close) if close else CloseTerms(_UNUSED_TIME, Seconds(0)),
         regions=tuple(table["regions"]),
         trust_request=table["trust_request"],
+        max_locked_per_payee=table.get("max_locked_per_payee"),
         terms=frozenset(c for c in Concern if TERMS.get(c, "channel") in table),
     )
 

@@ -267,6 +267,7 @@ CLOSE: Final = Table(
 POOL: Final = Table(
     {
         "wallet": Entry(NameOf(), "the wallet that pays, as named in channeld.toml", required=True),
+        "max_locked_per_payee": Entry(Money(1), "never more than this unpaid in all channels of one payee"),
         "regions": Entry(Listed(NameOf(), 64, unique=True), "where its readers are", ()),
         "trust_request": Entry(Flag(), "a server's request may choose it by naming one of its regions", False),
         "settle_delay": Entry(Time(1), "what payees have, after a close is requested, to redeem", required=True),
@@ -358,6 +359,8 @@ TIER: Final = Table(
         "trust_request": Entry(Flag(), "a server's request may name this tier", False),
         "dedicated": Entry(Flag(), "channels of their own, with a spare kept ready", False),
         "default": Entry(Flag(), "the tier of everybody else", False),
+        "max_locked": Entry(Money(1), "never more than this unpaid in all channels opened for the tier"),
+        "max_locked_per_user": Entry(Money(1), "nor than this in the channels that only one user draws from"),
     }
 )
 SCOPE: Final = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from channeld.core.intents import FundChannel, Kind, OpenChannel, Status
-from channeld.core.records import JournalEntry
+from channeld.core.records import ChannelRecord, JournalEntry
 from channeld.core.world import ServerView, WalletView
 from channeld.service.commitments import PoolSums
 from channeld.service.mirror import Mirror
@@ -58,6 +58,28 @@ def servers(mirror: Mirror) -> dict[str, ServerView]:
     }
 
 
+def locked(mirror: Mirror) -> dict[str, int]:
+    """By tier, user and payee."""
+    found = Counter[str]()
+    for state in mirror.channels.values():
+        record = state.record
+        _lock(found, record, record.channel.remaining)
+    for entry in mirror.journal.values():
+        action = entry.action
+        if isinstance(action, OpenChannel):
+            _lock(found, action, cost(mirror, entry))
+        elif (state := mirror.channels.get(action.channel_id)) is not None:
+            _lock(found, state.record, cost(mirror, entry))
+    return {name: drops for name, drops in found.items() if drops}
+
+
+def _lock(found: Counter[str], whose: ChannelRecord | OpenChannel, drops: int) -> None:
+    payee = whose.payee if isinstance(whose, OpenChannel) else whose.channel.payee
+    found[f"payee/{whose.pool}/{payee}"] += drops
+    found[f"user/{whose.user}"] += drops * bool(whose.user)
+    found[f"tier/{whose.tier}"] += drops * bool(whose.tier)
+
+
 def pools(mirror: Mirror) -> dict[str, PoolSums]:
     found: dict[str, PoolSums] = {}
     for entry in mirror.journal.values():
@@ -85,4 +107,5 @@ def added_up(mirror: Mirror) -> None:
     assert {entry.number for wallet in mirror.wallets for entry in mirror.backlog.of(wallet)} == unsigned
     assert mirror.wallet_views() == wallets(mirror)
     assert mirror.server_views(mirror.grants) == servers(mirror)
+    assert mirror.locked.everything() == locked(mirror)
     assert mirror.opens_in_flight() == (len(opens), sum(at == mirror.processed for at in opens))
