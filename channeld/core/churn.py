@@ -35,9 +35,21 @@ def counted(ends: Sequence[RippleTime], terms: EarlyEnds, now: RippleTime) -> in
 
 
 def waits_until(ends: Sequence[RippleTime], terms: EarlyEnds, now: RippleTime) -> RippleTime | None:
-    """Until when a payee with these early ends, in order, gets no further channel; None: it may have one now."""
-    beyond = counted(ends, terms, now) - terms.free
+    """Until when a payee with these early ends, in order, gets no further channel; None: it may have one now.
+
+    It is the very first moment: what leaves the window meanwhile shortens the wait.
+    """
+    count = counted(ends, terms, now)
+    beyond = count - terms.free
     if beyond <= 0:
         return None
-    until = ends[-1] + min(terms.longest, terms.first << min(beyond - 1, _MOST_DOUBLINGS))
+    inside, last = ends[-count:], ends[-1]
+    until = last + _wait(beyond, terms)
+    for gone in range(1, beyond + 1):  # so many have left the window by then
+        until = min(until, max(inside[gone - 1] + terms.window, last + _wait(beyond - gone, terms)))
     return RippleTime(until) if until > now else None
+
+
+def _wait(beyond: int, terms: EarlyEnds) -> int:
+    """Seconds to wait after so many early ends that are not free."""
+    return min(terms.longest, terms.first << min(beyond - 1, _MOST_DOUBLINGS)) if beyond else 0

@@ -43,6 +43,7 @@ def test_whoever_keeps_still_is_let_in_in_time_and_no_later(ends: list[int], lat
     assert wait(*(ago + later for ago in ends)) <= max(0, now - later)
     assert wait(*ends) == 0 or len([ago for ago in ends if ago < 100]) > 2
     assert wait(*ends, 0) >= now, "one more never makes it shorter"
+    assert not now or wait(*(ago + now - 1 for ago in ends)) == 1, "it is told to the second"
 
 
 def test_only_the_payee_can_have_ended_it_early() -> None:

@@ -169,7 +169,7 @@ def test_neither_spending_nor_locked_capital_of_anybody_passes_its_cap(seed: int
     ],
 )
 def test_who_is_at_its_cap_is_told_which(tmp_path: Path, limits: dict[str, Drops], said: str, reason: str) -> None:
-    terms = policy(opens=10)
+    terms = policy(opens=10, max_per_payee=5)
     tier = replace(Tier("gold", ("g*",), dedicated=True), **limits)
     pool = replace(terms.pools["p"], max_locked_per_payee=None if limits else Drops(39))
     engine = Engine(tmp_path / "store.db", terms=replace(terms, pools={"p": pool}, tiers={"gold": tier}))
@@ -192,6 +192,6 @@ def test_who_is_at_its_cap_is_told_which(tmp_path: Path, limits: dict[str, Drops
     assert group.answer is not None
     assert group.answer.reason.value == reason
     for number in range(6, 9):
-        answer = ask(number, 39)
+        answer = ask(number, 10)
         engine.tick()
     assert isinstance(answer, Granted), "so much fits"
