@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
 
 _WITNESS_EVERY_S: Final = 1.0
-_CHECKPOINT_EVERY_S: Final = 5.0
+_CHECKPOINT_EVERY_S: Final = 2.0
 _COUNT_EVERY_S: Final = 5.0
 
 
@@ -47,3 +47,4 @@ async def _checkpoints(of: Daemon) -> None:
     while True:
         await asyncio.sleep(_CHECKPOINT_EVERY_S)
         await asyncio.to_thread(of.store.checkpoint)
+        of.store.restart_log()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -420,6 +421,35 @@ def test_a_store_in_use_by_a_hanging_writer_fails_and_changes_nothing(store: Sql
     store._db.execute("ROLLBACK")
     assert store.load().channels[0].authorized == 0
     second.close()
+
+
+def test_the_log_starts_again_although_something_is_always_written(store: SqliteStore) -> None:
+    """A checkpoint never finds all of it: somebody reads as of before the last commit, or it comes while it runs."""
+    log, lengths = Path(f"{store.path}-wal"), []
+    for n in range(1, 81):
+        if n % 20 == 0:
+            with closing(sqlite3.connect(store.path, isolation_level=None)) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT * FROM meta").fetchone()
+                store.accept(n, together(request(n, 1, (n - 1, n))), [mark(1, n)], [])
+                store.checkpoint()
+            assert store.restart_log()
+            lengths.append(log.stat().st_size)
+        else:
+            store.accept(n, together(request(n, 1, (n - 1, n))), [mark(1, n)], [])
+    assert lengths[1:] == lengths[:1] * 3
+
+
+def test_a_log_that_has_much_left_is_not_folded_by_who_commits(store: SqliteStore) -> None:
+    class Behind:
+        def execute(self, _: str) -> Any:
+            raise AssertionError("it would hold the loop")
+
+    store.accept(1, together(request(1, 1, (0, 1))), [mark(1, 1)], [])
+    store.checkpoint()
+    kept, store._db, store._in_log = store._db, Behind(), 1001  # type: ignore[assignment]
+    assert not store.restart_log()
+    store._db = kept
 
 
 def test_a_checkpoint_is_no_second_writer(store: SqliteStore) -> None:

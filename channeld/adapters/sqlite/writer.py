@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 SCHEMA_VERSION: Final = 2
 _FOLD_AT_CLOSE: Final = 5000
+_FEW_PAGES: Final = 1000
+"""Pages that may be folded by the connection that commits: what a thread leaves while the desk accepts all it can."""
 _CHECKPOINT_PAGES: Final = 100_000
 """Pages in the write-ahead log at which a commit itself folds it into the file, if `checkpoint` does not come by."""
 
@@ -72,6 +74,7 @@ class SqliteStore:
             self._create_or_check(network_id)
             self._requests = RequestLog(self._db)
             self._open: dict[int, tuple[int, int]] = {}
+            self._in_log = 0
             self.load()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open the store {path}: {error}") from error
@@ -113,13 +116,30 @@ class SqliteStore:
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file, from a connection of its own. Call it in a thread, one at a time.
 
-        It waits for nobody and blocks nobody: what a commit appends meanwhile is left for the next time.
+        It waits for nobody and blocks nobody: what a commit appends meanwhile is left, the second time little of it.
+        `restart_log` does the rest.
         """
         try:
             with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                for _ in range(2):
+                    _, self._in_log, folded = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self._in_log -= folded
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
+
+    def restart_log(self) -> bool:
+        """Fold what `checkpoint` has left, if that is little, so that the log starts again from its beginning.
+
+        Under load it would grow for ever otherwise, and a commit that makes a file longer is slow: the file system has
+        that to write down as well. Holds the loop for some milliseconds. True if all of it was folded.
+        """
+        if self._in_log > _FEW_PAGES:
+            return False
+        try:
+            busy, pages, folded = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
+        return not busy and pages == folded
 
     def _retired(self) -> None:
         self._open.clear()
