@@ -11,8 +11,9 @@ import mqtt5
 
 from channeld.adapters.broker import Broker, BrokerSettings, Inbound, Will
 from channeld.adapters.broker.framing import Framer
+from channeld.sandbox.stage import PATIENCE_S
 
-WAIT_S = 10.0
+WAIT_S = PATIENCE_S
 
 
 class Recorder:

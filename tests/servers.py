@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import IO
 
 from certs import Authority
 
-from channeld.sandbox.stage import free_port
+from channeld.sandbox.stage import PATIENCE_S, free_port
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 HAVE_MOSQUITTO = Path(MOSQUITTO).exists()
@@ -83,7 +84,8 @@ class Mosquitto:
         """Start it and return once it accepts connections."""
         with (self.directory / "mosquitto.log").open("ab") as log:
             self._process = _spawn([MOSQUITTO, "-c", str(self._config)], log, self.directory)
-        for _ in range(500):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError((self.directory / "mosquitto.log").read_text())
             try:
@@ -100,7 +102,7 @@ class Mosquitto:
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-            await asyncio.to_thread(process.wait, 10)
+            await asyncio.to_thread(process.wait, PATIENCE_S)
 
     async def kill(self) -> None:
         await self.stop(kill=True)

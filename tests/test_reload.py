@@ -24,6 +24,7 @@ from channeld.app.granted import Grants
 from channeld.app.reload import Files, Outcome
 from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
+from channeld.sandbox.stage import PATIENCE_S
 from channeld.settings import Settings, load, load_policy, read_again
 
 ROOT = Path(__file__).parent.parent
@@ -248,7 +249,7 @@ def test_files_that_break_and_are_mended(site: Site, monkeypatch: pytest.MonkeyP
     async def watched() -> None:
         watching = asyncio.create_task(site.files.watch())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 BREAKS[how](site)
                 while site.files.refusal is None:
                     await asyncio.sleep(0.01)
@@ -298,7 +299,7 @@ def test_asking_while_files_are_read_reads_them_once_more(site: Site, monkeypatc
         monkeypatch.setattr(site.files, "_settled", held)
         watching = asyncio.create_task(site.files.watch())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 site.files.ask()
                 await begun.wait()
                 site.policy.write_text(MENDED)
@@ -323,7 +324,7 @@ def test_a_refused_reading_is_repeated_and_told_once(site: Site, monkeypatch: py
     async def story() -> None:
         watching = asyncio.create_task(site.files.watch())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(site.counted) < 3:
                     await asyncio.sleep(0.01)
                 refusal = site.files.refusal

@@ -46,6 +46,10 @@ close   = { idle = "1h", min_age = "1h" }
 """
 
 
+PATIENCE_S: Final = 120.0
+"""How long to wait for what must come: generous, for other work may share the machine. It is over when it came."""
+
+
 def free_port() -> int:
     """A TCP port of this machine that nobody listens on now.
 
@@ -99,7 +103,7 @@ class Process:
                 env={**inherited, "PYTHONPATH": paths},
             )
 
-    async def stop(self, how: int = signal.SIGTERM, timeout_s: float = 20.0) -> int:
+    async def stop(self, how: int = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
         """Send a signal and wait for the end; its exit status."""
         if self._process is None:
             return 0
@@ -117,7 +121,7 @@ class Process:
             self._process.kill()
             self._process.wait()
 
-    async def listening(self, port: int, timeout_s: float = 30.0) -> None:
+    async def listening(self, port: int, timeout_s: float = PATIENCE_S) -> None:
         """Return once it accepts connections on a port; raises `Unreachable` with its output if it does not."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -234,13 +238,13 @@ class Stage:
     def _receives(self, server: Server) -> str:
         return f'receive_accounts = ["{self.till.address}"]\n' if self.till is not None and server.receives else ""
 
-    async def start(self, *, ready: bool = True, timeout_s: float = 30.0) -> None:
+    async def start(self, *, ready: bool = True, timeout_s: float = PATIENCE_S) -> None:
         """Start the daemon, and by default wait until it says that it can issue claims."""
         self.daemon.start()
         if ready:
             await self.ready(timeout_s)
 
-    async def ready(self, timeout_s: float = 60.0) -> None:
+    async def ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Return once `/readyz` says so; raises `Unreachable` with the reasons if it does not, or if it ended."""
         loop = asyncio.get_running_loop()
         deadline, said = loop.time() + timeout_s, "nothing"

@@ -30,6 +30,7 @@ from channeld.adapters.broker.framing import (
 from channeld.adapters.broker.outbox import DUP, Outbox
 from channeld.core.errors import BadValue, Malformed
 from channeld.sandbox.broker import Access, Account, SandboxBroker
+from channeld.sandbox.stage import PATIENCE_S
 
 QOS1 = mqtt5.QoS.AT_LEAST_ONCE
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the engine's panics
@@ -197,7 +198,7 @@ async def test_poison_is_acknowledged_and_skipped_without_losing_the_connection(
         await peer.frame()
 
     async with scripted(script) as port, running(settings(port), "servers/+/claim") as (broker, seen):
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), PATIENCE_S)
         assert acks == [b"\x40\x02\x00\x07", b"\x40\x02\x00\x08", b"\x40\x02\x00\x09"]
         assert seen.payloads == [b"good"]
         assert broker.dropped_malformed == 2
@@ -264,7 +265,7 @@ async def test_the_brokers_receive_maximum_is_never_exceeded() -> None:
     async with scripted(script) as port, running(settings(port), "x") as (broker, _):
         for number in range(20):
             assert broker.publish("t", b"%d" % number)
-        await asyncio.wait_for(enough.wait(), 5)
+        await asyncio.wait_for(enough.wait(), PATIENCE_S)
         assert (broker.in_flight_out, broker.queued_out) == (3, 17)
         proceed.set()
         assert await broker.flush(5)
@@ -287,7 +288,7 @@ async def test_a_broker_that_sends_beyond_our_receive_maximum_is_borne_with() ->
         await seen.until(lambda: len(seen.messages) == 3)
         for message in seen.messages:
             broker.ack(message)
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), PATIENCE_S)
         assert [ack[3] for ack in acks] == [1, 2, 3]
         assert (broker.reconnects, seen.losses) == (0, [])
 

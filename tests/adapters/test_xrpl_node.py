@@ -21,6 +21,7 @@ from wire.test_ledger import STRANGE, places
 from channeld.adapters.xrpl_node import NodeSession
 from channeld.core.errors import LedgerError, Malformed
 from channeld.core.units import Address, LedgerIndex
+from channeld.sandbox.stage import PATIENCE_S
 
 HOT = Address(address("hot"))
 ASKED: dict[str, Callable[[NodeSession, LedgerIndex], Awaitable[object]]] = {
@@ -122,4 +123,4 @@ def test_an_answer_broken_anywhere_is_malformed_or_still_readable(name: str, dat
         else:
             del holder[path[-1]]
     with contextlib.suppress(Malformed, LedgerError):
-        asyncio.run(asyncio.wait_for(told(ASKED[name](node, at)), 5))
+        asyncio.run(asyncio.wait_for(told(ASKED[name](node, at)), PATIENCE_S))

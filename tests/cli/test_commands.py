@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from configs import ED_SEED, GENESIS, SECP_SEED, changed, write_config
 
+from channeld.sandbox.stage import PATIENCE_S
+
 Run = Callable[..., tuple[int, str, str]]
 SHIPPED = Path(__file__).parent.parent.parent / "config"
 
@@ -183,7 +185,7 @@ def test_sandbox_servers_start_and_stop(what: str, tmp_path: Path) -> None:
     assert process.stderr is not None
     try:
         assert str(port) in process.stderr.readline()
-        second = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=tmp_path, check=False)
+        second = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path, check=False)
         assert second.returncode == 3
         process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 10

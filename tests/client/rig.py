@@ -27,6 +27,7 @@ from channeld.core.units import ChannelId, to_ripple
 from channeld.sandbox.broker import SandboxBroker
 from channeld.sandbox.ledger import SandboxLedger
 from channeld.sandbox.ledger_client import LedgerClient
+from channeld.sandbox.stage import PATIENCE_S
 
 SERVER = "news"
 TOPICS = f"channeld/v1/servers/{SERVER}"
@@ -129,7 +130,7 @@ class Rig:
             "path": self.path,
             "ledger": self.ledger.url if ledger else None,
             "payer": self.scene.wallet.address if pinned else None,
-            "timeout_s": 10.0,
+            "timeout_s": PATIENCE_S,
             "ledger_patience_s": 0.0,
         }
         return Client(f"mqtt://127.0.0.1:{self.broker.port}", **{**terms, **more})
@@ -153,7 +154,7 @@ async def rig(folder: Path, *, channels: bool = True) -> AsyncIterator[Rig]:
             made.daemon.shown = ["good"]
         task = asyncio.create_task(made.daemon.run(ready))
         try:
-            await asyncio.wait_for(ready.wait(), 10)
+            await asyncio.wait_for(ready.wait(), PATIENCE_S)
             yield made
         finally:
             task.cancel()

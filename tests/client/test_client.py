@@ -18,6 +18,7 @@ from client.rig import SERVER, TOPICS, in_file, one_contents_per_id, rejected, r
 from client.scene import Body
 
 from channeld.client import Accepted, Ask, Client, SyncClient, errors
+from channeld.sandbox.stage import PATIENCE_S
 
 
 async def test_a_request_is_on_disk_before_it_is_sent_and_a_claim_before_it_is_returned(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ async def test_every_refusal_has_its_own_exception(tmp_path: Path) -> None:
     async with rig(tmp_path, channels=False) as made:
         async with made.client(ledger=False) as client:
             for code, expected in REFUSALS.items():
-                for retry in (None, 60_000):
+                for retry in (None, 3_600_000):
                     made.daemon.answers = lambda r, code=code, retry=retry: [rejected(r[0], code, retry)]  # type: ignore[misc]
                     with pytest.raises(expected) as caught:
                         await made.claim(client)
@@ -276,7 +277,7 @@ async def test_the_synchronous_client_serves_any_thread(tmp_path: Path) -> None:
         def work() -> None:
             url = f"mqtt://127.0.0.1:{made.broker.port}"
             key = made.scene.claim_key.public_key
-            with SyncClient(url, server=SERVER, public_key=key, path=made.path, timeout_s=10) as client:
+            with SyncClient(url, server=SERVER, public_key=key, path=made.path, timeout_s=PATIENCE_S) as client:
                 payee = str(made.scene.payee)
 
                 def ask() -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+from channeld.sandbox.stage import PATIENCE_S
+
 DAEMONS = {
     "aiohttp", "aiosqlite", "cryptography", "mqtt5", "msgspec", "numpy", "prometheus_client", "pydantic",
     "pydantic_settings", "rich", "structlog", "typer", "uvloop", "xrpl",
@@ -24,7 +26,9 @@ IMPORTS_WITHIN_S = 0.150
 
 def fresh(script: str) -> Any:
     """What a script prints as JSON in an interpreter of its own, that has loaded nothing yet."""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     return json.loads(done.stdout)
 
 

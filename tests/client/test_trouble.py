@@ -51,7 +51,7 @@ async def test_a_session_dropped_in_the_middle_is_made_again_and_all_is_answered
             return made.daemon.honest(requests)
 
         made.daemon.answers = cut
-        async with made.client(ledger=False, timeout_s=30) as client:
+        async with made.client(ledger=False) as client:
             accepted = [await made.claim(client) for _ in range(12)]
             assert accepted[-1].covers_to == (await client.best())[0].claim.amount == 12_000
         one_contents_per_id(made)

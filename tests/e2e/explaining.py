@@ -10,7 +10,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from channeld.sandbox.stage import POLICY, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.world import XRP, ContentServer, World, content_server
 
 PAYEES = 8
@@ -131,7 +131,7 @@ async def explained(world: World, stage: Stage, *, source: str) -> Counter[str]:
 
 async def settled(world: World, stage: Stage) -> None:
     """Return once every channel is closed, nothing is under way, and all of it is written."""
-    async with asyncio.timeout(180):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             left = await world.ledger.channels(stage.wallet.address)
             if not left and await asyncio.to_thread(_over, stage):

@@ -27,9 +27,8 @@ PAYEES: Final = 4
 """Payees of each server."""
 OPEN: Final = 150
 """Ids that a server has unanswered at any time."""
-PATIENCE_S: Final = 1.0
+REPEAT_S: Final = 1.0
 """After which a server repeats an id that got no answer."""
-STUCK_S: Final = 90.0
 CAPS: Final = 'max_drops_per_day = "1000000 XRP"\nmax_locked = "1000000 XRP"\nmax_open_channels = 1000'
 # small channels and low marks, so that opening, funding and settling are under way when the end comes
 BUSY: Final = POLICY.replace('min = "2 XRP"', 'min = "3 XRP"').replace('worth = "5 XRP"', 'worth = "2 XRP"')
@@ -106,7 +105,7 @@ class Buyer:
             self._new()
         due = [(i, asked) for i, asked in self.open.items() if asked.due <= now]
         for _, asked in due:
-            asked.due = now + PATIENCE_S
+            asked.due = now + REPEAT_S
         payloads = [asked.payload for _, asked in due]
         payloads += [self._again[i] for i in self._rng.sample(self._ids, min(2, len(self._ids)))]
         while payloads:
@@ -200,16 +199,16 @@ class Soak:
             await asyncio.sleep(self._rng.uniform(0, 1.5))
             return
         wanted = self.tally.claims + int(10 ** self._rng.uniform(0, 3.4))
-        await until(lambda: self.tally.claims >= wanted or self.tally.faults, STUCK_S, "claims after a kill")
+        await until(lambda: self.tally.claims >= wanted or self.tally.faults, "claims after a kill")
         await asyncio.sleep(self._rng.uniform(0, 0.05))
 
     async def finish(self) -> None:
         """Ask nothing new, and wait until every id has its answer."""
         for buyer in self.buyers:
             buyer.asking = False
-        await until(lambda: not any(b.open for b in self.buyers), STUCK_S, "an answer to every id")
+        await until(lambda: not any(b.open for b in self.buyers), "an answer to every id")
         replays = self.tally.replays
-        await until(lambda: self.tally.replays > replays + 100, STUCK_S, "answers to repeated ids")
+        await until(lambda: self.tally.replays > replays + 100, "answers to repeated ids")
         assert not self.tally.faults, self.tally.faults[:5]
 
     # --- the books --------------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ async def test_a_key_that_is_missing_or_none_is_refused_at_start(tmp_path: Path,
     stage = Stage(tmp_path / "d", ["ws://127.0.0.1:1"], 1, [Server("a", [PAYEE])], tls=tls)
     spoil(tls["key_file"])
     stage.daemon.start()
-    assert await stage.daemon.stop(0, timeout_s=90) == 2
+    assert await stage.daemon.stop(0) == 2
     assert says in stage.daemon.tail()
     assert "mqtt" in stage.daemon.tail()
 

@@ -103,7 +103,7 @@ async def test_rules_act_within_budgets_that_no_sigkill_makes_forget(tmp_path: P
                 await server.buy({"id": f"first-{payee}", "payee": payee, "drops": "1000"})
             await refused_for_its_budget(server, payees[2])
             await spend(server, stage, payees[:2])
-            await until(lambda: quiet(stage), 90, "nothing is under way")
+            await until(lambda: quiet(stage), "nothing is under way")
             before = await spent(world, stage)
             assert LIMIT - XRP < before["capital"] <= LIMIT, "it was spent, and not passed"
             assert before["channels"] == 2
@@ -122,7 +122,7 @@ async def test_rules_act_within_budgets_that_no_sigkill_makes_forget(tmp_path: P
             stage.write()
             stage.daemon._process.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
             await server.buy({"id": "at last", "payee": payees[2], "drops": "1000"})
-            await until(lambda: quiet(stage), 90, "nothing is under way")
+            await until(lambda: quiet(stage), "nothing is under way")
             after = await spent(world, stage)
             assert after["channels"] == 3
             assert before["capital"] < after["capital"] <= 500 * XRP

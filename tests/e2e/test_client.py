@@ -17,7 +17,7 @@ from channeld.adapters.keystore import new_seed, write_private
 from channeld.adapters.signer import KeyType, derive
 from channeld.client import Client
 from channeld.sandbox.ledger_client import LedgerClient
-from channeld.sandbox.stage import Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, Server, Stage
 from e2e.world import World
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ async def test_the_ten_lines_of_the_readme_get_a_verified_claim(tmp_path: Path) 
 CLIENT = [sys.executable, "-m", "channeld.client"]
 
 
-def run(command: list[str], folder: Path, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], folder: Path, timeout_s: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout_s)
 
 

@@ -24,7 +24,7 @@ import pytest
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.client import Accepted, Client, errors
 from channeld.client.journal import open_file, read_best, slices
-from channeld.sandbox.stage import Server
+from channeld.sandbox.stage import PATIENCE_S, Server
 from e2e.world import World
 
 pytestmark = pytest.mark.slow
@@ -146,7 +146,7 @@ async def one_life(terms: dict[str, Any], log: Path, heard: Listener, rng: rando
     try:
         if first or rng.random() < 0.8:
             until = len(heard.accepted) + (200 if first else rng.choice([rng.randint(1, 60), rng.randint(1, 1000)]))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(heard.accepted) < until:
                     assert process.poll() is None, "it lives until it is killed"
                     await asyncio.sleep(0.002)

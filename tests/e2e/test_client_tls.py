@@ -11,7 +11,7 @@ from certs import Authority
 from servers import Mosquitto, certify, shipped
 
 from channeld.client import Client, errors
-from channeld.sandbox.stage import Server
+from channeld.sandbox.stage import PATIENCE_S, Server
 from e2e.test_apart import PAYEE, tls_files
 from e2e.world import World, until
 
@@ -26,7 +26,7 @@ def context(ca: Path, pair: tuple[Path, Path] | None = None) -> ssl.SSLContext:
     return trusting
 
 
-def client_of(broker: Mosquitto, tls: ssl.SSLContext | None, folder: Path, *, timeout_s: float = 20) -> Client:
+def client_of(broker: Mosquitto, tls: ssl.SSLContext | None, folder: Path, *, timeout_s: float = PATIENCE_S) -> Client:
     url = f"mqtts://127.0.0.1:{broker.port}"
     return Client(url, server="a", public_key=KEY, path=folder / "claims.db", tls=tls, timeout_s=timeout_s)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from channeld.adapters.sqlite.reader import read_whole
-from channeld.sandbox.stage import POLICY, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.killing import soak
 from e2e.world import XRP, ContentServer, World, accounts_for, content_server
 
@@ -23,9 +23,9 @@ PAYEES = 4
 BUSY = POLICY.replace('min = "2 XRP"', 'min = "3 XRP"').replace('worth = "5 XRP"', 'worth = "2 XRP"')
 
 
-async def repeat_until_answered(server: ContentServer, requests: dict[str, str], timeout_s: float) -> None:
+async def repeat_until_answered(server: ContentServer, requests: dict[str, str]) -> None:
     """What a good content server does: the same id again until it is accepted, no faster than told."""
-    async with asyncio.timeout(timeout_s):
+    async with asyncio.timeout(PATIENCE_S):
         while missing := [i for i in requests if i not in server.accepted]:
             waiting = [server.expect(i) for i in missing]
             for request_id in missing:
@@ -63,7 +63,7 @@ async def test_sigkill_in_the_middle_of_1000_requests(tmp_path: Path) -> None:
                 str(n): json.dumps({"id": str(n), "payee": rng.choice(payees), "drops": str(rng.randint(1, XRP // 50))})
                 for n in range(REQUESTS)
             }
-            asking = asyncio.create_task(repeat_until_answered(server, requests, 150))
+            asking = asyncio.create_task(repeat_until_answered(server, requests))
             for _ in range(4):
                 target = len(server.accepted) + rng.randint(20, 200)
                 while len(server.accepted) < min(target, REQUESTS - 50):

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from channeld.sandbox.ledger_client import LedgerClient
-from channeld.sandbox.stage import Process, free_port
+from channeld.sandbox.stage import PATIENCE_S, Process, free_port
 from e2e.world import until
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Path, dict[str, str]]]:
 def get(url: str, reader: str | None) -> tuple[int, str]:
     request = urllib.request.Request(url, headers={} if reader is None else {"X-Reader": reader})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -124,7 +124,7 @@ async def test_the_node_example_gets_a_claim_that_xrpl_js_verifies(tmp_path: Pat
 
     def claim(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
         command = ["node", str(place / "claim.mjs"), str(out), *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     async with stage(tmp_path) as (out, needed):
         first = await asyncio.to_thread(claim, out, "1500", "order-1")

@@ -16,7 +16,7 @@ import pytest
 
 from channeld.cli.chain import lines
 from channeld.cli.plans import plan_lines
-from channeld.sandbox.stage import Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, Server, Stage
 from e2e.explaining import HASTY, ask, explained, judge, of_ledger, run, settled
 from e2e.world import World, content_server
 
@@ -124,14 +124,14 @@ def post(stage: Stage, action: str, body: bytes) -> int:
     """The status of a POST without a token."""
     request = urllib.request.Request(f"http://127.0.0.1:{stage.http_port}/api/v1/{action}", body, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
 
 
 async def _written(stage: Stage, what: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while (await asyncio.to_thread(ask, stage, what))["not_written_yet"]:
             await asyncio.sleep(0.1)
 
@@ -197,7 +197,7 @@ async def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -
 
 async def _wanting(stage: Stage, server: Any) -> dict[str, Any]:
     """A plan made while something is wanted: a reason that does not pass by itself makes the daemon forget the want."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await server.ask({"id": "1", "drops": "7000"})
             plan: dict[str, Any] = json.loads((await command(stage, "policy", "plan"))[1])

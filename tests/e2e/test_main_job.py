@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from channeld.adapters.signer import KeyType
-from channeld.sandbox.stage import POLICY, Server
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server
 from e2e.world import XRP, ContentServer, World, accounts_for, content_server, until
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def mosquitto_ask(port: int, server: str, request: dict[str, Any]) -> dict[str, 
         ["mosquitto_rr", *base, "-t", f"{topic}/claim", "-e", f"{topic}/reply", "-m", json.dumps(request), "-W", "10"],
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=PATIENCE_S,
     )
     reply: dict[str, Any] = json.loads(answer.stdout)
     return reply
@@ -94,7 +94,7 @@ async def test_a_channel_lives_from_open_to_close_by_the_policys_values(tmp_path
             for n in range(9):
                 await server.buy({"id": str(n), "drops": str(XRP // 2)})
                 await asyncio.sleep(0.3)
-        await until(lambda: _gone(world, stage.wallet.address), timeout_s=60, what="the channel is closed")
+        await until(lambda: _gone(world, stage.wallet.address), what="the channel is closed")
         history = await world.history(stage.wallet.address)
         kinds = [entry["tx_json"]["TransactionType"] for entry in history]
         assert kinds.count("PaymentChannelCreate") == 1
@@ -127,7 +127,7 @@ async def test_sigterm_answers_what_was_taken_and_says_goodbye(tmp_path: Path) -
             status = asyncio.create_task(_retained(server, f"channeld/v1/daemons/{stage.name}/status"))
             assert json.loads(await status)["status"] == "offline"
             await stage.start()
-            await asyncio.wait_for(asyncio.gather(*replies), 20)
+            await asyncio.wait_for(asyncio.gather(*replies), PATIENCE_S)
             accounts_for([server])
 
 

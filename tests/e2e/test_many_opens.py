@@ -42,7 +42,7 @@ async def test_a_thousand_opens_fill_their_ledgers_and_need_three_more(tmp_path:
             async def opened() -> bool:
                 return len(creates(await world.history(stage.wallet.address))) >= count
 
-            await until(opened, 90, "a thousand channels")
+            await until(opened, "a thousand channels")
         found = creates(await world.history(stage.wallet.address))
         assert {e["meta"]["TransactionResult"] for e in found} == {"tesSUCCESS"}
         assert len({(e["tx_json"]["Destination"], e["tx_json"]["DestinationTag"]) for e in found}) == count

@@ -22,7 +22,7 @@ from e2e.world import ContentServer, World, accounts_for, content_server, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-LOAD_S = 300 if os.environ.get("CHANNELD_SOAK") else 40
+LOAD_S = 300 if os.environ.get("CHANNELD_SOAK") else 24
 HELD_S = 9
 QUICK_TO_CLOSE = POLICY.replace(
     'close   = { idle = "1h", min_age = "1h" }', 'close   = { idle = "20s", min_age = "1s" }'

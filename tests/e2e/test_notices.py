@@ -33,13 +33,13 @@ async def test_a_notice_is_told_once_and_the_close_comes_after_it(tmp_path: Path
             def events() -> list[str]:
                 return [event["event"] for event in told.events]
 
-            await told.until(lambda: "closing_notice" in events(), timeout_s=40)
+            await told.until(lambda: "closing_notice" in events())
             again = await server.ask({"id": "2", "drops": "1000"})
             assert again["claim"]["channel_id"] == reply["claim"]["channel_id"], "it is used, and the notice withdrawn"
-            await told.until(lambda: events().count("closing_notice") == 2, timeout_s=40)
+            await told.until(lambda: events().count("closing_notice") == 2)
             stage.daemon.kill()
             await stage.start()
-            await told.until(lambda: "channel_closed" in events(), timeout_s=60)
+            await told.until(lambda: "channel_closed" in events())
             numbers = {event["seq"]: event["event"] for event in told.events}
             assert sorted(numbers) == list(range(1, len(numbers) + 1)), "no gap"
             assert list(numbers.values()).count("closing_notice") == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from channeld.sandbox.stage import POLICY, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.test_crash import job_counts, repeat_until_answered
 from e2e.world import ContentServer, World, accounts_for, content_server, until
 
@@ -35,7 +35,7 @@ async def test_a_ledger_that_stops_closing_freezes_issuing_and_thaws(tmp_path: P
             assert (reply["code"], "retry_after_ms" in reply) == ("frozen", True)
             replay = await server.ask({"id": "before", "drops": "100"})
             assert replay["replayed"] is True, "what was accepted is answered even now"
-            await stage.ready(STALL_S + 20)
+            await stage.ready(STALL_S + PATIENCE_S)
             await server.buy({"id": "during", "drops": "100"})
             accounts_for([server])
 
@@ -48,7 +48,7 @@ async def test_a_node_connection_that_drops_five_times(tmp_path: Path) -> None:
             requests = {
                 str(n): json.dumps({"id": str(n), "payee": payees[n % 3], "drops": "40000"}) for n in range(300)
             }
-            asking = asyncio.create_task(repeat_until_answered(server, requests, 90))
+            asking = asyncio.create_task(repeat_until_answered(server, requests))
             for n in range(5):
                 await world.fault("disconnect")
                 seen = len(server.accepted)
@@ -71,7 +71,7 @@ async def test_mosquitto_restarts_under_load(tmp_path: Path) -> None:
         await stage.ready()
         async with ContentServer("a", world.broker.port) as server:
             requests = {str(n): json.dumps({"id": str(n), "drops": "7"}) for n in range(1, 200)}
-            await repeat_until_answered(server, requests, 60)
+            await repeat_until_answered(server, requests)
             replay = await server.ask({"id": "0", "drops": "1"})
             assert replay["replayed"] is True
             accounts_for([server])

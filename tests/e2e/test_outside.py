@@ -14,7 +14,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from channeld.sandbox.stage import POLICY, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.world import XRP, World, content_server, new_account, until
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,7 @@ async def test_metrics_pass_promtool_and_do_not_grow_with_the_pool(tmp_path: Pat
 
             async def opened(first: int, last: int) -> set[str]:
                 asks = [{"id": str(n), "payee": payees[n], "drops": "10"} for n in range(first, last)]
-                async with asyncio.timeout(90):
+                async with asyncio.timeout(PATIENCE_S):
                     while any(r["status"] != "accepted" for r in await server.ask(asks, 30)):
                         await asyncio.sleep(1)
                 return series((await asyncio.to_thread(stage.get, "/metrics"))[1])

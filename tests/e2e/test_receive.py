@@ -16,7 +16,7 @@ from xrpl.core import binarycodec, keypairs
 from channeld.adapters.signer import KeyPair, account_id
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.claim import channel_id_of
-from channeld.sandbox.stage import POLICY, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.world import XRP, ContentServer, World, content_server, new_account, until
 
 pytestmark = pytest.mark.slow
@@ -69,7 +69,9 @@ class Payer:
         assert (await self.world.ledger.submit(claim, self.key))["engine_result"] == "tesSUCCESS"
 
 
-async def hand_in(server: ContentServer, number: str, claim: dict[str, str], timeout_s: float = 20) -> dict[str, Any]:
+async def hand_in(
+    server: ContentServer, number: str, claim: dict[str, str], timeout_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """Hand in until there is an answer that stays, the same id again and again."""
     payload = json.dumps({"id": number, "claim": claim})
     async with asyncio.timeout(timeout_s):
@@ -234,7 +236,9 @@ async def test_what_expires_while_we_are_down_is_a_loss_and_shown(tmp_path: Path
 def listed(stage: Stage) -> dict[str, Any]:
     """What `channeld channels` prints."""
     command = [sys.executable, "-m", "channeld", "channels", "--config", str(stage.directory / "channeld.toml")]
-    answer: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=30).stdout)
+    answer: dict[str, Any] = json.loads(
+        subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S).stdout
+    )
     return answer
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from channeld.sandbox.stage import POLICY, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.world import ContentServer, World, content_server, retained, until
 
 pytestmark = pytest.mark.slow
@@ -42,13 +42,13 @@ class Load:
         count = 0
         while not self._over:
             count += 1
-            reply = await self._server.ask({"id": f"{number}-{count}-{id(self)}", "drops": "1"}, timeout_s=60)
+            reply = await self._server.ask({"id": f"{number}-{count}-{id(self)}", "drops": "1"})
             self.codes[reply.get("code", "accepted")] += 1
 
     async def more(self, count: int) -> None:
         """Until so many more were answered."""
         goal = self.codes.total() + count
-        await until(lambda: self.codes.total() >= goal, 60, "more answers")
+        await until(lambda: self.codes.total() >= goal, "more answers")
 
 
 def metric(stage: Stage, name: str) -> float:
@@ -108,7 +108,7 @@ async def test_bad_files_under_load_cost_nobody_anything(tmp_path: Path) -> None
                     spoil()
                     if number % 2:  # by the watch alone, too
                         os.kill(stage.daemon.pid, signal.SIGHUP)
-                    await until(lambda said=said: warned(stage, said), 60, said)
+                    await until(lambda said=said: warned(stage, said), said)
                     await load.more(60)
             assert set(calm.codes) == {"accepted"}
             assert set(load.codes) == {"accepted"}, load.codes
@@ -128,7 +128,7 @@ async def timed(change: Callable[[], object], in_force: Callable[[], Awaitable[b
     loop = asyncio.get_running_loop()
     began = loop.time()
     change()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not await in_force():
             await asyncio.sleep(0.005)
     return loop.time() - began
@@ -176,7 +176,7 @@ async def test_a_good_file_takes_effect_within_a_second_under_load(tmp_path: Pat
                     times.append(await timed(lambda: save(with_b), may))
                     assert await retained(world, "b") == 1
                     times.append(await timed(lambda: save(with_b[:1]), may_not))
-                    await until(lambda: gone(world, "b"), 30, "nothing retained")
+                    await until(lambda: gone(world, "b"), "nothing retained")
                 await load.more(100)
             assert set(load.codes) == {"accepted"}, load.codes
             assert min(times) < 1, times

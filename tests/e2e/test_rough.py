@@ -12,7 +12,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from channeld.sandbox.stage import Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, Server, Stage
 from e2e.attack import CAPS, PREFIX, ROOMY, link, resident_kib
 from e2e.test_crash import repeat_until_answered, signed_in_store
 from e2e.world import NODELAY, XRP, ContentServer, World, accounts_for, content_server, until
@@ -20,6 +20,7 @@ from e2e.world import NODELAY, XRP, ContentServer, World, accounts_for, content_
 pytestmark = pytest.mark.slow
 
 RICH = 2_000_000 * XRP
+CUTS = 10
 MUCH_KIB = 40_000
 """More than an answered request may ever cost, times those in this file."""
 
@@ -47,11 +48,11 @@ async def open_channel(world: World, name: str) -> None:
         await server.buy({"id": "first", "drops": "7"})
 
 
-async def ask_all(server: ContentServer, wanted: dict[str, str], timeout_s: float = 20) -> None:
+async def ask_all(server: ContentServer, wanted: dict[str, str]) -> None:
     """Ask each once, never again, and wait for all answers."""
     for payload in wanted.values():
         await server.publish(payload)
-    await until(lambda: all(i in server.accepted for i in wanted), timeout_s, "an answer to every request")
+    await until(lambda: all(i in server.accepted for i in wanted), "an answer to every request")
 
 
 # -- clients of every kind -------------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ async def test_requests_at_every_qos_of_both_versions_are_answered(tmp_path: Pat
                     wanted = requests(20, f"{version.value}-{qos}-")
                     for payload in wanted.values():
                         await client.publish(f"{PREFIX}/servers/a/claim", payload, qos=qos)
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(PATIENCE_S):
                         async for message in client.messages:
                             reply = json.loads(message.payload)  # type: ignore[arg-type]
                             assert reply["status"] == "accepted"
@@ -124,51 +125,60 @@ async def test_a_daemon_that_is_cut_off_every_second_answers_everything_once(tmp
         stage = await stage_for(world, "a", port=port)
         async with content_server(world) as server:
             wanted = requests(3000)
-            asking = asyncio.create_task(repeat_until_answered(server, wanted, 60))
-            while between.cuts < 8 or not asking.done():
+            asking = asyncio.create_task(repeat_until_answered(server, wanted))
+            while between.cuts < CUTS and not asking.done():
                 await asyncio.sleep(1)
                 between.cut()
+            assert between.cuts == CUTS, "it was answered too soon to show anything"
             await asking
             await stage.ready()
             again = await server.ask(json.loads(wanted["r17"]))
             assert again["replayed"] is True
             spent = {channel: amount - 7 for channel, amount in signed_in_store(stage).items()}
             assert sum(spent.values()) == 7 * len(wanted), "each was debited once"
-        assert between.connects >= 6, "the daemon came back every time"
+        assert between.connects > CUTS / 2, "the daemon came back every time"
 
 
 async def test_a_storm_of_connections_hinders_nobody(tmp_path: Path) -> None:
     """Others connect at the rate of 10 000 a minute, some properly, some with nonsense."""
     async with World(tmp_path) as world:
         stage = await stage_for(world, "a")
-        storming = asyncio.create_task(storm(world.broker.port, count=1000, per_s=170))
+        storming = Storm(world.broker.port)
+        task = asyncio.create_task(storming.run(per_s=170))
         async with content_server(world) as server:
             answered = 0
-            while not storming.done():
-                await server.ask({"id": f"q{answered}", "drops": "7"}, timeout_s=2)
+            while answered < 100 or storming.came < 1000:
+                assert not task.done()
+                await server.ask({"id": f"q{answered}", "drops": "7"})
                 answered += 1
-            await storming
-            assert answered > 100
+        task.cancel()
         assert (await stage.status())["mqtt"]["reconnects"] == 0
 
 
-async def storm(port: int, count: int, per_s: int) -> None:
-    """So many clients that come and go."""
-    hello = (
-        b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04st%02d",
-        b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04daem",
-        b"\xff" * 40,
-    )
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    for n in range(count):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        said = hello[n % 3]
-        writer.write(said % (n % 100) if b"%" in said else said)
-        with suppress(OSError):
-            await reader.read(4)
-        writer.transport.abort()
-        await asyncio.sleep(max(0.0, began + n / per_s - loop.time()))
+class Storm:
+    """Clients that come and go; `came` counts them."""
+
+    def __init__(self, port: int) -> None:
+        self.came, self._port = 0, port
+
+    async def run(self, per_s: int) -> None:
+        """So many a second, until cancelled."""
+        hello = (
+            b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04st%02d",
+            b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04daem",
+            b"\xff" * 40,
+        )
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            said = hello[self.came % 3]
+            writer.write(said % (self.came % 100) if b"%" in said else said)
+            with suppress(OSError):
+                await reader.read(4)
+            writer.transport.abort()
+            self.came += 1
+            await asyncio.sleep(max(0.0, began + self.came / per_s - loop.time()))
 
 
 # -- servers that do not take their answers --------------------------------------------------------------------------
@@ -204,7 +214,7 @@ async def test_a_server_that_vanishes_with_ten_thousand_replies_due(tmp_path: Pa
         async with content_server(world) as server:
             await ask_all(server, requests(200))
         async with content_server(world, "gone") as back:
-            await repeat_until_answered(back, requests(10_000, "g"), 60)
+            await repeat_until_answered(back, requests(10_000, "g"))
             accounts_for_but_first(back)
         signed = sum(signed_in_store(stage).values())
         assert signed == 7 * (10_000 + 200 + 2), "each was debited once"
@@ -231,10 +241,10 @@ async def test_two_daemons_of_one_name_never_both_issue_and_the_first_goes_on_al
         async with content_server(world) as server:
             for n in range(20):
                 with suppress(TimeoutError):
-                    await server.ask({"id": f"two-{n}", "drops": "7"}, timeout_s=0.5)
+                    await server.ask({"id": f"two-{n}", "drops": "7"}, timeout_s=0.25)
             await second.daemon.stop()
-            await first.ready(40)
-            await repeat_until_answered(server, requests(20), 30)
+            await first.ready()
+            await repeat_until_answered(server, requests(20))
             issuers = {reply["source_account"] for reply in server.accepted.values()}
         assert issuers == {first.wallet.address}
         assert signed_in_store(second) == {}
@@ -267,7 +277,7 @@ async def test_while_the_store_stalls_the_broker_keeps_the_requests(tmp_path: Pa
             answered = set[str]()
             await until(lambda: answered.update(r["id"] for r in server.received) or len(answered) >= len(wanted))
             assert answered >= set(wanted), "each is answered, if only with `frozen`, though nobody asked again"
-            await repeat_until_answered(server, wanted, 30)
+            await repeat_until_answered(server, wanted)
             accounts_for_but_first(server)
 
 
@@ -285,7 +295,7 @@ async def test_a_store_that_stalls_for_ten_seconds_is_tried_again_and_nothing_ha
         stage = await stage_for(world, "a")
         pid, wanted = stage.daemon.pid, requests(2000)
         async with content_server(world) as server:
-            asking = asyncio.create_task(repeat_until_answered(server, wanted, 60))
+            asking = asyncio.create_task(repeat_until_answered(server, wanted))
             await until(lambda: len(server.accepted) > 200)
             with closing(sqlite3.connect(stage.store, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")

@@ -37,7 +37,7 @@ class Load:
 
     async def ask(self) -> None:
         self.asked += 1
-        reply = await self.server.ask({"id": f"r{self.asked}", "drops": "1000"}, timeout_s=20)
+        reply = await self.server.ask({"id": f"r{self.asked}", "drops": "1000"})
         if reply["status"] != "accepted":
             self.refused.append(reply)
 
@@ -167,7 +167,7 @@ async def test_a_fixed_end_comes_under_load_and_no_request_is_refused(tmp_path: 
     policy = policy.replace('life_margin  = "1s"', 'life_margin  = "1s"\ncancel_after = "34s"')
     async with scene(tmp_path, policy) as made:
         first = set(made.in_store())
-        await until(lambda: made.load.used - first, timeout_s=60, what="a successor carries")
+        await until(lambda: made.load.used - first, what="a successor carries")
         await made.load.moved(made.load.used & first)
         await until(lambda: made.reasons().count("life_over") >= 1)
 

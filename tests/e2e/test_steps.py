@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from channeld.adapters.sqlite.reader import read_whole
-from channeld.sandbox.stage import POLICY, Process, Server, Stage
+from channeld.sandbox.stage import PATIENCE_S, POLICY, Process, Server, Stage
 from channeld.wire.ledger import TF_CLOSE
 from e2e.world import XRP, World, accounts_for, content_server, until
 
@@ -76,11 +76,11 @@ async def live(world: World, number: int, death: Death) -> Life:
     stage.daemon.start()
     watching = asyncio.create_task(start_again(stage, deadly, mortal))
     try:
-        async with content_server(world, server_name) as server, asyncio.timeout(90):
+        async with content_server(world, server_name) as server, asyncio.timeout(PATIENCE_S):
             buys = [{"id": str(n), "payee": payees[n % PAYEES], "drops": str(DROPS)} for n in range(PAYEES * ASKS)]
             while missing := [buy for buy in buys if buy["id"] not in server.accepted]:
                 await buy_one(server, missing[0])
-            await until(lambda: all_over(world, stage), 90, "every channel is closed and nothing is open")
+            await until(lambda: all_over(world, stage), "every channel is closed and nothing is open")
             accounts_for([server])
             accepted = sorted(server.accepted)
         history = await world.history(stage.wallet.address)

@@ -13,7 +13,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
-from channeld.sandbox.stage import Server
+from channeld.sandbox.stage import PATIENCE_S, Server
 from e2e.world import NODELAY, ContentServer, World, new_account
 
 pytestmark = pytest.mark.slow
@@ -53,8 +53,8 @@ class Reader:
         """Topics in the order in which messages came, without refusals."""
         return [topic for topic, said in self.came if not topic.endswith("/reply") or said["status"] != "rejected"]
 
-    async def until(self, condition: Any, timeout_s: float = 20) -> None:
-        async with asyncio.timeout(timeout_s):
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -77,7 +77,7 @@ async def reading(world: World, name: str) -> AsyncIterator[Reader]:
 async def ask(server: ContentServer, query: dict[str, Any]) -> Any:
     future = server.expect(query["id"])
     await server.publish(json.dumps(query), "query")
-    return await asyncio.wait_for(future, 10)
+    return await asyncio.wait_for(future, PATIENCE_S)
 
 
 async def test_a_server_is_told_of_its_channels_before_it_claims_and_may_ask_again(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ async def two_writers(world: World, label: str, offset_s: float) -> tuple[int, i
 async def test_two_daemons_on_one_wallet_never_both_issue(tmp_path: Path) -> None:
     """The second comes up together with the first, or while it opens, or when it issues already."""
     async with World(tmp_path) as world:
-        issued = [await two_writers(world, str(start), start * 2.3) for start in range(STARTS)]
+        issued = await asyncio.gather(*(two_writers(world, str(start), start * 2.3) for start in range(STARTS)))
     assert not any(first and second for first, second in issued), issued
     assert any(first or second for first, second in issued), "one of the two does issue, or this shows nothing"
 

@@ -18,7 +18,7 @@ from servers import Mosquitto
 from channeld.adapters.keystore import new_seed
 from channeld.adapters.signer import KeyPair, KeyType, derive
 from channeld.sandbox.ledger_client import LedgerClient
-from channeld.sandbox.stage import Process, Server, Stage, free_port
+from channeld.sandbox.stage import PATIENCE_S, Process, Server, Stage, free_port
 
 XRP = 1_000_000
 _ASK_AGAIN_S = 0.2
@@ -36,7 +36,7 @@ class World:
         self,
         directory: Path,
         *,
-        close_interval_s: float = 1.0,
+        close_interval_s: float = 0.5,
         mosquitto: dict[str, Any] | None = None,
         nodes: int = 1,
         ledger: Sequence[str] = (),
@@ -189,7 +189,7 @@ class ContentServer:
         self._waiting[key] = future
         return future
 
-    async def ask(self, request: Any, timeout_s: float = 30) -> Any:
+    async def ask(self, request: Any, timeout_s: float = PATIENCE_S) -> Any:
         """Ask, and wait for the reply."""
         key = json.dumps([r.get("id") for r in request]) if isinstance(request, list) else request["id"]
         future = self.expect(key)
@@ -200,13 +200,13 @@ class ContentServer:
             self._judge(f"channeld/v1/servers/{self.name}/claim", payload.encode())
         return reply
 
-    async def send_raw(self, payload: bytes, key: str | None = None, timeout_s: float = 30, **more: Any) -> Any:
+    async def send_raw(self, payload: bytes, key: str | None = None, timeout_s: float = PATIENCE_S, **more: Any) -> Any:
         """Publish anything, and wait for the reply with this id."""
         future = self.expect(key)
         await self.publish(payload, **more)
         return await asyncio.wait_for(future, timeout_s)
 
-    async def buy(self, request: dict[str, Any], timeout_s: float = 90) -> dict[str, Any]:
+    async def buy(self, request: dict[str, Any], timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Ask until accepted, sooner again than `retry_after_ms` tells: nobody here pays for asking."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -266,14 +266,16 @@ async def retained(world: World, server: str) -> int:
     raise AssertionError("unreachable")
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 60, what: str = "the condition") -> Any:
+async def until(condition: Callable[[], Any], what: str = "the condition") -> Any:
     """Poll until a condition (or coroutine function) is true; fails by name when it never is."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            result = condition()
-            if asyncio.iscoroutine(result):
-                result = await result
-            if result:
-                return result
-            await asyncio.sleep(0.05)
-    raise AssertionError(what)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                result = condition()
+                if asyncio.iscoroutine(result):
+                    result = await result
+                if result:
+                    return result
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"waited {PATIENCE_S:.0f} s for this: {what}") from None

@@ -10,6 +10,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 
 from channeld.adapters.signer import sign_transaction
+from channeld.sandbox.stage import PATIENCE_S
 from tests.sandbox.rig import address, key
 
 
@@ -36,12 +37,12 @@ class Client:
         await self.socket.send(json.dumps(request))
         return number
 
-    async def receive(self, timeout_s: float = 5.0) -> dict[str, Any]:
+    async def receive(self, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """The next message, whatever it is."""
         message: dict[str, Any] = json.loads(await asyncio.wait_for(self.socket.recv(), timeout_s))
         return message
 
-    async def answer(self, number: int, timeout_s: float = 5.0) -> dict[str, Any]:
+    async def answer(self, number: int, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         """Wait for the answer to request `number`; stream messages before it go to `heard`."""
         while True:
             message = await self.receive(timeout_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from channeld.adapters.broker import Will
 from channeld.core.errors import ConfigError
 from channeld.sandbox.broker import Access, Account, Limits, SandboxBroker, read_access_list, read_passwords, serve
 from channeld.sandbox.broker.topics import matches, valid_filter, valid_topic
+from channeld.sandbox.stage import PATIENCE_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the engine's panics
 needs_clients = pytest.mark.skipif(
@@ -445,13 +447,15 @@ async def test_a_client_that_never_reads_its_answers_is_not_listened_to(server: 
     async with raw(server.port) as peer:
         peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
         [client] = server.clients
+        assert client._transport is not None
+        # else the kernel holds half a million answers between the two before anybody notices
+        client._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         written = 0
         while client.writable and written < 200:
             peer.send(frames)
             written += 1
             await asyncio.sleep(0)
         await eventually(lambda: not client.writable)
-        assert client._transport is not None
         assert client._transport.get_write_buffer_size() < 4_000_000
     async with raw(server.port, "other") as peer:
         peer.send(b"\xc0\x00")
@@ -489,7 +493,7 @@ async def test_mosquittos_own_clients(server: SandboxBroker) -> None:
     for more in (["-t", "a/b", "-m", "hi"], ["-t", "a", "-m", "kept", "-r", "-D", "publish", "response-topic", "r"]):
         pub = await asyncio.create_subprocess_exec("mosquitto_pub", *common, *more)
         assert await pub.wait() == 0
-    output, _ = await asyncio.wait_for(sub.communicate(), 10)
+    output, _ = await asyncio.wait_for(sub.communicate(), PATIENCE_S)
     lines = output.decode().splitlines()
     assert lines[0].endswith("hi")
     assert lines[1].startswith("a ")
@@ -511,7 +515,7 @@ async def test_aiomqtt_asks_and_is_answered(server: SandboxBroker) -> None:
         await client.publish("ask", b"q", qos=1)
         await asked.until(lambda: bool(asked.messages))
         daemon.publish("reply", asked.payloads[0] + b"!")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             message = await anext(aiter(client.messages))
         assert message.payload == b"q!"
 
@@ -529,7 +533,7 @@ async def test_serve_says_where_it_listens_and_ends_when_cancelled(tmp_path: Pat
             ready=lambda host, port: where.set_result((host, port)),
         )
     )
-    _, port = await asyncio.wait_for(where, 5)
+    _, port = await asyncio.wait_for(where, PATIENCE_S)
     async with running(settings(port, username="u", password=b"p"), "t", will=Will("w", b"")) as (broker, seen):
         task.cancel()
         await seen.until(lambda: bool(seen.losses))

@@ -23,6 +23,7 @@ from channeld.sandbox.demo.accounting import INVARIANTS
 from channeld.sandbox.demo.cast import cast, policy, spellings, treasury
 from channeld.sandbox.demo.verifier import Verifier
 from channeld.sandbox.ledger_client import GENESIS_ADDRESS, GENESIS_SEED
+from channeld.sandbox.stage import PATIENCE_S
 from channeld.settings import load_policy
 from channeld.wire.payee import parse_payee
 
@@ -73,7 +74,7 @@ def _remembered(tmp_path: Path) -> int:
 def test_the_demo_adds_up_and_leaves_nothing_behind(tmp_path: Path) -> None:
     started = time.monotonic()
     demo = _demo(tmp_path, "--seconds", "8", "--json")
-    out, err = demo.communicate(timeout=90)
+    out, err = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, err
     (line,) = out.splitlines()
     summary = json.loads(line)
@@ -99,7 +100,7 @@ def test_interrupted_it_still_accounts_for_everything(tmp_path: Path) -> None:
         assert demo.poll() is None
         time.sleep(0.1)
     demo.send_signal(signal.SIGINT)
-    out, err = demo.communicate(timeout=60)
+    out, err = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 0, err
     assert json.loads(out)["seconds"] < 60
     assert re.search(r"every_reply_verified\W+holds", err)

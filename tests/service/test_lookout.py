@@ -15,6 +15,7 @@ from channeld.core.channel import Channel
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import ChannelId, Drops, LedgerIndex
+from channeld.sandbox.stage import PATIENCE_S
 from channeld.service.holdings import ChannelState
 from channeld.service.lookout import AHEAD
 
@@ -168,7 +169,7 @@ def test_an_announcement_is_all_it_takes(nodes: Several) -> None:
             teller.late_history = 0
         running.cancel()
 
-    nodes.loop.run_until_complete(asyncio.wait_for(life(), 10))
+    nodes.loop.run_until_complete(asyncio.wait_for(life(), PATIENCE_S))
     assert list(nodes.mirror.cautions.values()) == [{"node1:6006": nodes.kept.index}]
 
 

@@ -20,6 +20,7 @@ from channeld.core.intents import OpenChannel
 from channeld.core.policy import Policy
 from channeld.core.requests import Granted
 from channeld.core.units import Drops, Payee, RippleTime, Seconds
+from channeld.sandbox.stage import PATIENCE_S
 from channeld.service import agenda as agendas
 from channeld.service import planner as planners
 from channeld.service.agenda import Agenda
@@ -161,7 +162,7 @@ def test_the_backlog_is_worked_off_in_slices(tmp_path: Path) -> None:
     async def story() -> int:
         working, turns = asyncio.create_task(engine.planner.run()), 0
         engine.planner.touch_all()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while engine.planner.waiting:
                 await asyncio.sleep(0)
                 turns += 1
