@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -359,18 +359,24 @@ class Gateway:
         claims = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, HandIn)]
         taken = iter(self._take_in(claims) if claims else [])
 
-        def answer(parsed: Parsed) -> bytes:
-            if isinstance(parsed.ask, Ask):
-                return reply(parsed.id, next(answers))
-            said = next(taken) if isinstance(parsed.ask, HandIn) else parsed.ask
-            return taken_in(parsed.id, said) if isinstance(said, Taken) else reply(parsed.id, said)
-
+        ack = self._out.ack
         for message, server, parsed, batch in group:
-            items = [answer(p) for p in parsed]
-            for refused in (p for p in parsed if isinstance(p.ask, Refusal)):
-                self._bad(server, refused.ask.code)  # type: ignore[union-attr]
+            items = [
+                reply(p.id, next(answers)) if isinstance(p.ask, Ask) else self._not_asked(p.id, p.ask, server, taken)
+                for p in parsed
+            ]
             if self._send(message, server, replies(items) if batch else items[0]):
-                self._out.ack(message)
+                ack(message)
+
+    def _not_asked(
+        self, request_id: str | None, read: HandIn | Refusal, server: str, taken: Iterator[Taken | Refusal]
+    ) -> bytes:
+        """The reply to what asks for no claim: one to take a claim in is answered in turn, what is bad at once."""
+        if isinstance(read, Refusal):
+            self._bad(server, read.code)
+            return reply(request_id, read)
+        said = next(taken)
+        return taken_in(request_id, said) if isinstance(said, Taken) else reply(request_id, said)
 
     def _bad(self, server: str, code: Code) -> None:
         self._dropped(f"refused_{code.value}")

@@ -146,9 +146,10 @@ class Topics:
     def allows_response(self, server: str, topic: str) -> bool:
         """Whether a Response Topic is the server's own: its reply topic or below it, and a topic one may publish to."""
         own = self.reply(server)
-        if topic != own and not topic.startswith(own + "/"):
-            return False
-        return len(topic) <= 1024 and not any(c in topic for c in "+#\0")
+        if topic == own:
+            return True
+        plain = "+" not in topic and "#" not in topic and "\0" not in topic
+        return plain and len(topic) <= 1024 and topic.startswith(own + "/")
 
 
 def status_payload(instance: str, version: str, wallets: Sequence[str], *, online: bool) -> bytes:
