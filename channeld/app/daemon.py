@@ -258,7 +258,7 @@ class Daemon:
         self.herald.ledger()
 
     def _connected(self, session_present: bool) -> None:
-        self.gateway.connected()
+        self.gateway.presence.connected()
         self.herald.connected(session_present=session_present)
         self.watch.connected()
 
@@ -331,7 +331,7 @@ class Daemon:
     async def _drain(self, *, clean: bool) -> None:
         """Answer what was taken and say goodbye; after a failure only say goodbye."""
         if clean and self.broker.connected:
-            self.gateway.offline()
+            self.gateway.presence.offline()
             await self.broker.stop(_FLUSH_S)
         log.info("stopping", answered_all=self.gateway.waiting == 0)
 

@@ -64,7 +64,7 @@ def problems(daemon: Daemon) -> list[str]:
     if daemon.follower.problem:
         found.append(f"ledger: {daemon.follower.problem}")
     if not daemon.broker.connected:
-        found.append(f"broker: {daemon.gateway.namesake or daemon.broker.last_error or 'not connected yet'}")
+        found.append(f"broker: {daemon.gateway.presence.namesake or daemon.broker.last_error or 'not connected yet'}")
     stopped = daemon.desk.stopped()
     if stopped and not (stopped.startswith("no validated ledger") and daemon.follower.problem):
         found.append(f"issuing: {stopped}")
@@ -79,7 +79,7 @@ def warnings(daemon: Daemon) -> list[str]:
     found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
-    found += [f"broker: {namesake}"] if (namesake := daemon.gateway.namesake) else []
+    found += [f"broker: {namesake}"] if (namesake := daemon.gateway.presence.namesake) else []
     found += [f"held: {why}" for held in daemon.mirror.held.values() for why in held.values()]
     found += [f"store: {crowded}"] if (crowded := daemon.ids.warning()) else []
     found += [f"config: {wrong}"] if (wrong := _not_in_force(daemon)) else []

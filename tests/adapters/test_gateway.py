@@ -282,7 +282,7 @@ def test_a_reply_that_finds_no_room_leaves_its_request_unacknowledged(bench: Ben
 
 
 def test_presence_is_put_right_when_a_late_will_overwrote_it(bench: Bench) -> None:
-    bench.gateway.connected()
+    bench.gateway.presence.connected()
     bench.now += 2
     log = bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
     assert ("reply", (TOPICS.status, {"online": 1}, True, None)) in log
@@ -290,13 +290,13 @@ def test_presence_is_put_right_when_a_late_will_overwrote_it(bench: Bench) -> No
 
 
 def test_our_own_presence_coming_back_is_no_reason_to_say_it_again(bench: Bench) -> None:
-    bench.gateway.connected()
+    bench.gateway.presence.connected()
     bench.now += 2
     assert [kind for kind, _ in bench.give(Sent(topic=TOPICS.status, payload=b'{"online":1}'))] == ["ack"]
 
 
 def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: Bench) -> None:
-    bench.gateway.connected()
+    bench.gateway.presence.connected()
     said = sum(
         kind == "reply"
         for _ in range(1000)
@@ -307,16 +307,16 @@ def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: B
 
 def test_another_daemon_of_our_name_is_spoken_of_and_a_late_will_is_not(bench: Bench) -> None:
     theirs = Sent(topic=TOPICS.status, payload=b'{"online":7}', retain=True)
-    bench.gateway.connected()
+    bench.gateway.presence.connected()
     bench.give(theirs)
-    assert bench.gateway.namesake is None, "an earlier life of ours may have left it"
-    bench.gateway.connected()
+    assert bench.gateway.presence.namesake is None, "an earlier life of ours may have left it"
+    bench.gateway.presence.connected()
     bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}', retain=True))
-    assert bench.gateway.namesake is None, "our own will"
+    assert bench.gateway.presence.namesake is None, "our own will"
     bench.give(theirs)
-    assert "daemon.name" in (bench.gateway.namesake or "")
+    assert "daemon.name" in (bench.gateway.presence.namesake or "")
     bench.now += 61
-    assert bench.gateway.namesake is None
+    assert bench.gateway.presence.namesake is None
 
 
 # --- claims that payers signed for us --------------------------------------------------------------------------------

@@ -15,10 +15,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
 import structlog
 
+from channeld.adapters.gateway.ports import Message, Outbox, Waiting
+from channeld.adapters.gateway.presence import Presence
 from channeld.core.admission import Admission
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, refuse_unread, weigh
@@ -33,46 +35,6 @@ LARGEST_GROUP: Final = 256
 """Requests decided in one transaction: bounds how long the loop is held."""
 FAIR_GROUP: Final = 128
 """Requests decided in one transaction while more wait than one group holds: bounds how long a lone request waits."""
-_STATUS_PAUSE_S: Final = 1.0
-_NAMESAKE_S: Final = 60.0
-"""So long after it was seen last another daemon of our name is spoken of."""
-
-
-class Message(Protocol):
-    """A message as the broker hands it over."""
-
-    payload: bytes
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def packet_id(self) -> int: ...
-    @property
-    def retain(self) -> bool: ...
-    @property
-    def response_topic(self) -> str | None: ...
-    @property
-    def bad_response_topic(self) -> bool: ...
-    @property
-    def correlation_data(self) -> bytes | None: ...
-    @property
-    def expires_at(self) -> float | None: ...
-
-
-class Outbox(Protocol):
-    """What the gateway needs of a broker connection."""
-
-    def publish(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
-    ) -> bool: ...
-    def ack(self, message: Any) -> None: ...
-    @property
-    def queued_out(self) -> int: ...
-    async def writable(self) -> None: ...
-
-
-Waiting = tuple[Message, str, str]
-"""A request with its server and verb."""
 
 
 class Gateway:
@@ -102,17 +64,16 @@ class Gateway:
         later: Callable[[Callable[[], None]], object],
     ) -> None:
         self._topics, self._reader, self._answer, self._take_in = topics, reader, answer, take_in
-        self._status, self._dropped, self._time = status, dropped, loop_time
+        self._dropped, self._time = dropped, loop_time
         self._most_queued = most_queued
         self._admission, self._refused = admission, refused
         self._nanoseconds, self._later = nanoseconds, later
         self._unsaid: deque[tuple[Message, str, bytes]] = deque()
         self._scheduled = self._closed = False
         self._resume: asyncio.Task[None] | None = None
-        self._status_said = 0.0
-        self._connects, self._namesake_seen = 0, -_NAMESAKE_S
         self.outbox: Outbox | None = None
-        self.online = self.held = False
+        self.held = False
+        self.presence = Presence(topics.status, status, self._say_status, loop_time)
         self.on_witness: Callable[[bytes], None] = lambda payload: None
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
         self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
@@ -128,34 +89,13 @@ class Gateway:
         """Decide nothing more: what waits stays the broker's."""
         self._closed = True
 
-    # --- presence ----------------------------------------------------------------------------------------------------
-
-    def connected(self) -> None:
-        """The broker took us: say so, retained."""
-        self.online = True
-        self._connects += 1
-        self._say_status()
-
-    @property
-    def namesake(self) -> str | None:
-        """What is to be said of another daemon that takes our session again and again; None if there is none."""
-        if self._time() - self._namesake_seen > _NAMESAKE_S:
-            return None
-        return f"another daemon says {self._topics.status}: give each a daemon.name of its own"
-
-    def _say_status(self) -> None:
-        self._status_said = self._time()
-        self._out.publish(self._topics.status, self._status(self.online), retain=True)
-
-    def offline(self) -> None:
-        """A clean stop: say so ourselves, for the will is not sent then."""
-        self.online = False
-        self._say_status()
-
     @property
     def _out(self) -> Outbox:
         assert self.outbox is not None
         return self.outbox
+
+    def _say_status(self, payload: bytes) -> None:
+        self._out.publish(self._topics.status, payload, retain=True)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -335,22 +275,13 @@ class Gateway:
         return None
 
     def _not_a_request(self, message: Message) -> None:
-        """A witness; a channel as the broker holds it; or our own status, which a late will may have overwritten."""
+        """A witness; our own status; or something else that is retained, such as a channel as the broker holds it."""
         if message.topic == self._topics.witness:
             self.on_witness(message.payload)
-            return
-        if message.topic != self._topics.status:
-            if not self.on_retained(message.topic, message.payload):
-                self._dropped("topic")
-            return
-        stale = self.online and message.payload != self._status(True)
-        # what stood there when we came back is ours or our will's, unless somebody else was there in between
-        if stale and self._connects > 1 and message.retain and message.payload != self._status(False):
-            self._namesake_seen = self._time()
-            log.error("another_daemon_of_this_name", topic=message.topic)
-        if stale and self._time() - self._status_said > _STATUS_PAUSE_S:
-            log.warning("status_corrected", topic=message.topic)
-            self._say_status()
+        elif message.topic == self.presence.topic:
+            self.presence.heard(message)
+        elif not self.on_retained(message.topic, message.payload):
+            self._dropped("topic")
 
     def _decide(self, group: list[tuple[Message, str, list[Parsed], bool]]) -> None:
         """Decide a group, queue the replies, then acknowledge."""

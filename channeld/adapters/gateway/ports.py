@@ -1,0 +1,42 @@
+"""What the gateway needs of the broker's side."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Message(Protocol):
+    """A message as the broker hands it over."""
+
+    payload: bytes
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def packet_id(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def response_topic(self) -> str | None: ...
+    @property
+    def bad_response_topic(self) -> bool: ...
+    @property
+    def correlation_data(self) -> bytes | None: ...
+    @property
+    def expires_at(self) -> float | None: ...
+
+
+class Outbox(Protocol):
+    """What the gateway needs of a broker connection."""
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
+    ) -> bool: ...
+    def ack(self, message: Any) -> None: ...
+    @property
+    def queued_out(self) -> int: ...
+    async def writable(self) -> None: ...
+
+
+Waiting = tuple[Message, str, str]
+"""A request with its server and verb."""
