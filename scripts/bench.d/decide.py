@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 
 import structlog
-from ledger import filled
+from rig.holdings import filled, stored
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
@@ -33,10 +33,10 @@ from worlds import PAYEES
 
 from channeld.core.policy import Policy
 from channeld.core.records import JournalEntry
-from channeld.core.units import Drops, Payee
+from channeld.core.units import Drops
 from channeld.core.world import Hold, Planned, World
 from channeld.service.chronicle import Chronicle
-from channeld.service.holdings import Grant, Group
+from channeld.service.holdings import Group
 from channeld.settings import load_policy
 
 XRP = 1_000_000
@@ -114,19 +114,6 @@ def touched(engine: Engine, turn: Iterator[str], count: int) -> None:
         ledger._record(
             f"{ledger.index:032X}{number:032X}", PAYEES[1].account, ledger.index, "tesSUCCESS", 10, [change], number
         )
-
-
-def stored(directory: Path, channels: int) -> Engine:
-    """A store on disk with so many channels, each for a payee of its own of one content server."""
-    engine = Engine(directory / "store.db", ledger=filled(channels, 1000 * XRP), terms=terms(directory, rules=False))
-    engine.connect()
-    with engine.store._db as db:  # ours, and not strangers' that are only looked at
-        db.execute("UPDATE channel SET pool = 'p', server = 'a', issuing = 1")
-        db.execute("DELETE FROM freeze")
-    engine.kill()
-    everyone = {Payee(PAYEES[0].account, number): "p" for number in range(channels)}
-    engine.grants = {"a": Grant(everyone, 10**17, 10**17, 10**6)}
-    return engine
 
 
 def remembering(engine: Engine) -> None:
@@ -207,7 +194,7 @@ def main() -> int:
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for channels in map(int, arguments.channels.split(",")):
         with tempfile.TemporaryDirectory() as name:
-            engine = stored(Path(name), channels)
+            engine = stored(Path(name), filled(channels, 1000 * XRP), terms(Path(name), rules=False))
             for rules in (False, True):
                 result = measure(engine, terms(Path(name), rules=rules), arguments.ledgers, arguments.touch)
                 found.setdefault(str(channels), {})["rules" if rules else "terms"] = result

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import structlog
-from ledger import calm, filled
+from rig.holdings import calm, filled, stored
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
@@ -25,25 +25,8 @@ from engine import Engine
 from worlds import PAYEES
 
 from channeld.core.requests import Ask, Granted
-from channeld.core.units import Payee
-from channeld.service.holdings import Grant
 from channeld.wire.mqtt import ClaimReader
 from channeld.wire.replies import reply
-
-
-def stage(directory: str, payees: int) -> Engine:
-    """A desk with a channel for each of so many payees of one content server."""
-    engine = Engine(Path(directory) / "store.db", ledger=filled(payees, 10**9), terms=calm())
-    engine.connect()
-    with engine.store._db as db:  # ours, and not strangers' that are only looked at
-        db.execute("UPDATE channel SET pool = 'p', server = 'a', issuing = 1")
-        db.execute("DELETE FROM freeze")
-    engine.kill()
-    everyone = {Payee(PAYEES[0].account, number): "p" for number in range(payees)}
-    engine.grants = {"a": Grant(everyone, 10**17, 10**17, 10**6)}
-    engine.build()
-    engine.connect()
-    return engine
 
 
 def answered(engine: Engine, reader: ClaimReader, payloads: list[bytes]) -> None:
@@ -60,7 +43,9 @@ def measure(payees: int, sizes: list[int], groups: int) -> dict[str, float]:
     """Microseconds of CPU for a claim, by the size of the group: medians of ten parts."""
     dice, number, found = random.Random(1), 0, {}
     with tempfile.TemporaryDirectory() as directory:
-        engine, reader = stage(directory, payees), ClaimReader(0)
+        engine, reader = stored(Path(directory), filled(payees, 10**9), calm()), ClaimReader(0)
+        engine.build()
+        engine.connect()
         for size in sizes:
             parts = []
             for _ in range(10):

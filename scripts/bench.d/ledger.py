@@ -17,37 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from rig.holdings import calm, filled, stored
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from engine import Engine, Ledger, drive, policy
-from worlds import KEY, PAYEES, SOURCE
+from engine import Engine, drive
+from worlds import PAYEES
 
-from channeld.core.channel import Channel
 from channeld.core.intents import Intent, RequestClose
 from channeld.core.ledger import ChannelChange
-from channeld.core.policy import CloseTerms, Policy
-from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, Seconds
-
-
-def filled(channels: int, amount: int = 50) -> Ledger:
-    """A ledger with so many channels of ours of so many drops, each for a payee of its own."""
-    ledger = Ledger(balance=10**15)
-    for number in range(channels):
-        payee = Payee(PAYEES[0].account, number)
-        channel = Channel(
-            ChannelId(f"{number + 10**6:064X}"), SOURCE, payee.account, payee.tag, KEY, Drops(amount), Drops(0),
-            Seconds(10), None, None, LedgerIndex(ledger.index),
-        )  # fmt: skip
-        ledger.channels[channel.channel_id] = channel
-    return ledger
-
-
-def calm() -> Policy:
-    """Terms under which nothing falls due: what is measured is the ledger, not work that it brings."""
-    terms = policy()
-    idle = replace(terms.pools["p"], close=CloseTerms(Seconds(10**9), Seconds(0)))
-    return replace(terms, pools={"p": idle})
+from channeld.core.units import Drops
 
 
 def changed(engine: Engine) -> None:
@@ -77,11 +56,7 @@ def decided(engine: Engine, times: int) -> float:
 def measure(channels: int, ledgers: int) -> tuple[float, float, float]:
     """Seconds of a cold start after the pages arrived, of one ledger and of one decision (medians)."""
     with tempfile.TemporaryDirectory() as directory:
-        engine = Engine(Path(directory) / "store.db", ledger=filled(channels), terms=calm())
-        engine.connect()
-        with engine.store._db as db:  # ours, and not strangers' that are only looked at
-            db.execute("UPDATE channel SET pool = 'p', server = 'a', issuing = 1")
-        engine.kill()
+        engine = stored(Path(directory), filled(channels), calm())
         began = time.perf_counter()
         engine.build()
         engine.connect()
