@@ -32,6 +32,7 @@ from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, R
 from channeld.sandbox.ledger.api import envelope
 from channeld.sandbox.ledger.api.call import Call
 from channeld.sandbox.ledger.history import Record
+from channeld.service.archivist import Archivist
 from channeld.service.claim_desk import ClaimDesk
 from channeld.service.collector import Collector
 from channeld.service.endpoints import Endpoints
@@ -189,6 +190,7 @@ class Lab:
             ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
         )
         self._build_strongbox(silent, steps)
+        self.archivist = Archivist(self.mirror, self.store.archive, Seconds(LEDGER_S), steps=steps)
         self.session = NearSession(self.rig)
         self.session.feeless = self.feeless
 
@@ -283,6 +285,20 @@ class Lab:
         for _ in range(count):
             self.close()
             self.alive(self.see)
+
+    def tidy(self) -> None:
+        """All ids are forgotten and what is long gone is archived, whoever dies of it."""
+
+        def work() -> None:
+            while self.store.backlog:
+                self.store.fold(1000)
+            while self.store.forget(2**40, 1000):
+                pass
+            while self.archivist.step():
+                pass
+
+        while not self.alive(work):
+            pass
 
     @staticmethod
     def payee(name: str) -> Payee:

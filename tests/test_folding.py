@@ -11,6 +11,8 @@ from engine import Engine
 from channeld.adapters.sqlite import BATCH
 from channeld.app.housekeeping import LARGEST_SLICE, SLICE, Housekeeping, fold_slice, forget_slice
 from channeld.core.records import Accepted
+from channeld.core.units import Seconds
+from channeld.service.archivist import Archivist
 from channeld.service.clock import Clock
 
 TURN_S = 0.01
@@ -45,7 +47,14 @@ def accepting(engine: Engine) -> Callable[[int], None]:
 def test_no_rest_is_taken_while_a_batch_waits(tmp_path: Path) -> None:
     """A second of 50 000 accepted, in groups of 500: what waits in memory stays what a few batches are."""
     engine, now, most = Engine(tmp_path / "s.db"), 0.0, 0
-    housekeeping = Housekeeping(engine.store, Clock(engine.mirror, lambda: 5.0, lambda: now), 86_400, lambda: now)
+    housekeeping = Housekeeping(
+        engine.store,
+        Clock(engine.mirror, lambda: 5.0, lambda: now),
+        Seconds(86_400),
+        lambda: now,
+        archivist=Archivist(engine.mirror, engine.store.archive, Seconds(86_400)),
+        spending=engine.planner.spending,
+    )
     accept, due = accepting(engine), 0.0
     for _ in range(100):
         now += TURN_S

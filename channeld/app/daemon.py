@@ -44,6 +44,7 @@ from channeld.core.freezes import Audit, Cause
 from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask, Refusal
 from channeld.core.units import Address
+from channeld.service.archivist import Archivist
 from channeld.service.claim_desk import ClaimDesk
 from channeld.service.clock import Clock
 from channeld.service.collector import Collector
@@ -138,7 +139,14 @@ class Daemon:
     def _wire_desk(self) -> None:
         of = self.settings.daemon
         self.ids = IdRoom(self.store, of.max_ids, of.remember_ids_s)
-        self.housekeeping = Housekeeping(self.store, self.clock, of.remember_ids_s, self.monotonic)
+        self.housekeeping = Housekeeping(
+            self.store,
+            self.clock,
+            of.remember_ids_s,
+            self.monotonic,
+            archivist=Archivist(self.mirror, self.store.archive, self.settings.store.keep_closed_s),
+            spending=self.planner.spending,
+        )
         self.desk = ClaimDesk(
             self.mirror,
             self.store,

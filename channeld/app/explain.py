@@ -22,8 +22,8 @@ from channeld.core.errors import BadValue, Refused, Unreachable
 from channeld.core.history import Told
 from channeld.core.intents import OpenChannel
 from channeld.core.outcome import subject_of
-from channeld.core.records import ChannelRecord, Incoming
-from channeld.core.units import MAX_UINT32, RIPPLE_EPOCH, Payee, RippleTime, to_ripple
+from channeld.core.records import Archived, ChannelRecord, Incoming
+from channeld.core.units import MAX_UINT32, RIPPLE_EPOCH, Payee, RippleTime, to_ripple, to_unix
 from channeld.settings import Settings
 from channeld.wire.events import channel_object
 from channeld.wire.payee import parse_payee
@@ -113,9 +113,41 @@ def _payee(settings: Settings, text: str) -> Payee | None:
 
 def _channel(archive: Archive, channel_id: str) -> dict[str, Any]:
     record, held = archive.journal.channel(channel_id), archive.journal.incoming(channel_id)
+    kept: dict[str, Any] = {}
+    if record is None and held is None and (entry := _archived(archive, channel_id)) is not None:
+        record, held, kept = *_split(entry), _kept(entry)
     told = history_reader.read_answers(archive.history, channel_id, until=archive.until, limit=MOST)
     chain = chained(archive, told, archive.journal.of_channel(channel_id))
-    return {"subject": "channel", **_facts(channel_id, record, held), "chain": chain}
+    return {"subject": "channel", **_facts(channel_id, record, held), **kept, "chain": chain}
+
+
+def _archived(archive: Archive, channel_id: str) -> Archived | None:
+    """Its entry in the store's archive: as one of ours, else as one that paid us."""
+    ours = archive.journal.archived(channel_id, incoming=False)
+    return ours or archive.journal.archived(channel_id, incoming=True)
+
+
+def _split(entry: Archived) -> tuple[ChannelRecord | None, Incoming | None]:
+    record = entry.record
+    return (record, None) if isinstance(record, ChannelRecord) else (None, record)
+
+
+def _kept(entry: Archived) -> dict[str, Any]:
+    """What the archive has beside what a channel's row says."""
+    record = entry.record
+    opened = to_unix(record.opened_at) if isinstance(record, ChannelRecord) else None
+    return {
+        "archived": {
+            "opened_at_unix": opened,
+            "opened_by": entry.opened_by or None,
+            "gone_at_unix": to_unix(entry.gone_at),
+            "closed_by": record.closed_by or None,
+            "transactions": entry.transactions,
+            "fees": str(entry.fees),
+            "payments": entry.payments,
+            "paid": str(entry.paid),
+        }
+    }
 
 
 def _facts(channel_id: str, record: ChannelRecord | None, held: Incoming | None) -> dict[str, Any]:
@@ -194,6 +226,7 @@ def _opening(archive: Archive, carried: Carried) -> Told | None:
 def _payees(archive: Archive, payee: Payee) -> dict[str, Any]:
     told = history_reader.read_payee(archive.history, str(payee), until=archive.until, limit=MOST)
     opened, records = archive.journal.of_payee(payee), archive.journal.channels_of(payee)
+    records += [r for entry in archive.journal.archived_of(payee) for r in _split(entry)[:1] if r is not None]
     if not (told or opened or records):
         raise Refused(f"nothing is known of payee {payee}: nobody asked for it, and it has no channel")
     channels = []

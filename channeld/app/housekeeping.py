@@ -1,4 +1,8 @@
-"""Spreads what the desk has written into the tables, and forgets what is old enough: a small slice at a time."""
+"""Spreads what the desk has written into the tables, and tidies away what is old enough: a small slice at a time.
+
+What is old enough: request ids beyond the time for which they are promised, what transactions took longer ago than any
+budget looks back, and channels that are long gone.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,21 @@ from collections.abc import Callable
 from typing import Final
 
 from channeld.adapters.sqlite import BATCH, SqliteStore
-from channeld.core.units import Seconds
+from channeld.core.units import RippleTime, Seconds
+from channeld.service.archivist import Archivist
 from channeld.service.clock import Clock
+from channeld.service.spending import Spending
 
 SLICE: Final = 128
 LARGEST_SLICE: Final = 2048
+OUTLAYS: Final = 128
+"""Transactions whose outlays are summed in one step: some 2 ms."""
+OUTLAYS_KEPT_S: Final = Seconds(31 * 86_400)
+"""Each by itself for so long at least, and for as long as a budget in force looks back; then as sums by the hour."""
 _SLICE_PAUSE_S: Final = 0.003
 _IDLE_PAUSE_S: Final = 0.25
 _FOLD_EVERY_S: Final = 60.0
+_TIDY_EVERY_S: Final = 60.0
 
 
 def fold_slice(backlog: int) -> int:
@@ -36,9 +47,20 @@ def forget_slice(last: int, gone: int) -> int:
 class Housekeeping:
     """`keep_s` is how long ids are promised to be remembered, `monotonic` tells seconds that have passed."""
 
-    def __init__(self, store: SqliteStore, clock: Clock, keep_s: Seconds, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: SqliteStore,
+        clock: Clock,
+        keep_s: Seconds,
+        monotonic: Callable[[], float],
+        *,
+        archivist: Archivist,
+        spending: Spending,
+    ) -> None:
         self._store, self._clock, self._keep_s, self._monotonic = store, clock, keep_s, monotonic
-        self._fold_at = 0.0
+        self._chores = (archivist.step, lambda: sum_outlays(store, spending))
+        self._left: list[Callable[[], bool]] = []
+        self._fold_at = self._tidy_at = 0.0
         self._slice = SLICE
 
     async def run(self) -> None:
@@ -59,6 +81,8 @@ class Housekeeping:
         behind = self._slice > SLICE
         if behind or not store.folding:
             behind = self._forget()
+        if not store.folding:
+            self._tidy()
         self._clock.look()
         return _SLICE_PAUSE_S if behind or store.folding or store.backlog >= BATCH else _IDLE_PAUSE_S
 
@@ -69,3 +93,19 @@ class Housekeeping:
         more = max(gone, self._store.claims.forget(before, self._slice)) >= self._slice
         self._slice = forget_slice(self._slice, self._slice if more else 0)
         return more
+
+    def _tidy(self) -> None:
+        """A slice of one of the chores; once a minute all of them begin anew. None of them is in a hurry."""
+        if self._monotonic() >= self._tidy_at:
+            self._tidy_at = self._monotonic() + _TIDY_EVERY_S
+            self._left = [*self._left, *(chore for chore in self._chores if chore not in self._left)]
+        if self._left and not self._left[0]():
+            self._left.pop(0)
+
+
+def sum_outlays(store: SqliteStore, spending: Spending) -> bool:
+    """Sum a slice of what transactions took longer ago than any budget in force looks back. True if more is left."""
+    if (now := spending.now) is None:
+        return False
+    before = RippleTime(now - max(spending.reach, OUTLAYS_KEPT_S))
+    return store.books.sum_outlays(before, OUTLAYS) == OUTLAYS

@@ -34,7 +34,20 @@ def _channel(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"channel {answer['channel_id']}"
     if "direction" in answer:
         yield f"  {_state(answer)}"
+    if "archived" in answer:
+        yield from _kept(answer["archived"])
     yield from _chain(answer["chain"], answer.get("now"))
+
+
+def _kept(archived: Mapping[str, Any]) -> Iterator[str]:
+    """What the archive has of a channel that is long gone."""
+    for what in ("opened", "gone"):
+        at, by = archived[f"{what}_at_unix"], archived["opened_by" if what == "opened" else "closed_by"]
+        when = "at a time not known" if at is None else show_moment(at)
+        yield f"  {what} {when} by {by or 'a transaction that is not known'}"
+    took, paid = (format_xrp(int(archived[name])) for name in ("fees", "paid"))
+    ours = f"{archived['transactions']} transactions of ours for {took} of fees"
+    yield f"  archived: {ours}, {archived['payments']} payments of {paid}"
 
 
 def _state(channel: Mapping[str, Any]) -> str:

@@ -87,9 +87,9 @@ class Purses:
 class Outlay:
     """What one transaction of ours really took, known from a validated ledger that closed at `at`.
 
-    `pool` is empty where it was for none. `locked` is drops put into a channel; `opened` says that there is a channel
-    more, `freely_closed` that one is being closed that nothing forced to. Where nobody will ever show what became of a
-    transaction, this is the worst that it can have done.
+    `pool` is empty where it was for none. `locked` is drops put into a channel; `opened` is how many channels there are
+    more, `freely_closed` how many are being closed that nothing forced to. Where nobody will ever show what became of a
+    transaction, this is the worst that it can have done. What happened long ago may be the sum of many, without a hash.
     """
 
     hash: str
@@ -97,13 +97,13 @@ class Outlay:
     pool: str
     fee: Drops
     locked: int = 0
-    opened: bool = False
-    freely_closed: bool = False
+    opened: int = 0
+    freely_closed: int = 0
 
     def amount(self, purse: Purse, reserve_increment: int) -> int:
         """Drops that a budget of this kind counts."""
         if purse is Purse.RESERVE:
-            return reserve_increment if self.opened else 0
+            return reserve_increment * self.opened
         return self.fee if purse is Purse.FEES else self.locked
 
 

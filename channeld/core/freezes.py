@@ -37,6 +37,9 @@ class Cause(enum.Enum):
     """A rule of `admit` holds a content server back until a person has looked at it."""
     UNKNOWN_CHANNELS = "unknown_channels"
     """The ledger has channels of the wallet with our claim key that this store never opened: there is another store."""
+    GONE_CHANNEL = "gone_channel"
+    """A node shows a channel that a validated ledger had deleted. Its id can never be there again, so somebody is
+    wrong."""
 
 
 RETIRES: Final = frozenset({Cause.OLD_STORE, Cause.OTHER_STORE})
@@ -69,6 +72,10 @@ INSTRUCTIONS: Final = {
     Cause.UNKNOWN_CHANNELS: (
         "stop the other daemon or put its store here; if both are gone, `channeld channels adopt` takes the channels"
         " over and `channeld thaw --cause unknown_channels` lets this store open its own"
+    ),
+    Cause.GONE_CHANNEL: (
+        "nothing is ever issued on it; find out which of the nodes is wrong (`channeld status`), follow others, then"
+        " `channeld thaw --cause gone_channel`"
     ),
 }
 

@@ -33,6 +33,7 @@ class ChannelRecord:
     ledger, or in a store that was proven old. It settles and closes, and no claim is ever issued on it. `user`
     alone draws from it, everybody where that is empty; `tier` is the one that it was opened for, empty for none.
     `cut_short_at` is the close time at which its payee ended it early, None: it did not.
+    `closed_by` is the hash of the transaction that deleted it, where one was seen to do so just now, or it is archived.
     """
 
     row: int
@@ -49,6 +50,7 @@ class ChannelRecord:
     user: str = ""
     tier: str = ""
     cut_short_at: RippleTime | None = None
+    closed_by: str = ""
 
     @property
     def payable(self) -> int:
@@ -197,7 +199,8 @@ class Incoming:
 
     `held` is what the claim is good for in all (0: none yet), `signature` upper-case hex, `server` who handed it in.
     `held_since` is the close time as of which something was first held and not collected, None: nothing is. `lost` says
-    that this can never be collected any more, and was booked. `closed_at` is the ledger that deleted the channel.
+    that this can never be collected any more, and was booked. `closed_at` is the ledger that deleted the channel,
+    `closed_by` as in a `ChannelRecord`.
     """
 
     channel: Channel
@@ -207,6 +210,7 @@ class Incoming:
     held_since: RippleTime | None = None
     lost: bool = False
     closed_at: LedgerIndex | None = None
+    closed_by: str = ""
 
     @property
     def unredeemed(self) -> int:
@@ -217,6 +221,21 @@ class Incoming:
     def collectable(self) -> int:
         """Drops that can still be collected."""
         return 0 if self.lost or self.closed_at is not None else self.unredeemed
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A channel long gone, and what there was of it: which transaction opened it (empty: not known), the close time at
+    which it was gone, and fees (drops) and number of our transactions, drops and number of payments.
+    """
+
+    record: ChannelRecord | Incoming
+    opened_by: str
+    gone_at: RippleTime
+    fees: int
+    transactions: int
+    paid: int
+    payments: int
 
 
 class TakenIn(NamedTuple):

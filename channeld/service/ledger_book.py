@@ -161,6 +161,11 @@ class SpanBook:
             found = f"the ledger has {channel.channel_id} with our claim key, which this store never opened"
             self._freeze_wallet(channel.source_account, Cause.UNKNOWN_CHANNELS, found)
 
+    def returned(self, channel: Channel) -> None:
+        """A node shows a channel of ours that a validated ledger had deleted."""
+        found = f"{channel.channel_id} is shown again, and was deleted"
+        self._freeze_wallet(channel.source_account, Cause.GONE_CHANNEL, found)
+
     # --- comparing ---------------------------------------------------------------------------------------------------
 
     def read_whole(self) -> None:

@@ -120,6 +120,9 @@ class Store(Protocol):
     def knows(self, tx_hash: str) -> bool:
         """Whether a transaction was signed here, whatever became of it."""
 
+    def gone(self, channel_id: ChannelId, *, incoming: bool = False) -> bool:
+        """Whether a ledger deleted this channel, of ours or one that pays us, however long ago."""
+
     def outlays(self, after: RippleTime) -> Sequence[Outlay]:
         """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
 
@@ -198,6 +201,26 @@ class ClaimStore(Protocol):
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` remembered ids older than `before` (Unix seconds), never a claim; how many went."""
+
+
+class Slice(Protocol):
+    """A slice of tombstones: how many were looked at, the number of the last, and which of them were archived."""
+
+    @property
+    def looked_at(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+    @property
+    def archived(self) -> Sequence[ChannelId]: ...
+
+
+class ArchiveStore(Protocol):
+    """The same store, where it keeps channels that are gone. Every method is one transaction, as above."""
+
+    def move(self, before: RippleTime, after: int, limit: int) -> Slice:
+        """Look at up to `limit` tombstones numbered above `after` of channels that went before a moment, and archive
+        those to which nothing refers any more.
+        """
 
 
 class Waiting(Protocol):

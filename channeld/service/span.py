@@ -66,7 +66,7 @@ class Span:
         self._mirror, self._store, self._telemetry, self._steps = mirror, store, telemetry, steps
         self._header, self._gapless = header, gapless
         self.book = SpanBook(mirror, header, gapless=gapless)
-        self.incoming = IncomingSpan(mirror.vault, mirror.receiving(), header, self.book)
+        self.incoming = IncomingSpan(mirror.vault, mirror.receiving(), header, self.book, self._forgotten)
         self.after: dict[ChannelId, ChannelRecord] = {}
         self.found: dict[ChannelId, ChannelRecord] = {}
         self.outcomes: list[tuple[JournalEntry, Outcome]] = []
@@ -83,6 +83,10 @@ class Span:
     @property
     def _now(self) -> RippleTime:
         return self._header.close_time
+
+    def _forgotten(self, channel_id: ChannelId) -> bool:
+        """Whether a channel that paid us was deleted before."""
+        return self._store.gone(channel_id, incoming=True)
 
     @property
     def differences(self) -> int:
@@ -172,6 +176,9 @@ class Span:
         """One channel changed."""
         channel_id = change.channel_id
         old = self._known(change)
+        if old is None and self._store.gone(channel_id):
+            self.book.returned(change.channel)
+            return
         if change.paid > 0:
             self.payments.append(Payment(channel_id, tx.hash, tx.ledger_index, change.paid, tx.account))
         if old is None:
@@ -182,7 +189,7 @@ class Span:
         record = self._updated(old, change.channel)
         if change.deleted:
             record.cut_short_at = cut_short(old, self._now)
-            record.closed_at, record.issuing = tx.ledger_index, False
+            record.closed_at, record.closed_by, record.issuing = tx.ledger_index, tx.hash, False
             self.book.closed(record, tx)
         (self.found if channel_id in self.found else self.after)[channel_id] = record
 
@@ -211,7 +218,9 @@ class Span:
         seen = {c.channel_id: c for c in channels}
         for channel_id, channel in seen.items():
             state = self._mirror.channels.get(channel_id)
-            if state is None:
+            if state is None and self._store.gone(channel_id):
+                self.book.returned(channel)
+            elif state is None:
                 self.found[channel_id] = record = self._new_record(channel, self._store.opening(channel_id))
                 (self.book.opened if record.pool else self.book.unknown)(channel)
             elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:

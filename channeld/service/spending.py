@@ -67,6 +67,18 @@ class Spending:
 
     # --- over time ---------------------------------------------------------------------------------------------------
 
+    @property
+    def now(self) -> RippleTime | None:
+        """The close time of the last ledger; None before the first."""
+        header = self._mirror.header
+        return None if header is None else header.close_time
+
+    @property
+    def reach(self) -> Seconds:
+        """Nothing that happened so many seconds ago, or longer, matters to a budget or guard in force."""
+        windows = [Window(b.window) for b in self._mirror.policy.budgets if b.window is not None]
+        return max(window.reach for window in (*windows, Window(CLOSES_WINDOW)))
+
     def _recalled(self) -> LedgerHeader:
         """The last ledger, with the history at hand for the budgets in force."""
         header, budgets = self._mirror.header, self._mirror.policy.budgets
@@ -74,8 +86,7 @@ class Spending:
         if self._budgets != budgets:
             self._spent = {b.name: Window(b.window) for b in budgets if b.window is not None}
             self._closed = {}
-            longest = max(window.reach for window in (*self._spent.values(), Window(CLOSES_WINDOW)))
-            history = self._read(RippleTime(header.close_time - longest))
+            history = self._read(RippleTime(header.close_time - self.reach))
             self._budgets = budgets
             self.took(history)
         return header
@@ -88,7 +99,7 @@ class Spending:
             if amount and budget.name in self._spent and budget.bounds(budget.purse, outlay.pool):
                 self._spent[budget.name].add(outlay.at, amount)
         if outlay.freely_closed:
-            self._closed.setdefault(outlay.pool, Window(CLOSES_WINDOW)).add(outlay.at, 1)
+            self._closed.setdefault(outlay.pool, Window(CLOSES_WINDOW)).add(outlay.at, outlay.freely_closed)
 
     # --- now ---------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ class Step(enum.Enum):
     """What a span of ledgers changed is on disk: channels, endings, payments, intents, setbacks, tickets."""
     OUTCOME_ADOPTED = "outcome_adopted"
     """And in memory."""
+    ARCHIVED = "archived"
+    """Channels long gone left the live tables: in the archive is what there was of them."""
     MOOTED = "mooted"
     """An intent was overtaken before anything was signed, and that is written down."""
 

@@ -9,7 +9,7 @@ a loss, booked once: when it is deleted, or as soon as its deadline lies behind 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -93,10 +93,20 @@ class Book(Protocol):
 
 
 class IncomingSpan:
-    """What the ledgers up to `header` change of channels that pay one of `accounts`; `book` takes losses and news."""
+    """What the ledgers up to `header` change of channels that pay one of `accounts`; `book` takes losses and news.
 
-    def __init__(self, vault: Vault, accounts: Collection[Address], header: LedgerHeader, book: Book) -> None:
-        self._vault, self._accounts, self._header, self._book = vault, accounts, header, book
+    `gone` says whether a ledger deleted a channel before: whatever a node shows of it, it is left out.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        accounts: Collection[Address],
+        header: LedgerHeader,
+        book: Book,
+        gone: Callable[[ChannelId], bool],
+    ) -> None:
+        self._vault, self._accounts, self._header, self._book, self._gone = vault, accounts, header, book, gone
         self.after: dict[ChannelId, Incoming] = {}
         self.payments: list[Payment] = []
 
@@ -109,16 +119,24 @@ class IncomingSpan:
     def _known(self, channel_id: ChannelId) -> Incoming | None:
         return self.after.get(channel_id) or self._vault.channels.get(channel_id)
 
+    def _returned(self, channel_id: ChannelId) -> bool:
+        """Whether it is shown though it was deleted."""
+        if gone := self._gone(channel_id):
+            log.error("gone_channel_shown", channel_id=channel_id)
+        return gone
+
     def _change(self, change: ChannelChange, tx: ValidatedTransaction) -> None:
         channel_id = change.channel_id
         old = self._known(channel_id)
+        if old is None and self._returned(channel_id):
+            return
         if change.paid > 0:
             self.payments.append(Payment(channel_id, tx.hash, tx.ledger_index, change.paid, tx.account))
         now = self._moved(old, change.channel)
         if old is not None and old.held:
             self._tell(from_transaction(tx, Moved(old.channel, change), old.held))
         if change.deleted:
-            now = self._booked(replace(now, closed_at=tx.ledger_index), LossKind.UNREDEEMED, tx.hash)
+            now = self._booked(replace(now, closed_at=tx.ledger_index, closed_by=tx.hash), LossKind.UNREDEEMED, tx.hash)
         self.after[channel_id] = now
 
     def _tell(self, events: Iterable[Event]) -> None:
@@ -147,7 +165,7 @@ class IncomingSpan:
         for channel_id, channel in seen.items():
             old = self._known(channel_id)
             same = old is not None and replace(channel, ledger_index=old.channel.ledger_index) == old.channel
-            if same:
+            if same or (old is None and self._returned(channel_id)):
                 continue
             self.after[channel_id] = self._moved(old, channel)
             if old is not None and old.held:

@@ -18,7 +18,7 @@ from channeld.core.vocabulary import Concern
 from channeld.settings.fields import Context, resolve, split_url
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
-from channeld.settings.sections import DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
+from channeld.settings.sections import DAY, DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
 from channeld.settings.unbuilt import unbuilt
 from channeld.settings.values import (
     DaemonSettings,
@@ -33,6 +33,7 @@ from channeld.settings.values import (
 Servers: TypeAlias = Mapping[str, ServerSettings]
 
 DEFAULT_SESSION_S: Final = Seconds(43_200)
+_KEEP_CLOSED_S: Final = Seconds(30 * DAY)
 _MQTT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _MQTT_REMEDY: Final = "mqtt://host:port or mqtts://host:port"
 _STORE_REMEDY: Final = "sqlite:///relative/path or sqlite:////absolute/path"
@@ -62,18 +63,23 @@ def ledger(table: LedgerTable, problems: Problems) -> LedgerSettings:
 
 def store(table: StoreTable, daemon: DaemonSettings | None, context: Context, problems: Problems) -> StoreSettings:
     """The store's file; without `url` it is `channeld.db` in the data folder."""
-    default = (daemon.data_dir if daemon else context.base / "data") / "channeld.db"
-    if table.url is None:
-        return _stored(default, table)
-    try:
-        return _stored(_store_path(table.url, context.base), table)
-    except BadValue as error:
-        problems.add_bad_value(("store", "url"), error)
-        return _stored(default, table)
+    path = (daemon.data_dir if daemon else context.base / "data") / "channeld.db"
+    if table.url is not None:
+        try:
+            path = _store_path(table.url, context.base)
+        except BadValue as error:
+            problems.add_bad_value(("store", "url"), error)
+    keep = _keep_closed(table, daemon.remember_ids_s if daemon else DAY, problems)
+    history = (table.history_age, table.history_entries)
+    return StoreSettings(path=path, history_age_s=history[0], history_entries=history[1], keep_closed_s=keep)
 
 
-def _stored(path: Path, table: StoreTable) -> StoreSettings:
-    return StoreSettings(path=path, history_age_s=table.history_age, history_entries=table.history_entries)
+def _keep_closed(table: StoreTable, remember_ids: Seconds, problems: Problems) -> Seconds:
+    """How long a channel that is gone is kept whole: the claim of a remembered request is signed from it again."""
+    least = Seconds(remember_ids + DAY)
+    if table.keep_closed is not None and table.keep_closed < least:
+        problems.add(("store", "keep_closed"), "too short beside daemon.remember_ids", f"at least {least}s, a day more")
+    return table.keep_closed or Seconds(max(_KEEP_CLOSED_S, least))
 
 
 def _store_path(url: str, base: Path) -> Path:

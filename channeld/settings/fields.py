@@ -82,6 +82,13 @@ def _history_age(text: object) -> Seconds:
     return seconds
 
 
+def _keep_closed(text: object) -> Seconds:
+    seconds = parse_duration(text, "duration")
+    if not _DAY_S < seconds <= 10 * _YEAR_S:
+        raise BadValue("duration", "out of bounds", "more than 24h, and at most ten years")
+    return seconds
+
+
 def _history_entries(number: int) -> int:
     if not 1000 <= number <= 1_000_000_000:
         raise BadValue("number", "out of bounds", "1000 to 1000000000 answers, each of about 1 KB on disk")
@@ -186,6 +193,7 @@ FilePath = Annotated[Path, BeforeValidator(_path)]
 SecretPath = Annotated[Path, BeforeValidator(_secret_path)]
 RememberFor = Annotated[Seconds, BeforeValidator(_remember)]
 HistoryAge = Annotated[Seconds, BeforeValidator(_history_age)]
+KeepClosed = Annotated[Seconds, BeforeValidator(_keep_closed)]
 HistoryEntries = Annotated[int, AfterValidator(_history_entries)]
 SessionTime = Annotated[Seconds, BeforeValidator(_session)]
 Money = Annotated[Drops, BeforeValidator(_positive_money)]

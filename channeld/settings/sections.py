@@ -20,6 +20,7 @@ from channeld.settings.fields import (
     HistoryAge,
     HistoryEntries,
     Ids,
+    KeepClosed,
     Listen,
     Money,
     Name,
@@ -67,6 +68,7 @@ class StoreTable(Table):
     url: str | None = None
     history_age: HistoryAge = Seconds(30 * DAY)
     history_entries: HistoryEntries = 500_000
+    keep_closed: KeepClosed | None = None
 
 
 class MqttTable(Table):

@@ -47,12 +47,14 @@ class LedgerSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """The SQLite file. It need not exist yet, nor its folder. The history of decisions, in a file beside it, keeps at
-    most `history_entries` answers (1000 or more), none older than `history_age_s`.
+    most `history_entries` answers (1000 or more), none older than `history_age_s`. A channel that is gone stays in it
+    whole for `keep_closed_s`, which is longer than request ids are remembered, and then goes to its archive.
     """
 
     path: Path
     history_age_s: Seconds
     history_entries: int
+    keep_closed_s: Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

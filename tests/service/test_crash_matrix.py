@@ -16,7 +16,7 @@ ASKS = {str(n): ("dave" if n % 3 == 0 else "bob", 7) for n in range(9)}
 
 
 def life(path: Path, death: Where | None = None, nth: int = 1) -> Lab:
-    """Channels of two wallets opened, used, funded, paid out, closed and deleted; the process dies where it is told."""
+    """Channels of two wallets opened, used, funded, paid, closed, deleted, archived; the process dies where told."""
     lab = Lab(path, terms(stock=2), deadly=lambda where, count: where == death and count == nth)
     for number, (payee, drops) in ASKS.items():
         for _ in range(12):
@@ -26,6 +26,7 @@ def life(path: Path, death: Where | None = None, nth: int = 1) -> Lab:
             lab.tick()
     overtaken(lab)
     lab.tick(70)
+    lab.tidy()
     return lab
 
 
@@ -53,19 +54,22 @@ def unsigned(lab: Lab) -> set[str]:
 
 def fate(lab: Lab) -> dict[str, Any]:
     """What must be the same whoever died: everything but fees, numbers and times."""
-    ended = "SELECT kind, count(*) FROM intent WHERE status = 'done' AND kind NOT IN ('fund', 'settle') GROUP BY kind"
-    store = "SELECT count(*), sum(amount), sum(balance), sum(authorized), count(closed_at) FROM channel"
-    promised = lab.on_disk("SELECT channel_id FROM channel WHERE authorized <> balance")
+    store = (
+        "SELECT count(*), sum(balance), sum(signed), sum(paid), sum(closed_by = ''), sum(opened_by = '') FROM archive"
+    )
+    promised = lab.on_disk("SELECT channel_id FROM archive WHERE signed <> balance")
     return {
         "accepted": sorted(lab.accepted),
         "paid": {p: lab.rig.balance(p) for p in PAYEES},
         "on the ledger": lab.channels(),
         "promised and not paid": promised,
-        "payments": lab.on_disk(
-            "SELECT c.destination, sum(p.paid) FROM payment p JOIN channel c USING (channel_id) GROUP BY 1"
+        "payments": lab.on_disk("SELECT destination, sum(paid) FROM archive GROUP BY 1"),
+        "store": lab.on_disk(store),
+        "not archived": lab.on_disk("SELECT channel_id FROM channel"),
+        "left over": lab.on_disk(
+            "SELECT number FROM tombstone UNION ALL SELECT count(*) FROM payment HAVING count(*)"
+            " UNION ALL SELECT number FROM intent WHERE channel_id IN (SELECT channel_id FROM archive)"
         ),
-        "store": [(row[0], row[2], row[3], row[4]) for row in lab.on_disk(store)],
-        "ended": sorted(lab.on_disk(ended)),
         "open": lab.on_disk("SELECT * FROM intent WHERE status IN ('planned', 'signed')"),
         "live": lab.on_disk("SELECT * FROM tx WHERE ended IS NULL"),
         "tickets": len(lab.on_disk("SELECT * FROM ticket")),
@@ -91,6 +95,8 @@ def test_the_life_without_a_death_passes_every_step_and_leaves_nothing(clean: La
     for step in ("number_reserved", "signed", "sent", "answered"):
         assert {w[1] for w in clean.contacts if w[0] == step} >= kinds, step
     assert found["accepted"] == sorted(ASKS)
+    assert (found["not archived"], found["left over"], found["promised and not paid"]) == ([], [], [])
+    assert found["store"] == [(2, 63, 63, 63, 0, 0)]
     assert (found["on the ledger"], found["open"], found["live"]) == ({}, [], [])
     assert sum(drops for _, drops in found["payments"]) == 7 * len(ASKS)
 

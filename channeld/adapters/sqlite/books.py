@@ -15,6 +15,7 @@ from channeld.core.errors import Refused
 from channeld.core.freezes import RETIRES, Audit, Cause, Freeze
 from channeld.core.records import Booked
 from channeld.core.units import Address, ChannelId, RippleTime
+from channeld.core.vocabulary import TEN_YEARS_S
 from channeld.core.witness import Identity
 
 _FREEZE: Final = "INSERT OR IGNORE INTO freeze (scope, cause, found, who, at_unix) VALUES (?, ?, ?, ?, ?)"
@@ -25,6 +26,16 @@ _ADOPT: Final = (
     " WHERE channel_id = ? AND closed_at IS NULL AND pool = ''"
 )
 _OUTLAY: Final = "hash, at, pool, fee, locked, opened, freely_closed"
+_OUTLAYS: Final = (
+    f"SELECT {_OUTLAY} FROM outlay WHERE at > ?1"
+    " UNION ALL SELECT '', (hour + 1) * 3600, pool, fee, locked, opened, freely_closed FROM outlay_sum"
+    " WHERE hour >= ?1 / 3600 ORDER BY at, hash"
+)
+_SUM_OUTLAY: Final = (
+    "INSERT INTO outlay_sum (hour, pool, fee, locked, opened, freely_closed) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO"
+    " UPDATE SET fee = fee + excluded.fee, locked = locked + excluded.locked, opened = opened + excluded.opened,"
+    " freely_closed = freely_closed + excluded.freely_closed"
+)
 Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
@@ -78,13 +89,25 @@ class Books:
     # --- what was used up over time -----------------------------------------------------------------------------------
 
     def outlays(self, after: RippleTime) -> list[Outlay]:
-        """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
+        """What transactions of ours took in ledgers that closed after a moment, the oldest first.
+
+        What was summed is one of each pool and hour, as of the hour's end: it counts for up to an hour too long.
+        """
         with self._begin() as db:
-            found = db.execute(f"SELECT {_OUTLAY} FROM outlay WHERE at > ? ORDER BY at, hash", (after,))
-            return [
-                Outlay(tx_hash, at, pool, fee, locked, bool(opened), bool(closed))
-                for tx_hash, at, pool, fee, locked, opened, closed in found
-            ]
+            return [Outlay(*row) for row in db.execute(_OUTLAYS, (after,))]
+
+    def sum_outlays(self, before: RippleTime, limit: int) -> int:
+        """Sum by pool and hour up to `limit` of what was taken before a moment, the oldest first; how many that were.
+
+        Sums that are older than any window can look back go.
+        """
+        with self._begin() as db:
+            oldest = f"SELECT {_OUTLAY} FROM outlay WHERE at < ? ORDER BY at LIMIT ?"
+            taken = db.execute(oldest, (before, limit)).fetchall()
+            db.executemany(_SUM_OUTLAY, [(at // 3600, *amounts) for _, at, *amounts in taken])
+            db.executemany("DELETE FROM outlay WHERE hash = ?", [(tx_hash,) for tx_hash, *_ in taken])
+            db.execute("DELETE FROM outlay_sum WHERE hour < ?", ((before - TEN_YEARS_S) // 3600,))
+        return len(taken)
 
     # --- which store this is -----------------------------------------------------------------------------------------
 

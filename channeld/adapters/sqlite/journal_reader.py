@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from channeld.adapters.sqlite import claims, rows
+from channeld.adapters.sqlite import archive, claims, rows
 from channeld.adapters.sqlite.request_log import signed_in
 from channeld.core.errors import StoreError
 from channeld.core.freezes import Audit
 from channeld.core.intents import Status
-from channeld.core.records import ChannelRecord, Incoming, JournalEntry
+from channeld.core.records import Archived, ChannelRecord, Incoming, JournalEntry
 from channeld.core.units import Payee
 
 _TX: Final = (
@@ -64,12 +64,12 @@ class JournalReader:
     # --- channels ----------------------------------------------------------------------------------------------------
 
     def ids(self, prefix: str, limit: int = 3) -> list[str]:
-        """Ids of channels, ours and those that pay us, live or gone, that begin so; up to `limit` of each."""
+        """Ids of channels, ours and those that pay us, live, gone or archived, that begin so; up to `limit` of each."""
         end = prefix + "G"  # after every hex digit
         query = "SELECT channel_id FROM {} WHERE channel_id >= ? AND channel_id < ? ORDER BY channel_id LIMIT ?"
         found = [
             channel_id
-            for table in ("channel", "incoming")
+            for table in ("channel", "incoming", "archive")
             for (channel_id,) in self._db.execute(query.format(table), (prefix, end, limit))
         ]
         return sorted(set(found))
@@ -86,6 +86,14 @@ class JournalReader:
             " ORDER BY row DESC LIMIT ?"
         )
         return self._records(query, (payee.account, payee.tag, limit))
+
+    def archived(self, channel_id: str, *, incoming: bool) -> Archived | None:
+        """A channel that went long ago, as one of ours or as one that paid us; None if it is not in the archive."""
+        return archive.read(self._db, channel_id, incoming=incoming)
+
+    def archived_of(self, payee: Payee, limit: int = 100) -> list[Archived]:
+        """Channels of ours in the archive that paid a payee, the newest first."""
+        return archive.read_payee(self._db, payee.account, payee.tag, limit)
 
     def _records(self, query: str, parameters: Sequence[object]) -> list[ChannelRecord]:
         records = [rows.channel_record(row) for row in self._db.execute(query, parameters)]

@@ -12,8 +12,9 @@ from channeld.core.units import ChannelId, Payee, RippleTime
 
 MOST_ABSENCES: Final = 1000
 _EARLY: Final = (
-    "SELECT destination, destination_tag, cut_short_at FROM channel"
-    " WHERE cut_short_at > (SELECT max(cut_short_at) FROM channel) - ? ORDER BY cut_short_at, row"
+    "WITH ends AS (SELECT destination, destination_tag, cut_short_at AS at, row FROM channel WHERE at IS NOT NULL"
+    " UNION ALL SELECT destination, destination_tag, cut_short_at, row FROM archive WHERE cut_short_at IS NOT NULL)"
+    " SELECT destination, destination_tag, at FROM ends WHERE at > (SELECT max(at) FROM ends) - ? ORDER BY at, row"
 )
 
 

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from channeld.adapters.sqlite import usage
+from channeld.adapters.sqlite import archive, usage
 from channeld.core.allowance import SHORT_LIVED, USUAL_HOURS
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.units import RippleTime
@@ -138,6 +138,16 @@ class RequestLog:
         return self._next_seq - self._oldest_seq
 
     @property
+    def oldest(self) -> int:
+        """The number of the oldest request that is remembered; the next one's if there is none."""
+        return self._oldest_seq
+
+    @property
+    def last(self) -> int:
+        """The number of the last request there was."""
+        return self._next_seq - 1
+
+    @property
     def since_unix(self) -> int | None:
         """When the oldest of them was accepted; None if there is none."""
         return min((at for at in (self._oldest_folded, self.oldest_unix) if at is not None), default=None)
@@ -147,7 +157,7 @@ class RequestLog:
         self._clear()
         spent = {(s, h): d for s, h, d in self._db.execute("SELECT server, hour, drops FROM spent")}
         (last,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM request").fetchone()
-        self._next_seq = last + 1
+        self._next_seq = max(last, archive.last_use(self._db)) + 1
         for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
             body = _decode(blob)
             self._take(_Pending(number, body))

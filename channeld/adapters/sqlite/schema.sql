@@ -6,10 +6,11 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- One row a channel, for ever: remembered requests refer to it after it is gone. `authorized` never falls.
+-- One row a channel: remembered requests refer to it after it is gone, and while they do it stays. No number is ever given
+-- again. `authorized` never falls.
 -- `cut_short_at` is when its payee ended it early: who keeps doing that waits for the next.
 CREATE TABLE channel (
-    row              INTEGER PRIMARY KEY,
+    row              INTEGER PRIMARY KEY AUTOINCREMENT,
     channel_id       TEXT NOT NULL UNIQUE,
     source           TEXT NOT NULL,
     destination      TEXT NOT NULL,
@@ -37,6 +38,57 @@ CREATE TABLE channel (
 CREATE INDEX channel_cut_short ON channel (cut_short_at) WHERE cut_short_at IS NOT NULL;
 CREATE INDEX channel_open ON channel (closed_at) WHERE closed_at IS NULL;
 CREATE INDEX channel_payee ON channel (destination, opened_at);
+
+-- Channels that a ledger deleted, ours and those that paid us, in the order in which they went (`gone_at`: close time),
+-- until they are archived. `last_use` is the number of the last request there was then, of which none later can refer to
+-- the channel; of one that paid us the Unix time at which the last claim had been taken in.
+CREATE TABLE tombstone (
+    number     INTEGER PRIMARY KEY,
+    channel_id TEXT NOT NULL,
+    incoming   INTEGER NOT NULL,
+    gone_at    INTEGER NOT NULL,
+    closed_by  TEXT NOT NULL,
+    last_use   INTEGER NOT NULL,
+    UNIQUE (channel_id, incoming)
+);
+
+-- Channels long gone, for ever: what there was, how far it was signed (or held), which transactions opened and closed it
+-- (empty: not known), and sums of what was deleted with its row: fees and number of our transactions, what was paid.
+CREATE TABLE archive (
+    channel_id      TEXT NOT NULL,
+    incoming        INTEGER NOT NULL,
+    row             INTEGER,
+    source          TEXT NOT NULL,
+    destination     TEXT NOT NULL,
+    destination_tag INTEGER,
+    public_key      TEXT NOT NULL,
+    amount          INTEGER NOT NULL,
+    balance         INTEGER NOT NULL,
+    settle_delay    INTEGER NOT NULL,
+    expiration      INTEGER,
+    cancel_after    INTEGER,
+    ledger_index    INTEGER NOT NULL,
+    signed          INTEGER NOT NULL,
+    pool            TEXT NOT NULL,
+    server          TEXT NOT NULL,
+    user            TEXT NOT NULL,
+    tier            TEXT NOT NULL,
+    adopted         INTEGER NOT NULL,
+    opened_at       INTEGER,
+    last_claim_at   INTEGER,
+    cut_short_at    INTEGER,
+    closed_at       INTEGER NOT NULL,
+    opened_by       TEXT NOT NULL,
+    closed_by       TEXT NOT NULL,
+    gone_at         INTEGER NOT NULL,
+    fees            INTEGER NOT NULL,
+    transactions    INTEGER NOT NULL,
+    paid            INTEGER NOT NULL,
+    payments        INTEGER NOT NULL,
+    PRIMARY KEY (channel_id, incoming)
+) WITHOUT ROWID;
+CREATE INDEX archive_payee ON archive (destination, gone_at);
+CREATE INDEX archive_cut_short ON archive (cut_short_at) WHERE cut_short_at IS NOT NULL;
 
 -- Groups of accepted requests as the hot path wrote them (MessagePack), until they are folded into the tables below and
 -- into `channel`. One row a group, so that a commit costs the same however large the store is.
@@ -71,7 +123,7 @@ CREATE TABLE spent (
 -- What the engine decided to do. Written before anything happens. `pool` is whose budgets it counts against, `path` has
 -- the rules that held, apart by spaces.
 CREATE TABLE intent (
-    number       INTEGER PRIMARY KEY,
+    number       INTEGER PRIMARY KEY AUTOINCREMENT,
     kind         TEXT NOT NULL,
     wallet       TEXT NOT NULL,
     channel_id   TEXT,
@@ -127,6 +179,18 @@ CREATE TABLE outlay (
     freely_closed INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX outlay_at ON outlay (at);
+
+-- What was taken longer ago than any budget in force looks back, by pool and hour (close time / 3600): a policy may bring
+-- a longer one.
+CREATE TABLE outlay_sum (
+    hour          INTEGER NOT NULL,
+    pool          TEXT NOT NULL,
+    fee           INTEGER NOT NULL,
+    locked        INTEGER NOT NULL,
+    opened        INTEGER NOT NULL,
+    freely_closed INTEGER NOT NULL,
+    PRIMARY KEY (hour, pool)
+) WITHOUT ROWID;
 
 -- Tickets that we made and that are still there: numbers set aside, each for one transaction at any time.
 CREATE TABLE ticket (
@@ -205,7 +269,7 @@ CREATE TABLE audit (
     why     TEXT NOT NULL
 );
 
--- Channels in which an account of ours is the payee, for ever; `held` is the best claim that a payer signed for us on it,
+-- Channels in which an account of ours is the payee; `held` is the best claim that a payer signed for us on it,
 -- which only rises. `lost` is 1 once what is held and not paid can never be collected any more.
 CREATE TABLE incoming (
     channel_id      TEXT PRIMARY KEY,

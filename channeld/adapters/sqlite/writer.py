@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import books, claims, cooldowns, events, notices, rows, usage
+from channeld.adapters.sqlite import archive, books, claims, cooldowns, events, notices, rows, usage
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, StoreError
@@ -66,6 +66,7 @@ class SqliteStore:
         self.events = events.Events(self._transaction)
         self.claims = claims.Claims(self._transaction)
         self.usage = usage.Usage(self._transaction)
+        self.archive = archive.Archive(self._transaction, lambda: self._requests.oldest)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)
@@ -105,7 +106,8 @@ class SqliteStore:
 
     def _change_network(self, kept: str | None, network_id: int) -> None:
         """A store that holds nothing yet may follow a corrected network_id; any other belongs to its own for ever."""
-        (used,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM channel) OR EXISTS (SELECT 1 FROM intent)").fetchone()
+        tables = " OR ".join(f"EXISTS (SELECT 1 FROM {t})" for t in ("channel", "intent", "incoming", "archive"))
+        (used,) = self._db.execute(f"SELECT {tables}").fetchone()
         if used:
             problem = f"the store {self.path} belongs to network {kept}, not {network_id}"
             raise ConfigError([f"store.url: {problem} (take another store, or the network_id it was made for)"])
@@ -239,6 +241,10 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
         return bool(found[0])
+
+    def gone(self, channel_id: ChannelId, *, incoming: bool = False) -> bool:
+        """Whether a ledger deleted this channel, of ours or one that pays us, however long ago."""
+        return self.archive.gone(channel_id, incoming=incoming)
 
     def outlays(self, after: RippleTime) -> list[Outlay]:
         """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
@@ -431,6 +437,7 @@ class SqliteStore:
             books.book(db, update.booked)
             events.keep(db, update.booked.events)
             claims.apply(db, update.incoming)
+            archive.bury(db, update, self._requests.last)
             closed = [r.channel.channel_id for r in update.channels if r.closed_at is not None]
             notices.forget(db, closed)
             cooldowns.forget(db, closed)
