@@ -6,9 +6,9 @@ Everything that is raised on purpose is in `errors`. Install with `channeld[clie
 
 from channeld.client import errors
 from channeld.client.arguments import Ask
+from channeld.client.booking import Held
 from channeld.client.client import Client
 from channeld.client.errors import ClientError
-from channeld.client.journal import Held
 from channeld.client.sync import SyncClient
 from channeld.wire.answers import Accepted, Claim
 

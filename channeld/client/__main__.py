@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from channeld.client.booking import Held, read_best
+from channeld.client.claims_file import open_file
 from channeld.client.errors import BadArgument, ClientError, FileError, LedgerUnreachable
-from channeld.client.journal import Held, open_file, read_best
 
 DONE, NO, USAGE, UNREACHABLE = 0, 1, 2, 3
 

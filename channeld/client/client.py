@@ -21,6 +21,7 @@ from typing import Final
 
 from channeld.client.arguments import Ask, pinned, server_id
 from channeld.client.belief import Belief
+from channeld.client.booking import Held
 from channeld.client.channels import LedgerNode
 from channeld.client.checks import Asked
 from channeld.client.errors import (
@@ -33,7 +34,7 @@ from channeld.client.errors import (
     TooLate,
     rejection,
 )
-from channeld.client.journal import Held, Journal
+from channeld.client.journal import Journal
 from channeld.client.link import Broker, Link
 from channeld.client.mailbox import Mailbox, Waiting
 from channeld.wire.answers import Accepted, Rejected, claim_request

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from channeld.client.booking import Held
 from channeld.client.channels import LedgerNode
 from channeld.client.errors import BadArgument, ClientError, LedgerUnreachable
-from channeld.client.journal import Held
 from channeld.core.base58 import decode_checked
 from channeld.core.channel import Channel, Phase
 from channeld.core.errors import BadValue, Malformed

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from channeld.client.arguments import Ask
+from channeld.client.booking import Held
 from channeld.client.client import Client
 from channeld.client.errors import ClientError, Closed
-from channeld.client.journal import Held
 from channeld.wire.answers import Accepted
 
 T = TypeVar("T")

@@ -14,8 +14,9 @@ import pytest
 from client.scene import DROPS, SOLD, Scene, Told, kinds, lies
 
 from channeld.client import errors
+from channeld.client.booking import take_slice
 from channeld.client.checks import ANSWER_CHECKS, CHANNEL_CHECKS, Asked, Known, Terms, check_answer, check_channel
-from channeld.client.journal import _SCHEMA, _take_slice
+from channeld.client.claims_file import SCHEMA
 from channeld.core.errors import Malformed
 from channeld.core.units import RippleTime, to_ripple
 from channeld.wire.answers import Accepted, contents_of, read_answers
@@ -35,8 +36,8 @@ def scene() -> Scene:
 def sold(scene: Scene) -> Iterator[sqlite3.Connection]:
     """A claims file in which the good channel is sold up to `SOLD`."""
     db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(_SCHEMA)
-    _take_slice(db, read(json.dumps(scene.answer("x", 0, SOLD)).encode()))
+    db.executescript(SCHEMA)
+    take_slice(db, read(json.dumps(scene.answer("x", 0, SOLD)).encode()))
     yield db
     db.close()
 
@@ -69,7 +70,7 @@ def complaints(scene: Scene, db: sqlite3.Connection, payload: bytes, terms: Term
     for look in CHANNEL_CHECKS:
         found += raised(partial(look, said, question, terms, known(scene, said)))
     db.execute("BEGIN")
-    found += raised(partial(_take_slice, db, said))
+    found += raised(partial(take_slice, db, said))
     db.execute("ROLLBACK")
     return found
 

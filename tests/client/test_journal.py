@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channeld.client import errors
+from channeld.client.booking import slices, take_slice
 from channeld.client.checks import Asked
-from channeld.client.journal import _SCHEMA, Journal, _take_slice, open_file, slices
+from channeld.client.claims_file import SCHEMA, open_file
+from channeld.client.journal import Journal
 from channeld.core.units import RippleTime
 from channeld.wire.answers import Accepted, contents_of, read_answers
 
@@ -50,16 +52,16 @@ async def journal(path: Path, server: str = "a"):  # type: ignore[no-untyped-def
 def test_slices_are_taken_exactly_when_nothing_of_them_was(offers: list[tuple[int, int]]) -> None:
     """Against a set of single drops; and what is kept is joined as far as it can be."""
     db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(_SCHEMA)
+    db.executescript(SCHEMA)
     blank, taken = answer("x", 0), set[int]()
     for start, drops in offers:
         said = replace(blank, covers_from=start, covers_to=start + drops)
         wanted = set(range(start, start + drops))
         if wanted & taken:
             with pytest.raises(errors.SliceSeen):
-                _take_slice(db, said)
+                take_slice(db, said)
         else:
-            _take_slice(db, said)
+            take_slice(db, said)
             taken |= wanted
         kept = [(start, stop) for _, start, stop in slices(db)]
         assert {drop for start, stop in kept for drop in range(start, stop)} == taken

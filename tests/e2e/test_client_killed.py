@@ -23,7 +23,8 @@ import pytest
 
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.client import Accepted, Client, errors
-from channeld.client.journal import open_file, read_best, slices
+from channeld.client.booking import read_best, slices
+from channeld.client.claims_file import open_file
 from channeld.sandbox.stage import PATIENCE_S, Server
 from e2e.world import World
 
