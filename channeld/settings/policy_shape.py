@@ -13,26 +13,8 @@ from channeld.core.units import parse_channel_id, parse_duration
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Fact, Mode, Setting, Unit
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
-from channeld.settings.shapes import (
-    PERCENT_PATTERN,
-    Count,
-    Either,
-    Entry,
-    Flag,
-    Listed,
-    Moment,
-    Money,
-    Named,
-    NameOf,
-    Ratio,
-    Scalar,
-    Schema,
-    Shape,
-    Table,
-    Text,
-    Time,
-    Word,
-)
+from channeld.settings.scalars import PERCENT_PATTERN, Count, Flag, Moment, Money, NameOf, Ratio, Text, Time, Word
+from channeld.settings.shapes import Either, Entry, Listed, Named, Scalar, Schema, Shape, Table
 
 MAX_POOLS: Final = 64
 """Pools, tiers and rules are labels of metrics: their number bounds how many series there are."""
