@@ -10,7 +10,6 @@ The order of checks on a request is the contract's: an id that was accepted befo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,113 +18,20 @@ from channeld.core.errors import StoreError
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim
 from channeld.core.units import MAX_DROPS, Payee
-from channeld.core.world import Reason
 from channeld.service.choice import Choice
+from channeld.service.deciding import Again, Counter, Grouped, Outcome, Slot, Way
 from channeld.service.gatekeeper import Gatekeeper
-from channeld.service.holdings import ChannelState, Grant, Group
+from channeld.service.holdings import Grant, Group
 from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import ClaimSigner, Store, Telemetry
+from channeld.service.refusals import LIMIT_RETRY_MS, after_ledgers, conflict, frozen, no_headroom, too_large
 from channeld.service.usher import Usher
 
 log = structlog.get_logger()
 
 _HOUR_S = 3600
-_FROZEN_RETRY_MS = 5000
-_LIMIT_RETRY_MS = 60_000
-_SHORTEST_RETRY_MS = 100
-
-_REFUSED: Mapping[Reason, tuple[Code, str, int | None]] = {
-    Reason.TOO_LARGE: (Code.NO_HEADROOM, "larger than the largest channel the policy allows", None),
-    Reason.NO_POOL: (Code.NO_HEADROOM, "the payee's pool is not in the policy", _LIMIT_RETRY_MS),
-    Reason.NO_WALLET: (Code.NO_HEADROOM, "the pool's wallet is not ready", _FROZEN_RETRY_MS),
-    Reason.CHANNELS_PER_PAYEE: (
-        Code.NO_HEADROOM,
-        "the payee has as many channels as the policy allows",
-        _LIMIT_RETRY_MS,
-    ),
-    Reason.GUARD_TREASURY: (Code.NO_HEADROOM, "the wallet is down to its floor: the budget is spent", _LIMIT_RETRY_MS),
-    Reason.CAP_LOCKED: (Code.LIMIT_EXCEEDED, "max_locked of this server is reached", _LIMIT_RETRY_MS),
-    Reason.CAP_CHANNELS: (Code.LIMIT_EXCEEDED, "max_open_channels of this server is reached", _LIMIT_RETRY_MS),
-    Reason.CAP_TIER: (Code.LIMIT_EXCEEDED, "max_locked of this tier is reached", _LIMIT_RETRY_MS),
-    Reason.CAP_USER: (Code.LIMIT_EXCEEDED, "max_locked_per_user of this tier is reached", _LIMIT_RETRY_MS),
-    Reason.CAP_PAYEE: (Code.LIMIT_EXCEEDED, "max_locked_per_payee of the payee's pool is reached", _LIMIT_RETRY_MS),
-    Reason.FROZEN: (Code.FROZEN, "the wallet is frozen", _FROZEN_RETRY_MS),
-    Reason.FROZEN_LAG: (Code.FROZEN, "the last validated ledger is too old", _FROZEN_RETRY_MS),
-    Reason.FROZEN_RECONCILE: (Code.NO_HEADROOM, "nothing is opened until the books are in order", _FROZEN_RETRY_MS),
-    Reason.FEE_CLIMATE: (Code.NO_HEADROOM, "nothing is opened while the network asks so much", _FROZEN_RETRY_MS),
-    Reason.RULE: (Code.NO_HEADROOM, "a rule of the policy holds it back", _LIMIT_RETRY_MS),
-    Reason.OVERRIDE: (Code.NO_HEADROOM, "the operator holds it back for now", _LIMIT_RETRY_MS),
-    Reason.OBSERVED: (Code.NO_HEADROOM, "the policy only observes", _LIMIT_RETRY_MS),
-    Reason.SUGGESTED: (Code.NO_HEADROOM, "the policy only suggests it", _LIMIT_RETRY_MS),
-    Reason.BUDGET_EXHAUSTED: (Code.NO_HEADROOM, "a budget of the policy is spent", _LIMIT_RETRY_MS),
-}
-
-_LATER: Mapping[Reason, str] = {
-    Reason.COOLDOWN: "it comes too soon after the last attempt to get more; the next is made then",
-    Reason.EARLY_ENDS: "the payee keeps closing its channels: the next one is not opened before then",
-}
-"""Reasons that say until when, and what is told of them."""
-
-
-_Slot = tuple[ChannelState, bytes, int, int, str]
-"""An accepted request: its channel, the hash of its contents, the slice from and to, and whose it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """A request that the same group accepted already."""
-
-    slot: _Slot
-
-
-@dataclass(slots=True)
-class _Way:
-    """Where a content server's requests for a payee go: the same for a whole group of them.
-
-    `refusal` is why nothing may be issued there; a channel holds `largest` drops at most.
-    """
-
-    payee: Payee
-    group: Group
-    refusal: Refusal | None
-    largest: int
-    low: bool | None = None
-    """Whether it was seen to run low; None: nothing was placed yet."""
-
-
-@dataclass(slots=True)
-class _Counter:
-    """What one content server has before it in a group. `left` is what it may still spend today; `free`: the policy
-    asks nothing of its requests. `ways` are kept for requests that name nothing but a payee.
-    """
-
-    grant: Grant
-    left: int
-    free: bool
-    ways: dict[Payee | None, _Way] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Grouped:
-    """One group being decided. Nothing in it has happened before the store has taken it."""
-
-    known: dict[bytes, Remembered]
-    now: int
-    stopped: str | None
-    room: int
-    """Ids that may still be remembered."""
-    counters: dict[str, _Counter | None] = field(default_factory=dict)
-    accepted: dict[bytes, _Slot] = field(default_factory=dict)
-    authorized: dict[ChannelState, int] = field(default_factory=dict)
-    headroom: dict[ChannelState, int] = field(default_factory=dict)
-    spent: dict[str, int] = field(default_factory=dict)
-    claims: dict[ChannelState, SignedClaim | Refusal] = field(default_factory=dict)
-    replayed: dict[tuple[int, int], SignedClaim | Refusal] = field(default_factory=dict)
-
-
-_Outcome = Refusal | Remembered | _Again | _Slot | Group
 
 
 class ClaimDesk:
@@ -163,12 +69,12 @@ class ClaimDesk:
             for ask in asks:
                 if ask.held is not None:
                     self._look_at(ask.held)
-            group = _Grouped(known, int(self._unix()), self.stopped(), self._ids.left())
+            group = Grouped(known, int(self._unix()), self.stopped(), self._ids.left())
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
         except StoreError as error:
             self.store_failed(error)
-            return [self._frozen("the store does not take anything")] * len(asks)
+            return [frozen("the store does not take anything")] * len(asks)
         try:
             self._planner.decide_urgent()
         except StoreError as error:  # what was accepted is durable and is answered all the same
@@ -196,7 +102,7 @@ class ClaimDesk:
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
-    def _decide(self, ask: Ask, group: _Grouped) -> _Outcome:
+    def _decide(self, ask: Ask, group: Grouped) -> Outcome:
         """One request: a refusal, what it was accepted as before or is now, or who must get a channel first."""
         if (prior := self._prior(ask, group)) is not None:
             return prior
@@ -217,22 +123,22 @@ class ClaimDesk:
                 return refusal
         return self._place(ask, way, counter, group)
 
-    def _counter(self, server: str, group: _Grouped) -> _Counter | None:
+    def _counter(self, server: str, group: Grouped) -> Counter | None:
         """What a content server has before it, looked up once for a group; None for one that is not configured."""
         found, grant = None, self._mirror.grants.get(server)
         if grant is not None:
             left = grant.max_drops_per_day - self.gate.spent_today(server, group.now)
-            found = _Counter(grant, left, self.gate.free(server))
+            found = Counter(grant, left, self.gate.free(server))
         group.counters[server] = found
         return found
 
-    def _way(self, ask: Ask, payee: Payee, counter: _Counter) -> _Way:
+    def _way(self, ask: Ask, payee: Payee, counter: Counter) -> Way:
         """The channels for a request; where requests differ by their payee alone, for all those that name this one."""
         payees = self._usher.group(ask, counter.grant, payee)
         pool = self._mirror.policy.pools.get(payees.pool)
         halted = None if pool is None else self._mirror.halted(pool.wallet)
-        refusal = None if halted is None else self._frozen(halted)
-        way = _Way(payee, payees, refusal, MAX_DROPS if pool is None else pool.channel.max)
+        refusal = None if halted is None else frozen(halted)
+        way = Way(payee, payees, refusal, MAX_DROPS if pool is None else pool.channel.max)
         if self._usher.plain:
             counter.ways[ask.payee] = way
         return way
@@ -247,29 +153,29 @@ class ClaimDesk:
             return Refusal(Code.UNKNOWN_PAYEE, "payee: this server may not charge for it")
         return ask.payee
 
-    def _prior(self, ask: Ask, group: _Grouped) -> Refusal | Remembered | _Again | None:
+    def _prior(self, ask: Ask, group: Grouped) -> Refusal | Remembered | Again | None:
         """What this id was accepted as, earlier or in this very group; a refusal if it was something else then."""
         if group.known and (prior := group.known.get(ask.key)) is not None:
             record = self._record(prior.row)
             same = record is not None and prior.contents == ask.contents
             same = same and (ask.payee is None or ask.payee == record.channel.payee)  # type: ignore[union-attr]
-            return prior if same else _conflict()
+            return prior if same else conflict()
         if (slot := group.accepted.get(ask.key)) is not None:
             state, contents, *_ = slot
             same = contents == ask.contents and (ask.payee is None or ask.payee == state.record.channel.payee)
-            return _Again(slot) if same else _conflict()
+            return Again(slot) if same else conflict()
         return None
 
     def _record(self, row: int) -> ChannelRecord | None:
         state = self._mirror.by_row.get(row)
         return state.record if state else self._store.channel(row)
 
-    def _guard(self, ask: Ask, counter: _Counter, group: _Grouped) -> Refusal | None:
+    def _guard(self, ask: Ask, counter: Counter, group: Grouped) -> Refusal | None:
         """Everything that stops issuing, whatever the channel."""
         if ask.not_after is not None and group.now > ask.not_after:
             return Refusal(Code.BAD_REQUEST, "not_after: has passed")
         if group.stopped is not None:
-            return self._frozen(group.stopped)
+            return frozen(group.stopped)
         if len(group.accepted) >= group.room:
             return self._ids.refusal(group.now)
         if ask.drops > counter.left:
@@ -309,7 +215,7 @@ class ClaimDesk:
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
-    def _place(self, ask: Ask, way: _Way, counter: _Counter, group: _Grouped) -> _Slot | Group | Refusal:
+    def _place(self, ask: Ask, way: Way, counter: Counter, group: Grouped) -> Slot | Group | Refusal:
         """Take the drops from the channel of the payee that is in use, or from the next that can carry them.
 
         What no channel could ever carry is refused before it counts as demand.
@@ -318,11 +224,11 @@ class ClaimDesk:
             return way.refusal
         drops, payees = ask.drops, way.group
         if drops > way.largest:
-            return Refusal(*_REFUSED[Reason.TOO_LARGE])
+            return too_large()
         payees.asked += drops
         chosen = self._choice.channel(payees, drops, group.headroom)
         if isinstance(chosen, str):
-            return Refusal(Code.FROZEN, chosen, self._after_ledgers(2))
+            return Refusal(Code.FROZEN, chosen, after_ledgers(self._mirror, 2))
         if chosen is None:
             payees.wanted, payees.wanted_by = max(payees.wanted, drops), ask.server
             self._planner.want(payees)
@@ -343,7 +249,7 @@ class ClaimDesk:
 
     # --- making it durable -------------------------------------------------------------------------------------------
 
-    def _commit(self, group: _Grouped) -> None:
+    def _commit(self, group: Grouped) -> None:
         """Persist the group, then let memory follow."""
         if not group.accepted:
             return
@@ -373,15 +279,15 @@ class ClaimDesk:
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, outcome: _Outcome, group: _Grouped) -> Answer:
+    def _finish(self, outcome: Outcome, group: Grouped) -> Answer:
         if isinstance(outcome, Refusal):
             return outcome
         if isinstance(outcome, Group):
-            return self._no_headroom(outcome)
+            return no_headroom(outcome, self._mirror, self._monotonic())
         if isinstance(outcome, Remembered):
             return self._replayed(outcome, group.replayed)
-        replayed = isinstance(outcome, _Again)
-        state, _, covers_from, covers_to, _ = outcome.slot if isinstance(outcome, _Again) else outcome
+        replayed = isinstance(outcome, Again)
+        state, _, covers_from, covers_to, _ = outcome.slot if isinstance(outcome, Again) else outcome
         if (claim := group.claims.get(state)) is None:
             claim = group.claims[state] = self._sign(state.record, group.authorized[state])
         return claim if isinstance(claim, Refusal) else Granted(covers_from, covers_to, claim, replayed)
@@ -396,7 +302,7 @@ class ClaimDesk:
         """The claim for an amount that is on disk as authorised."""
         signer = None if record is None else self._signers.get(record.channel.public_key)
         if record is None or signer is None:
-            return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", _LIMIT_RETRY_MS)
+            return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", LIMIT_RETRY_MS)
         channel, gone = record.channel, record.closed_at is not None
         return SignedClaim(
             channel.channel_id,
@@ -410,28 +316,6 @@ class ClaimDesk:
             channel.balance if gone else None,
         )
 
-    def _no_headroom(self, payees: Group) -> Refusal:
-        """Nothing can carry it now: what is being done about it, or why nothing is."""
-        hold = payees.answer
-        if hold is not None and hold.reason in _REFUSED:
-            return Refusal(*_REFUSED[hold.reason])
-        wait = max(_SHORTEST_RETRY_MS, int((payees.eta - self._monotonic()) * 1000))
-        if hold is not None and hold.reason in _LATER and self._mirror.header is not None:
-            left = ((hold.until or 0) - self._mirror.header.close_time) * 1000
-            return Refusal(Code.NO_HEADROOM, _LATER[hold.reason], max(_SHORTEST_RETRY_MS, left))
-        if hold is not None and hold.reason is Reason.GUARD_RATE:
-            wait = max(wait, self._after_ledgers(3))
-            return Refusal(Code.NO_HEADROOM, "a channel is opened as soon as the guard on opens allows", wait)
-        what = "a channel is being opened" if payees.opening else "more funds are on their way"
-        return Refusal(Code.NO_HEADROOM, what, wait)
-
-    def _after_ledgers(self, count: int) -> int:
-        """Milliseconds in which so many ledgers usually close."""
-        return int(self._mirror.interval_s * count * 1000)
-
-    def _frozen(self, why: str) -> Refusal:
-        return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
-
     def _count(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
         replayed, counts = 0, dict[str, int]()
         for ask, answer in zip(asks, answers, strict=True):
@@ -444,7 +328,3 @@ class ClaimDesk:
         for code, count in (("accepted", accepted), ("replayed", replayed), *counts.items()):
             if count:
                 self._telemetry.answered(code, count)
-
-
-def _conflict() -> Refusal:
-    return Refusal(Code.ID_CONFLICT, "id: was accepted with other contents; take a new id for a new request")

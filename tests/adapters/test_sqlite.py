@@ -447,9 +447,10 @@ def test_a_log_that_has_much_left_is_not_folded_by_who_commits(store: SqliteStor
 
     store.accept(1, together(request(1, 1, (0, 1))), [mark(1, 1)], [])
     store.checkpoint()
-    kept, store._db, store._in_log = store._db, Behind(), 1001  # type: ignore[assignment]
+    file = store._file
+    kept, file.db, file._left = file.db, Behind(), 1001  # type: ignore[assignment]
     assert not store.restart_log()
-    store._db = kept
+    file.db = kept
 
 
 def test_a_checkpoint_is_no_second_writer(store: SqliteStore) -> None:

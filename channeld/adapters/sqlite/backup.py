@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from channeld.adapters.sqlite.books import read_identity
-from channeld.adapters.sqlite.writer import SCHEMA_VERSION
+from channeld.adapters.sqlite.file import SCHEMA_VERSION
 from channeld.core.errors import Refused, StoreError
 from channeld.core.witness import Identity
 from channeld.durable import to_disk

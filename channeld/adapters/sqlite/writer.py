@@ -6,20 +6,18 @@ caller believed must be loaded again before it goes on, because a failed commit 
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from channeld.adapters.sqlite import archive, books, claims, cooldowns, events, notices, rows, usage
+from channeld.adapters.sqlite.file import StoreFile
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
-from channeld.core.errors import ConfigError, StoreError
+from channeld.core.errors import StoreError
 from channeld.core.freezes import Audit
 from channeld.core.intents import OPEN_STATUSES, Intent, Kind, OpenChannel, RequestClose, Status, check_transition
 from channeld.core.news import Event
@@ -39,13 +37,7 @@ from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTi
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = 2
 _FOLD_AT_CLOSE: Final = 5000
-_FEW_PAGES: Final = 1000
-"""Pages that may be folded by the connection that commits: what a thread leaves while the desk accepts all it can."""
-_CHECKPOINT_PAGES: Final = 100_000
-"""Pages in the write-ahead log at which a commit itself folds it into the file, if `checkpoint` does not come by."""
-
 _NO_TIME: Final = RippleTime(0)
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
@@ -62,86 +54,17 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, network_id: int) -> None:
         self.path = path
+        self._open: dict[int, tuple[int, int]] = {}
+        self._file = StoreFile(path, network_id)
+        self._db, self._transaction = self._file.db, self._file.transaction
+        self.checkpoint, self.restart_log = self._file.checkpoint, self._file.restart_log
+        self._requests = RequestLog(self._db)
         self.books = books.Books(self._transaction, self._retired)
         self.events = events.Events(self._transaction)
         self.claims = claims.Claims(self._transaction)
         self.usage = usage.Usage(self._transaction)
         self.archive = archive.Archive(self._transaction, lambda: self._requests.oldest)
-        try:
-            self._db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
-            path.chmod(0o600)
-            self._configure()
-            self._version = self._data_version()
-            self._create_or_check(network_id)
-            self._requests = RequestLog(self._db)
-            self._open: dict[int, tuple[int, int]] = {}
-            self._in_log = 0
-            self.load()
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot open the store {path}: {error}") from error
-
-    def _configure(self) -> None:
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
-            "foreign_keys = ON",
-            "cache_size = -65536",
-            "busy_timeout = 5000",
-        ):
-            self._db.execute(f"PRAGMA {pragma}")
-
-    def _create_or_check(self, network_id: int) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version not in (0, SCHEMA_VERSION):
-            problem = f"the store {self.path} has schema {version}, this channeld reads {SCHEMA_VERSION}"
-            raise ConfigError([f"store.url: {problem} (take the channeld that wrote it, or another store)"])
-        if version == 0:
-            script = (resources.files(__package__) / "schema.sql").read_text()
-            facts = f"('store_id', '{secrets.token_hex(16)}'), ('network_id', '{network_id:d}')"
-            end = f"INSERT INTO meta VALUES {facts}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            self._db.executescript(f"BEGIN IMMEDIATE; {script} {end}")
-        if (kept := self._meta("network_id")) != str(network_id):
-            self._change_network(kept, network_id)
-
-    def _change_network(self, kept: str | None, network_id: int) -> None:
-        """A store that holds nothing yet may follow a corrected network_id; any other belongs to its own for ever."""
-        tables = " OR ".join(f"EXISTS (SELECT 1 FROM {t})" for t in ("channel", "intent", "incoming", "archive"))
-        (used,) = self._db.execute(f"SELECT {tables}").fetchone()
-        if used:
-            problem = f"the store {self.path} belongs to network {kept}, not {network_id}"
-            raise ConfigError([f"store.url: {problem} (take another store, or the network_id it was made for)"])
-        with self._transaction() as db:
-            db.execute("UPDATE meta SET value = ? WHERE key = 'network_id'", (str(network_id),))
-            db.execute("DELETE FROM meta WHERE key = 'processed'")
-
-    def checkpoint(self) -> None:
-        """Fold the write-ahead log into the file, from a connection of its own. Call it in a thread, one at a time.
-
-        It waits for nobody and blocks nobody: what a commit appends meanwhile is left, the second time little of it.
-        `restart_log` does the rest.
-        """
-        try:
-            with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
-                for _ in range(2):
-                    _, self._in_log, folded = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                self._in_log -= folded
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
-
-    def restart_log(self) -> bool:
-        """Fold what `checkpoint` has left, if that is little, so that the log starts again from its beginning.
-
-        Under load it would grow for ever otherwise, and a commit that makes a file longer is slow: the file system has
-        that to write down as well. Holds the loop for some milliseconds. True if all of it was folded.
-        """
-        if self._in_log > _FEW_PAGES:
-            return False
-        try:
-            busy, pages, folded = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
-        return not busy and pages == folded
+        self.load()
 
     def _retired(self) -> None:
         self._open.clear()
@@ -155,37 +78,11 @@ class SqliteStore:
             log.warning("store_closed_unfolded", requests=self._requests.backlog)
         self._db.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if self._data_version() != self._version:
-                    raise StoreError("another process has written to the store: it must be read again")
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.rollback()
-            raise StoreError(f"the store failed: {error}") from error
-
-    def _data_version(self) -> int:
-        """Changes when another connection writes to the file."""
-        return int(self._db.execute("PRAGMA data_version").fetchone()[0])
-
-    def _meta(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self) -> StoreSnapshot:
         """Everything that is alive: open channels, open intents, transactions that may still be validated."""
-        self._version = self._data_version()
-        with self._transaction() as db:
+        with self._transaction(anew=True) as db:
             spent = self._requests.load()
             channels = db.execute(f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE closed_at IS NULL")
             records = [self._requests.forward(rows.channel_record(r)) for r in channels]
@@ -203,14 +100,14 @@ class SqliteStore:
             found = db.execute(f"SELECT {rows.SETBACK_COLUMNS} FROM setback")
             setbacks = {s.subject: s for s in map(rows.setback, found)}
             tickets = {(Address(account), number) for account, number in db.execute("SELECT * FROM ticket")}
-            processed = self._meta("processed")
-            store_id = self._meta("store_id") or ""
+            processed = self._file.meta("processed")
+            store_id = self._file.meta("store_id") or ""
             balances, freezes = books.load_balances(db), books.load_freezes(db)
             incoming = claims.load(db)
             self.claims.recount(db)
             announced, absences = notices.load_announced(db), notices.load_absences(db)
             acted = cooldowns.load(db)
-            attended = self._meta("attended_until")
+            attended = self._file.meta("attended_until")
             early_ends = notices.load_early_ends(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
@@ -319,12 +216,8 @@ class SqliteStore:
         """
         if not self._requests.backlog:
             return 0
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        try:
-            with self._transaction():
-                batch = self._requests.fold(limit)
-        finally:
-            self._db.execute("PRAGMA synchronous = FULL")
+        with self._file.unsynced(), self._transaction():
+            batch = self._requests.fold(limit)
         return self._requests.folded(batch)
 
     def forget(self, before: int, limit: int) -> int:
