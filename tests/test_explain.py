@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ from channeld.core import reasons
 from channeld.core.errors import BadValue, Refused, StoreError, Unreachable
 from channeld.core.history import RefusedAsk
 from channeld.core.requests import Code, Granted, Taken
+from channeld.core.rules import Rule, Within
+from channeld.core.vocabulary import Concern
 from channeld.core.world import Reason
 from channeld.wire.mqtt import request_key
 
@@ -130,6 +133,26 @@ def test_a_refused_request_is_told_with_its_code_and_what_followed(watched: Watc
     assert answer["demand"]["drops"] == "10"
     assert [link["action"] for link in answer["then"]][:1] == ["open"]
     assert "planned" in answer["then"][0]["outcome"]
+
+
+def test_a_request_that_a_rule_refused_names_the_rule_its_facts_and_the_policy(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    lab = watched.lab
+    rules = (
+        Rule("patient", {}, {"retry_after": 5}),
+        Rule("too-much", {"drops": Within(low=9), "spent_hour": Within(low=9)}, {}, "refuse"),
+    )
+    lab.policy = lab.mirror.policy = replace(lab.policy, rules={Concern.ADMIT: rules})
+    lab.ask("big", 10)
+    watched.write()
+    answer = watched.explain("a/big")
+    assert (answer["answer"], answer["code"], answer["act"]) == ("rejected", "limit_exceeded", "refuse")
+    assert answer["rules"] == ["admit/patient", "admit/too-much"]
+    assert answer["inputs"] == {"drops": 10, "server": "a", "pool": "p", "spent_hour": 10}
+    assert answer["policy_hash"] == lab.policy.hash
+    text = "\n".join(lines(answer))
+    assert "by      refuse, admit/patient admit/too-much, policy FFFFFFFFFFFF" in text
+    assert "drops 0.00001 XRP" in text
 
 
 def test_what_is_ambiguous_or_unknown_says_so(tmp_path: Path) -> None:

@@ -156,6 +156,13 @@ BAD = [
     ('longest = "1d"', 'longest = "3d"', "guards.early_ends.longest: above early_ends.window"),
     ('longest = "1d"', 'longest = "1m"', "guards.early_ends.longest: below early_ends.first"),
     ("free = 2", "free = 33", "guards.early_ends.free: out of bounds (0 to 32)"),
+    ("hold = 100", "hold = 20", "pools.standard.anomaly.hold: not above anomaly.refuse"),
+    ("slow_down = 5", "slow_down = 0.5", "pools.standard.anomaly.slow_down: out of bounds"),
+    (
+        'slow_down = 5, refuse = "2000%", hold = 100, ',
+        "",
+        "pools.standard.anomaly: does nothing (one or more of slow_down, refuse and hold)",
+    ),
 ]
 
 

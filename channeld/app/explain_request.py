@@ -96,4 +96,8 @@ def _taken(journal: JournalReader, server: str, request_id: str, found: dict[str
 
 
 def _told(refused: RefusedAsk) -> dict[str, Any]:
-    return {"at_unix": refused.at, "code": refused.code.value, "reason": refused.reason}
+    told = {"at_unix": refused.at, "code": refused.code.value, "reason": refused.reason}
+    if refused.because is None:
+        return told
+    rules, act, facts, policy = refused.because
+    return {**told, "rules": list(rules), "act": act, "inputs": dict(facts), "policy_hash": policy}

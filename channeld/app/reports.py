@@ -81,6 +81,8 @@ def warnings(daemon: Daemon) -> list[str]:
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
     found += [f"broker: {namesake}"] if (namesake := daemon.gateway.presence.namesake) else []
     found += [f"held: {why}" for held in daemon.mirror.held.values() for why in held.values()]
+    apart = len(daemon.mirror.held_apart)
+    found += [f"held: {apart} users or payees wait for a person: see status"] if apart else []
     found += [f"store: {crowded}"] if (crowded := daemon.ids.warning()) else []
     found += [f"config: {wrong}"] if (wrong := _not_in_force(daemon)) else []
     skipped = {endpoint.name: _skipped(endpoint) for endpoint in daemon.follower.endpoints.all}
@@ -131,7 +133,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "warnings": warnings(daemon),
         "frozen": dict(mirror.frozen),
         "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
-        "held_servers": {server: dict(held) for server, held in mirror.held.items() if held},
+        **standing.held_back(mirror),
         "policy_hash": mirror.policy.hash,
         "held": standing.held(daemon),
         "suggestions": standing.suggestions(daemon),
@@ -228,6 +230,9 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     text = "By how much the ledger, read whole, was off from what was believed."
     yield Gauged("reconcile_difference_drops", text, ("wallet",), differences)
     frozen: dict[tuple[str, ...], float] = {(n,): mirror.halted(n) is not None for n in mirror.wallets}
+    yield Gauged(
+        "held_back", "Who waits for a person to look at what was asked for.", ("kind",), standing.counts(mirror)
+    )
     yield Gauged("wallet_frozen", "Whether nothing may be issued for a wallet.", ("wallet",), frozen)
     text = "Channels on which nothing is issued, for a single node shows their end."
     yield Gauged("channels_paused", text, (), {(): len(mirror.cautions)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from channeld.core.freezes import PAYEE, USER
 from channeld.core.policy import Override, Scope
 from channeld.core.reasons import why
 from channeld.core.units import to_unix
@@ -12,6 +13,7 @@ from channeld.core.world import Reason
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
+    from channeld.service.mirror import Mirror
 
 _SUGGESTED: Final = Reason.SUGGESTED.value
 _NAMED: Final = 20
@@ -25,6 +27,21 @@ def held(daemon: Daemon) -> dict[str, Any]:
         said = why(reason, done=False)
         told[reason] = {"count": len(subjects), "why": said, "oldest": oldest, "oldest_since_unix": to_unix(since)}
     return told
+
+
+def held_back(mirror: Mirror) -> dict[str, dict[str, dict[str, str]]]:
+    """Content servers, users (by a hash) and payees that are held back, and why and how to let them go on, by cause."""
+    apart = mirror.held_apart.items()
+    return {
+        "held_servers": {server: dict(why) for server, why in mirror.held.items() if why},
+        "held_users": {scope.removeprefix(USER): dict(why) for scope, why in apart if scope.startswith(USER)},
+        "held_payees": {scope.removeprefix(PAYEE): dict(why) for scope, why in apart if scope.startswith(PAYEE)},
+    }
+
+
+def counts(mirror: Mirror) -> dict[tuple[str, ...], float]:
+    """How many servers, users and payees are held back."""
+    return {(kind.removeprefix("held_"),): len(who) for kind, who in held_back(mirror).items()}
 
 
 def suggestions(daemon: Daemon) -> dict[str, Any]:

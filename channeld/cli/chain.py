@@ -12,7 +12,7 @@ from channeld.core.vocabulary import PPM, VOCABULARY, Unit
 _UNIT: Final[Mapping[str, Unit]] = {
     **{name: fact.unit for words in VOCABULARY.values() for name, fact in words.facts.items()},
     **{f"{c.value}.{name}": s.unit for c, words in VOCABULARY.items() for name, s in words.settings.items()},
-    **dict.fromkeys(("amount", "balance", "authorized", "held", "collectable"), Unit.DROPS),
+    **dict.fromkeys(("amount", "balance", "authorized", "held", "collectable", "spent"), Unit.DROPS),
     **dict.fromkeys(("ends_in", "redeem.before_end"), Unit.DURATION),
 }
 """What each fact and term counts; what is not here is shown as it is."""
@@ -72,6 +72,7 @@ def _request(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"request {answer['server']}/{answer['id']}: {answer['answer']}"
     for earlier in answer.get("refused_before", []):
         yield f"  {show_moment(earlier['at_unix'])}  refused, {earlier['code']}: {earlier['reason']}"
+        yield from _admit(earlier)
     if answer["answer"] == "accepted":
         drops = format_xrp(int(answer["drops"]))
         yield f"  {show_moment(answer['accepted_at_unix'])}  accepted {drops} for {answer['payee']}"
@@ -81,11 +82,20 @@ def _request(answer: Mapping[str, Any]) -> Iterator[str]:
             yield f"  slice {covers['from']}..{covers['to']}, answered by the claim for {answer['amount']} drops in all"
     else:
         yield f"  {show_moment(answer['at_unix'])}  {answer['code']}: {answer['reason']}"
+        yield from _admit(answer)
     if "demand" in answer:
         yield f"  demand: {format_xrp(int(answer['demand']['drops']))}: {answer['demand']['why']}"
     yield "what the engine did then:" if answer["then"] else "nothing was decided about its payee since."
     for link in answer["then"]:
         yield from _link(link)
+
+
+def _admit(refused: Mapping[str, Any]) -> Iterator[str]:
+    """By what the policy refused a request, where it did."""
+    if "rules" in refused:
+        facts = " · ".join(f"{name} {shown(name, value)}" for name, value in refused["inputs"].items())
+        yield f"    on      {facts}"
+        yield f"    by      {refused['act']}, {' '.join(refused['rules'])}, policy {refused['policy_hash'][:12]}"
 
 
 def _chain(chain: list[Mapping[str, Any]], now: Mapping[str, Any] | None) -> Iterator[str]:

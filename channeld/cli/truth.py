@@ -34,7 +34,10 @@ _LARGEST_BYTES: Final = 64 * 2**20
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
 WhoOption = Annotated[str | None, typer.Option("--who", help="Your name, for the audit; else the login's.")]
 WalletOption = Annotated[
-    str, typer.Option(help="One wallet's name, or server:ID for a content server; else everything.")
+    str,
+    typer.Option(
+        help="One wallet's name, or who is held: server:ID, user:SERVER/HASH, payee:ADDRESS; else everything."
+    ),
 ]
 
 

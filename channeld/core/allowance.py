@@ -31,7 +31,12 @@ Sums = Mapping[tuple[str, int], int]
 
 def user_subject(server: str, user: str) -> str:
     """A user of a content server, by a hash of its name: users are not written down."""
-    return f"/u/{server}/{hashlib.blake2b(user.encode(), digest_size=12).hexdigest()}"
+    return f"/u/{server}/{user_hash(user)}"
+
+
+def user_hash(user: str) -> str:
+    """What a user is called where its name is not to be written down."""
+    return hashlib.blake2b(user.encode(), digest_size=12).hexdigest()
 
 
 def payee_subject(payee: object) -> str:

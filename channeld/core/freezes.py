@@ -15,6 +15,12 @@ EVERYTHING: Final = ""
 """The scope of a freeze that stops all wallets; any other scope is the name of one, or of a content server."""
 SERVER: Final = "server:"
 """What the scope of a freeze begins with that stops one content server."""
+USER: Final = "user:"
+"""One user of a content server: then comes the server, a slash, and the hash of the user's name."""
+PAYEE: Final = "payee:"
+"""One payee, whoever asks for it."""
+PEOPLE: Final = (SERVER, USER, PAYEE)
+"""What scopes begin with that are no wallet's."""
 
 
 class Cause(enum.Enum):
@@ -34,7 +40,7 @@ class Cause(enum.Enum):
     UNEXPLAINED_DECREASE = "unexplained_decrease"
     """The wallet's balance fell by more than our transactions account for."""
     HELD = "held"
-    """A rule of `admit` holds a content server back until a person has looked at it."""
+    """What was asked for was so unusual that a server, a user or a payee waits until a person has looked at it."""
     UNKNOWN_CHANNELS = "unknown_channels"
     """The ledger has channels of the wallet with our claim key that this store never opened: there is another store."""
     GONE_CHANNEL = "gone_channel"
@@ -67,7 +73,9 @@ INSTRUCTIONS: Final = {
         "stop the other daemon that uses this wallet, or send by hand from another account, then"
         " `channeld thaw --cause foreign_transaction`"
     ),
-    Cause.HELD: "look at what it asked for (`channeld usage`), then `channeld thaw` with this scope lets it go on",
+    Cause.HELD: (
+        "look at what was asked for (`channeld usage`), then `channeld thaw --wallet {scope} --why TEXT` lets it go on"
+    ),
     Cause.UNEXPLAINED_DECREASE: "find out who moved it, then `channeld thaw --cause unexplained_decrease`",
     Cause.UNKNOWN_CHANNELS: (
         "stop the other daemon or put its store here; if both are gone, `channeld channels adopt` takes the channels"
@@ -82,7 +90,7 @@ INSTRUCTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """One freeze. `scope` is `EVERYTHING`, a wallet, or `SERVER` and a content server's id; `found` says what was seen;
+    """One freeze. `scope` is `EVERYTHING`, a wallet, or one of `PEOPLE` and who it is; `found` says what was seen;
     `at` is Unix seconds.
     """
 
@@ -95,9 +103,9 @@ class Freeze:
     @property
     def reason(self) -> str:
         """A sentence for a person: what was found, and what to do about it."""
-        kind = "" if self.scope.startswith(SERVER) else "wallet "
+        kind = "" if self.scope.startswith(PEOPLE) else "wallet "
         where = f"{kind}{self.scope}: " if self.scope else ""
-        return f"{where}{self.found}: {INSTRUCTIONS[self.cause]}"
+        return f"{where}{self.found}: {INSTRUCTIONS[self.cause].replace('{scope}', self.scope)}"
 
 
 @dataclass(frozen=True, slots=True)

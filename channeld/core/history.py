@@ -14,7 +14,7 @@ from channeld.core.caps import names_of
 from channeld.core.collecting import Collecting, Wait
 from channeld.core.intents import FinalizeClose, FundChannel, Intent, Kind, OpenChannel, RequestClose
 from channeld.core.policy import Policy
-from channeld.core.requests import Code
+from channeld.core.requests import Because, Code
 from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import GroupView, Hold, World
 
@@ -93,7 +93,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class RefusedAsk:
-    """A claim request that was refused, by its `key`. `at` is in Unix seconds; `payee` is empty where none was read."""
+    """A claim request that was refused, by its `key`. `at` is in Unix seconds; `payee` is empty where none was read.
+
+    `because` is there where the policy refused it.
+    """
 
     at: int
     key: bytes
@@ -102,6 +105,7 @@ class RefusedAsk:
     drops: int
     code: Code
     reason: str
+    because: Because | None = None
 
 
 def alone(world: World, group: GroupView, policy: Policy) -> World:

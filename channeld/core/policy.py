@@ -75,6 +75,28 @@ class CloseTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Anomaly:
+    """What is done about a request when its server, user or payee spends many times what is usual for it.
+
+    `slow_down`, `refuse` and `hold` are from how many times on, in millionths (None: never), each above the one before.
+    Up to `least` drops, this hour of a server and today of the others, nothing is unusual. Who is slowed down gets
+    `max_per_s` requests a second; who is refused may come again after `retry_after`.
+    """
+
+    slow_down: int | None
+    refuse: int | None
+    hold: int | None
+    least: Drops
+    max_per_s: int
+    retry_after: Seconds
+
+    def act(self, ratio: int) -> str | None:
+        """What is done at so many millionths of what is usual."""
+        steps = (("hold", self.hold), ("refuse", self.refuse), ("slow_down", self.slow_down))
+        return next((act for act, above in steps if above is not None and ratio > above), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """Channels that are kept alike: one wallet pays, one set of terms holds.
 
@@ -84,6 +106,7 @@ class Pool:
     delay. `terms` names the concerns whose chains end in this pool's own terms: for the others, what no rule decides is
     left alone. Where it says to `trust_request`, a server's request may choose it by naming one
     of its `regions`. `max_locked_per_payee` (None: no cap) bounds what all channels of one payee hold unpaid.
+    `anomaly` (None: nothing) is what is done about the unusual where no rule of `admit` acts.
     """
 
     name: str
@@ -99,6 +122,7 @@ class Pool:
     terms: frozenset[Concern] = frozenset(Concern)
     trust_request: bool = False
     max_locked_per_payee: Drops | None = None
+    anomaly: Anomaly | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from channeld.core.units import Address, ChannelId, Drops, Payee
@@ -91,13 +92,26 @@ class Granted(NamedTuple):
     replayed: bool
 
 
+class Because(NamedTuple):
+    """By which rules of `admit` a request was refused (the last one decided), on which facts, under which policy."""
+
+    rules: tuple[str, ...]
+    act: str
+    facts: Mapping[str, int | str | None]
+    policy_hash: str
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A rejected request; nothing of it is remembered. `retry_after_ms` is None where trying again is of no use."""
+    """A rejected request; nothing of it is remembered. `retry_after_ms` is None where trying again is of no use.
+
+    `because` is for the history, where the policy refused it; no server is told.
+    """
 
     code: Code
     reason: str
     retry_after_ms: int | None = None
+    because: Because | None = field(default=None, compare=False)
 
 
 class HandIn(NamedTuple):

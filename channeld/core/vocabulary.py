@@ -270,6 +270,12 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "anomaly": Fact(
                     Unit.RATIO, "what its server spends in this hour against what is usual for it", always=False
                 ),
+                "user_anomaly": Fact(
+                    Unit.RATIO, "what its user spends today against what is usual for a day of it", always=False
+                ),
+                "payee_anomaly": Fact(
+                    Unit.RATIO, "what goes to its payee today against what is usual for a day of it", always=False
+                ),
                 "pool": _POOL,
                 "region": _REGION,
                 "tier": _TIER,

@@ -133,7 +133,8 @@ class Chronicle:
         count = self._refused[ask.server] = self._refused.get(ask.server, 0) + 1
         if count <= REFUSALS_PER_S:
             payee = "" if ask.payee is None else str(ask.payee)
-            self._keep(RefusedAsk(now, ask.key, ask.server, payee, ask.drops, refusal.code, refusal.reason))
+            said = (refusal.code, refusal.reason, refusal.because)
+            self._keep(RefusedAsk(now, ask.key, ask.server, payee, ask.drops, *said))
 
     def _keep(self, news: Moment | RefusedAsk) -> None:
         if len(self._waiting) < MOST_WAITING:

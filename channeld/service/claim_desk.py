@@ -127,7 +127,7 @@ class ClaimDesk:
         """What a content server has before it, looked up once for a group; None for one that is not configured."""
         found, grant = None, self._mirror.grants.get(server)
         if grant is not None:
-            left = grant.max_drops_per_day - self.gate.spent_today(server, group.now)
+            left = grant.max_drops_per_day - self.gate.facts.spent_today(server, group.now)
             found = Counter(grant, left, self.gate.free(server))
         group.counters[server] = found
         return found
@@ -243,7 +243,7 @@ class ClaimDesk:
         counter.left -= drops
         spent = group.spent
         spent[ask.server] = spent.get(ask.server, 0) + drops
-        for subject in self.gate.counts(ask, payees.payee, group.now):
+        for subject in self.gate.facts.counts(ask, payees, group.now):
             spent[subject] = spent.get(subject, 0) + drops
         return slot
 
@@ -268,13 +268,13 @@ class ClaimDesk:
             )
             for state, amount in authorized.items()
         ]
-        hour = group.now // _HOUR_S
-        self._store.accept(group.now, requests, marks, [(server, hour, d) for server, d in group.spent.items()])
+        rows = self.gate.facts.rows(group.spent, group.now)
+        self._store.accept(group.now, requests, marks, rows)
         for state, mark in zip(authorized, marks, strict=True):
             self._mirror.mark(state, mark)
         spent = self._mirror.spent
-        for server, drops in group.spent.items():
-            spent[server, hour] = spent.get((server, hour), 0) + drops
+        for subject, hour, drops in rows:
+            spent[subject, hour] = spent.get((subject, hour), 0) + drops
         self._telemetry.issued(sum(covers_to) - sum(covers_from), len(marks))
 
     # --- answering ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from channeld.core.errors import Refused
-from channeld.core.freezes import EVERYTHING, RETIRES, SERVER, Audit, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, PEOPLE, RETIRES, SERVER, Audit, Cause, Freeze
 from channeld.service.mirror import Mirror
 from channeld.service.ports import TruthStore
 
@@ -39,9 +39,8 @@ class Guard:
         if cause.value not in self._mirror.frozen:
             self._freeze(Freeze(EVERYTHING, cause, found, _SELF, self.now()))
 
-    def hold(self, server: str, found: str) -> None:
-        """A rule of the policy holds a content server back until a person has looked. Raises `StoreError`."""
-        scope = SERVER + server
+    def hold(self, scope: str, found: str) -> None:
+        """The policy holds a content server, a user or a payee back until a person has looked. Raises `StoreError`."""
         if Cause.HELD.value not in self._mirror.frozen_in(scope):
             self._freeze(Freeze(scope, Cause.HELD, found, _SELF, self.now()))
 
@@ -83,6 +82,10 @@ class Guard:
     def _known(self, scope: str) -> None:
         if scope.startswith(SERVER) and scope.removeprefix(SERVER) in {*self._mirror.grants, *self._mirror.held}:
             return
+        if scope in self._mirror.held_apart:
+            return
+        if scope.startswith(PEOPLE):
+            raise Refused(f"nobody of this name is held back: {scope}")
         if scope != EVERYTHING and scope not in self._mirror.wallets:
             raise Refused(f"no paying wallet is called {scope}: there are {', '.join(self._mirror.wallets)}")
 

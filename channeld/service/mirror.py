@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from channeld.core.caps import opened_for
-from channeld.core.freezes import EVERYTHING, SERVER, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, PAYEE, SERVER, USER, Cause, Freeze
 from channeld.core.intents import Action, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import LedgerHeader
 from channeld.core.policy import Policy
@@ -42,7 +42,7 @@ class Mirror:
 
     `changed` are channels that are not as they were when somebody last took note, gone ones included, with their
     payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
-    `held` says which content servers are held back, and why.
+    `held` says which content servers are held back, and why; `held_apart` which users and payees, by scope.
     `cautions` are channels whose end single nodes showed in ledgers not processed yet: nothing is issued on them.
     """
 
@@ -81,6 +81,7 @@ class Mirror:
         self.frozen: dict[str, str] = {}
         self.frozen_wallets: dict[str, dict[str, str]] = {}
         self.held: dict[str, dict[str, str]] = {}
+        self.held_apart: dict[str, dict[str, str]] = {}
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
@@ -120,16 +121,23 @@ class Mirror:
 
     def freeze(self, freeze: Freeze) -> None:
         """The store has it: stop. The first of a cause stands."""
-        self.frozen_in(freeze.scope).setdefault(freeze.cause.value, freeze.reason)
+        frozen = self.frozen_in(freeze.scope)
+        frozen.setdefault(freeze.cause.value, freeze.reason)
+        if freeze.scope.startswith((USER, PAYEE)):
+            self.held_apart[freeze.scope] = frozen
 
     def thaw(self, scope: str, cause: Cause) -> None:
         """The store has it lifted."""
         self.frozen_in(scope).pop(cause.value, None)
+        if not self.held_apart.get(scope, True):
+            del self.held_apart[scope]
 
     def frozen_in(self, scope: str) -> dict[str, str]:
         """Why a scope is frozen, by cause."""
         if scope.startswith(SERVER):
             return self.held.setdefault(scope.removeprefix(SERVER), {})
+        if scope.startswith((USER, PAYEE)):
+            return self.held_apart.get(scope, {})
         return self.frozen if scope == EVERYTHING else self.frozen_wallets.setdefault(scope, {})
 
     def halted(self, wallet: str) -> str | None:

@@ -19,6 +19,7 @@ from channeld.core.budgets import Budget, Purse
 from channeld.core.policy import (
     EARLY_ENDS,
     URGENT_FEE_CAP,
+    Anomaly,
     ChannelShape,
     CloseTerms,
     EarlyEnds,
@@ -143,8 +144,13 @@ def _pool(name: str, table: Mapping[str, Any]) -> Pool:
         regions=tuple(table["regions"]),
         trust_request=table["trust_request"],
         max_locked_per_payee=table.get("max_locked_per_payee"),
+        anomaly=_anomaly(table["anomaly"]) if "anomaly" in table else None,
         terms=frozenset(c for c in Concern if TERMS.get(c, "channel") in table),
     )
+
+
+def _anomaly(table: Mapping[str, Any]) -> Anomaly:
+    return Anomaly(**{"slow_down": None, "refuse": None, "hold": None, **table})
 
 
 def _budget(name: str, table: Mapping[str, Any]) -> Budget:

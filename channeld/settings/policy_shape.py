@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 from channeld.core.budgets import Purse
@@ -246,6 +247,29 @@ CLOSE: Final = Table(
         "min_age": Entry(Time(), "and that is at least so old", 0),
     }
 )
+
+
+def _check_anomaly(at: Key, read: Mapping[str, Any], problems: Problems) -> None:
+    """Answers in proportion: what is worse is answered harder."""
+    steps = [(word, read[word]) for word in ("slow_down", "refuse", "hold") if word in read]
+    if not steps and not problems.has_below(at):
+        problems.add(at, "does nothing", "one or more of slow_down, refuse and hold")
+    for (mild, low), (hard, high) in pairwise(steps):
+        if high <= low:
+            problems.add((*at, hard), f"not above anomaly.{mild}", "slow_down, refuse, hold, each above the one before")
+
+
+ANOMALY: Final = Table(
+    {
+        "slow_down": Entry(Ratio(PPM), "from more than so many times what is usual: max_per_s"),
+        "refuse": Entry(Ratio(PPM), "from more than so many times: nothing before retry_after"),
+        "hold": Entry(Ratio(PPM), "from more than so many times: nothing until a person thaws it"),
+        "least": Entry(Money(), "up to so much, nothing is unusual", 1_000_000),
+        "max_per_s": Entry(Count(1, 1_000_000), "slowed down: so many requests a second", 1),
+        "retry_after": Entry(Time(1, 86_400), "when a refused one may come again", 600),
+    },
+    check=_check_anomaly,
+)
 POOL: Final = Table(
     {
         "wallet": Entry(NameOf(), "the wallet that pays, as named in channeld.toml", required=True),
@@ -260,6 +284,7 @@ POOL: Final = Table(
         "fund": Entry(_band(Unit.DROPS, high=False, least=1), "in amounts, whatever the forecast"),
         "settle": Entry(SETTLE, "when what was signed is paid out"),
         "close": Entry(CLOSE, "when an unused channel is closed"),
+        "anomaly": Entry(ANOMALY, "what is done when a server, user or payee spends many times what is usual for it"),
     },
     check=_check_pool,
 )

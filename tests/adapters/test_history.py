@@ -28,7 +28,7 @@ from channeld.core.intents import Intent, Status
 from channeld.core.outcome import subject_of
 from channeld.core.policy import Policy
 from channeld.core.records import JournalEntry
-from channeld.core.requests import Ask, Code, Refusal
+from channeld.core.requests import Ask, Because, Code, Refusal
 from channeld.core.units import LedgerIndex, RippleTime
 from channeld.core.world import Decision, Hold, Reason, World
 from channeld.service.chronicle import REFUSALS_PER_S, Chronicle
@@ -199,14 +199,15 @@ def test_refused_requests_are_kept_up_to_a_rate(tmp_path: Path) -> None:
     once = Ask("calm", b"k" * 16, b"", None, 7, None, None)
     chronicle.refused(once, refusal)
     now[0] += 1
-    chronicle.refused(once, Refusal(Code.FROZEN, "the wallet is frozen"))
+    because = Because(("admit/strange",), "hold", {"anomaly": 5_200_000, "tier": None, "server": "calm"}, "F" * 64)
+    chronicle.refused(once, Refusal(Code.FROZEN, "the wallet is frozen", None, because))
     assert chronicle.waiting == REFUSALS_PER_S + 2
     news = chronicle.next(1000)
     history.write(news)
     found = reader.read_refused(path, b"k" * 16)
     assert found == [
         RefusedAsk(int(CLOCK), b"k" * 16, "calm", "", 7, Code.NO_HEADROOM, "more funds are on their way"),
-        RefusedAsk(int(CLOCK) + 1, b"k" * 16, "calm", "", 7, Code.FROZEN, "the wallet is frozen"),
+        RefusedAsk(int(CLOCK) + 1, b"k" * 16, "calm", "", 7, Code.FROZEN, "the wallet is frozen", because),
     ]
     while history.expire(CLOCK + 1, 1000, 10)[0]:
         pass

@@ -19,7 +19,7 @@ from channeld.core.requests import Answer, Code, Granted, Refusal
 from channeld.core.rules import OneOf, Rule, Within
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import PPM, Concern, Mode
-from channeld.service import gatekeeper
+from channeld.service import facts
 from channeld.service.guard import Guard
 
 HOUR = 3600
@@ -246,7 +246,7 @@ def test_what_is_unusual_for_a_server_is_seen_also_after_a_restart(folder: Path)
 
 def test_users_beyond_those_counted_apart_share_one_sum(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Invented names cost no memory, and buy nothing."""
-    monkeypatch.setattr(gatekeeper, "MOST_SUBJECTS", 3)
+    monkeypatch.setattr(facts, "MOST_SUBJECTS", 3)
     engine = made(folder, refuse("user_spent_hour", 2))
     answers = [engine.answer(engine.ask(n, 1)._replace(user=f"u{n}"))[0] for n in range(12)]
     assert len([a for a in answers if isinstance(a, Granted)]) == 3 + 2

@@ -25,7 +25,7 @@ from channeld.core.units import RippleTime, to_ripple
 
 log = structlog.get_logger()
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _NO_DATABASE: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 """What SQLite says of a file that is none of its own, or is broken: it is no use to wait."""
 _PAYS, _COLLECTS = "pays", "collects"
@@ -39,7 +39,9 @@ _MOMENT: Final = (
     "INSERT INTO moment (number, ledger, close_time, place, payee, policy_hash, kind, situation)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_REFUSED: Final = "INSERT INTO refused (at_unix, key, server, payee, drops, code, reason) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_REFUSED: Final = (
+    "INSERT INTO refused (at_unix, key, server, payee, drops, code, reason, because) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _LAST: Final = (
     "SELECT a.subject, a.kind, a.reason, a.path, m.close_time FROM answer a JOIN moment m ON m.number = a.moment"
     " WHERE a.number IN (SELECT max(number) FROM answer GROUP BY subject)"
@@ -157,9 +159,7 @@ class History:
                 told = (kind, said.because, said.reason, " ".join(said.path), said.target, said.until, said.intent)
                 answers.append((number, place, said.subject, *told, facts))
                 number += 1
-        refused = [
-            (r.at, r.key, r.server, r.payee, r.drops, r.code.value, r.reason) for r in news if isinstance(r, RefusedAsk)
-        ]
+        refused = [_refused_row(item) for item in news if isinstance(item, RefusedAsk)]
         rows = [_moment_row(place, moment) for place, moment in enumerate(moments, self._next_moment)]
         self._transact([(_MOMENT, rows), (_ANSWER, answers), (_REFUSED, refused)])
         self._next_answer, self._next_moment = number, self._next_moment + len(moments)
@@ -214,6 +214,12 @@ class History:
         before_changes = self._db.total_changes
         self._transact([(delete, [(limit, before, most)])])
         return self._db.total_changes - before_changes
+
+
+def _refused_row(refused: RefusedAsk) -> tuple[object, ...]:
+    because = None if refused.because is None else _encode(refused.because).decode()
+    said = (refused.code.value, refused.reason, because)
+    return (refused.at, refused.key, refused.server, refused.payee, refused.drops, *said)
 
 
 def _moment_row(number: int, moment: Moment) -> tuple[object, ...]:

@@ -37,7 +37,8 @@ CREATE TABLE answer (
 CREATE INDEX answer_subject ON answer (subject);
 CREATE INDEX answer_moment ON answer (moment);
 
--- Claim requests that were refused, by the hash of server, topic and id.
+-- Claim requests that were refused, by the hash of server, topic and id. `because` (JSON) has the rules, facts and policy
+-- that refused it; NULL where no policy did.
 CREATE TABLE refused (
     number  INTEGER PRIMARY KEY,
     at_unix INTEGER NOT NULL,
@@ -46,6 +47,7 @@ CREATE TABLE refused (
     payee   TEXT NOT NULL,
     drops   INTEGER NOT NULL,
     code    TEXT NOT NULL,
-    reason  TEXT NOT NULL
+    reason  TEXT NOT NULL,
+    because TEXT
 );
 CREATE INDEX refused_key ON refused (key);

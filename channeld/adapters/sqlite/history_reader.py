@@ -20,7 +20,7 @@ from channeld.core.collecting import Collecting
 from channeld.core.errors import StoreError
 from channeld.core.history import Answered, RefusedAsk, Told
 from channeld.core.intents import Kind
-from channeld.core.requests import Code
+from channeld.core.requests import Because, Code
 from channeld.core.units import MAX_UINT32, RippleTime
 from channeld.core.world import World
 
@@ -30,6 +30,7 @@ _COLUMNS: Final = (
 )
 _END: Final = RippleTime(MAX_UINT32)
 _world = msgspec.json.Decoder(World).decode
+_because = msgspec.json.Decoder(Because).decode
 _collecting = msgspec.json.Decoder(Collecting).decode
 
 
@@ -87,10 +88,16 @@ def read_since(path: Path, payee: str, since: int, *, limit: int = 20) -> list[T
 
 def read_refused(path: Path, key: bytes) -> list[RefusedAsk]:
     """Every time a request was refused, as far as that was kept, oldest first."""
-    query = "SELECT at_unix, key, server, payee, drops, code, reason FROM refused WHERE key = ? ORDER BY number"
+    columns = "at_unix, key, server, payee, drops, code, reason, because"
     with _reading(path) as db:
-        found = db.execute(query, (key,)).fetchall()
-    return [RefusedAsk(r[0], r[1], r[2], r[3], r[4], Code(r[5]), r[6]) for r in found]
+        found = db.execute(f"SELECT {columns} FROM refused WHERE key = ? ORDER BY number", (key,)).fetchall()
+    return [_refused(row) for row in found]
+
+
+def _refused(row: tuple[Any, ...]) -> RefusedAsk:
+    at, key, server, payee, drops, code, reason, because = row
+    told = None if because is None else _because(because)
+    return RefusedAsk(at, key, server, payee, drops, Code(code), reason, told)
 
 
 def find_subjects(path: Path, prefix: str, limit: int = 3) -> list[str]:
