@@ -195,9 +195,9 @@ class Lab:
         self.session.feeless = self.feeless
 
     def _build_strongbox(self, silent: Any, steps: Steps) -> None:
-        spending = self.planner.spending
+        spending, purse = self.planner.spending, self.planner.purse
         self.collector = Collector(
-            self.mirror, self.store, silent, spending=spending, monotonic=lambda: self.clock, steps=steps
+            self.mirror, self.store, silent, spending=spending, purse=purse, monotonic=lambda: self.clock, steps=steps
         )
         self.strongbox = Strongbox(
             self.mirror,

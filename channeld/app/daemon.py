@@ -163,8 +163,10 @@ class Daemon:
         self._wire_strongbox()
 
     def _wire_strongbox(self) -> None:
-        spending = self.planner.spending
-        self.collector = Collector(self.mirror, self.store, self.telemetry, spending=spending, monotonic=self.monotonic)
+        spending, purse = self.planner.spending, self.planner.purse
+        self.collector = Collector(
+            self.mirror, self.store, self.telemetry, spending=spending, purse=purse, monotonic=self.monotonic
+        )
         self.strongbox = Strongbox(
             self.mirror,
             self.store.claims,

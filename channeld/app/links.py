@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from channeld.adapters.sqlite.journal_reader import Carried, Sent
-from channeld.core.collecting import BEFORE_END, SOURCE_CLOSES
 from channeld.core.history import Answered, Told, target_of
-from channeld.core.intents import Kind, Status
+from channeld.core.intents import DEADLINES, Kind, Status
 from channeld.core.reasons import why
 from channeld.core.units import format_xrp, to_unix
 
 _TERMS = "the pool's terms"
 _RECEIVING = "the terms of [receive]"
 _DEADLINE = "its deadline, which no rule holds back"
-_BY_DEADLINE = frozenset({SOURCE_CLOSES, BEFORE_END})
 
 
 def told_link(told: Told, carried: Carried | None) -> dict[str, Any]:
@@ -71,7 +69,7 @@ def spoken(said: Answered) -> dict[str, Any]:
 def _by(said: Answered, *, receives: bool) -> str:
     """What decided: a deadline, a rule of the policy, or behind all of them the terms of the pool, or of `receive`."""
     terms = _RECEIVING if receives else _TERMS
-    if said.because in _BY_DEADLINE and not said.reason:
+    if said.because in DEADLINES and not said.reason:
         return _DEADLINE
     if said.path and (said.reason == "rule" or said.because == "rule"):
         return f"rule {said.path[-1]}"

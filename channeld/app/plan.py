@@ -59,8 +59,9 @@ class _Plan:
         account = Account(self.world, self.policy)
         found = []
         for planned, drops in zip(self.planned, self.locks, strict=True):
-            kind = planned.intent.action.kind
-            found.append((planned, account.costs(kind, drops, ends=kind is Kind.REDEEM)))
+            kind, urgent = planned.intent.action.kind, planned.intent.deadline
+            fee = account.fee(kind, ends=urgent or kind is Kind.REDEEM)
+            found.append((planned, account.costs(kind, drops, fee)))
         return found
 
 
@@ -228,13 +229,15 @@ def _wallets(made: _Plan) -> dict[str, Any]:
         opens = sum(p.intent.action.kind is Kind.OPEN for p, _ in mine)
         locks = sum(takes[Purse.CAPITAL] for _, takes in mine)
         drops = locks + sum(takes[Purse.FEES] for _, takes in mine)
+        drawn = sum(takes[Purse.FEES] for p, takes in mine if p.intent.deadline)
         owned = wallet.account.owner_count + wallet.committed_objects
-        after = wallet.spendable(world.fees, guards, drops=drops, objects=opens)
+        after = wallet.spendable(world.fees, guards, drops=drops, objects=opens, drawn=drawn)
         locked = _locked(made, name)
         told[name] = {
             "spendable": _step(wallet.spendable(world.fees, guards), after),
             "reserve": _step(world.fees.reserve(owned), world.fees.reserve(owned + opens)),
             "in_channels": _step(locked, locked + locks),
+            "deadline_purse": _step(wallet.purse, wallet.purse - drawn),
         }
     return told
 
@@ -249,7 +252,8 @@ def _budgets(made: _Plan) -> dict[str, Any]:
     """Each budget before and after, everything in flight and all of this at its worst."""
     told = {}
     for budget in made.policy.budgets:
-        takes = sum(t.get(budget.purse, 0) for p, t in made.takes() if budget.bounds(budget.purse, p.group[0]))
+        mine = [(p, t) for p, t in made.takes() if budget.bounds(budget.purse, p.group[0])]
+        takes = sum(t[budget.purse] for p, t in mine if budget.purse is not Purse.FEES or not p.intent.deadline)
         left = budget.limit - made.world.used.get(budget.name, 0)
         told[budget.name] = {
             "purse": budget.purse.value,

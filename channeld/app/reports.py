@@ -76,6 +76,7 @@ def warnings(daemon: Daemon) -> list[str]:
     """What people should know although claims are issued; nothing if all is well."""
     dear = daemon.executor.prices.waits()
     found = [f"ledger: {dear}"] if dear else []
+    found += [f"deadlines: {beyond}" for beyond in budgets.warnings(daemon.planner.purse)]
     found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []
@@ -165,6 +166,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
             if pool or t.channels
         },
         "budgets": budgets.status(mirror, daemon.planner.spending),
+        "deadline_purses": budgets.purses(mirror, daemon.planner.purse),
         "paused_channels": len(mirror.cautions),
         "intents_open": len(mirror.journal),
         "transactions_live": len(mirror.live),
@@ -237,7 +239,7 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     text = "Channels on which nothing is issued, for a single node shows their end."
     yield Gauged("channels_paused", text, (), {(): len(mirror.cautions)})
     yield from receiving.gauges(mirror)
-    yield from budgets.gauges(mirror, daemon.planner.spending)
+    yield from budgets.gauges(mirror, daemon.planner.spending, daemon.planner.purse)
     yield Gauged("ledger_validated_index", "The last validated ledger processed.", (), {(): mirror.processed or 0})
     yield Gauged("ledger_connected", "Whether a node is followed.", (), {(): daemon.follower.endpoint is not None})
     yield from _node_gauges(daemon.follower.endpoints)

@@ -29,6 +29,7 @@ class Account:
     world: World
     policy: Policy
     spent: dict[str, int] = field(default_factory=dict)
+    drawn: dict[str, int] = field(default_factory=dict)
     objects: dict[str, int] = field(default_factory=dict)
     locked: dict[str, int] = field(default_factory=dict)
     opened: dict[str, int] = field(default_factory=dict)
@@ -44,7 +45,20 @@ class Account:
         view = self.world.wallets[wallet]
         objects = max(0, self.objects.get(wallet, 0) - view.free_tickets) + new_objects
         drops = self.spent.get(wallet, 0)
-        return view.spendable(self.world.fees, self.policy.guards, drops=drops, objects=objects)
+        drawn = self.drawn.get(wallet, 0)
+        return view.spendable(self.world.fees, self.policy.guards, drops=drops, objects=objects, drawn=drawn)
+
+    def pays(self, wallet: str, fee: int, gain: int) -> bool:
+        """Whether a wallet can pay an ordinary fee at its worst without touching the purse for deadline work.
+
+        What brings the wallet more than it costs (`gain`) leaves the purse as it was. The floor is there to be used.
+        """
+        if not self.policy.guards.deadline_purse or gain >= fee:
+            return True
+        view = self.world.wallets[wallet]
+        objects = max(0, self.objects.get(wallet, 0) - view.free_tickets)
+        has = view.beside_reserve(self.world.fees, drops=self.spent.get(wallet, 0), objects=objects)
+        return has - max(0, view.purse - self.drawn.get(wallet, 0)) >= fee
 
     def lockable(self, server: str, whose: Whose) -> tuple[int, Reason]:
         """Drops that may still be locked in a channel, and whose cap it is that leaves no more.
@@ -80,8 +94,8 @@ class Account:
         self.closed[pool] = self.closed.get(pool, 0) + 1
 
     def take(self, wallet: str, server: str, drops: int, whose: Whose, *, opens: bool) -> None:
-        """Book `drops` and a worst-case fee; `opens` adds an owned object and a channel."""
-        self.spent[wallet] = self.spent.get(wallet, 0) + drops + self.policy.guards.fee_cap
+        """Book `drops`; `opens` adds an owned object and a channel. What it costs is booked by `charge`."""
+        self.spent[wallet] = self.spent.get(wallet, 0) + drops
         for name in (server, *whose.names):
             self.locked[name] = self.locked.get(name, 0) + drops
         if opens:
@@ -91,9 +105,12 @@ class Account:
 
     # --- budgets ------------------------------------------------------------------------------------------------------
 
-    def costs(self, kind: Kind, drops: int = 0, *, ends: bool = False) -> Mapping[Purse, int]:
-        """What an intent takes from budgets at worst; `ends` says that its channel has a deadline."""
-        fee = worst_fee(kind, self.policy.guards, ends=ends)
+    def fee(self, kind: Kind, *, ends: bool = False) -> int:
+        """What an intent's transactions cost at worst; `ends` says that its channel has a deadline."""
+        return worst_fee(kind, self.policy.guards, ends=ends)
+
+    def costs(self, kind: Kind, drops: int, fee: int) -> Mapping[Purse, int]:
+        """What an ordinary intent takes from budgets at worst."""
         reserve = self.world.fees.reserve_increment if kind is Kind.OPEN else 0
         return {Purse.FEES: fee, Purse.CAPITAL: drops, Purse.RESERVE: reserve}
 
@@ -103,11 +120,17 @@ class Account:
 
     def affordable(self, kind: Kind, pool: str, drops: int) -> int:
         """As many of these drops as the budgets let an intent of a pool lock; 0 where not even its fee is left."""
-        if self.exhausted(self.costs(kind), pool):
+        if self.exhausted(self.costs(kind, 0, self.fee(kind)), pool):
             return 0
         left = self.purses.left(Purse.CAPITAL, pool)
         return drops if left is None else min(drops, max(0, left))
 
-    def charge(self, costs: Mapping[Purse, int], pool: str) -> None:
-        """Set the worst case aside."""
+    def charge(self, wallet: str, pool: str, costs: Mapping[Purse, int]) -> None:
+        """Set the worst case of an ordinary intent aside."""
+        self.spent[wallet] = self.spent.get(wallet, 0) + costs[Purse.FEES]
         self.purses.take(costs, pool)
+
+    def draw(self, wallet: str, fee: int) -> None:
+        """Set the fee of deadline work aside: from the purse for it, and from no budget."""
+        self.spent[wallet] = self.spent.get(wallet, 0) + fee
+        self.drawn[wallet] = self.drawn.get(wallet, 0) + fee

@@ -21,7 +21,7 @@ class Purse(enum.Enum):
     """What a budget counts, in drops."""
 
     FEES = "fees"
-    """Fees of transactions, for whatever they were."""
+    """Fees of transactions, for whatever they were, but for deadline work: that has a purse of its own."""
     CAPITAL = "capital"
     """What is put into channels; at any moment: what they hold that is not paid out."""
     RESERVE = "reserve"
@@ -67,7 +67,7 @@ class Purses:
         return None
 
     def take(self, costs: Mapping[Purse, int], pool: str) -> None:
-        """Set these costs aside, worst case, whatever is left: deadline work is never held back by a budget."""
+        """Set these costs aside, worst case, whatever is left."""
         for budget in self.budgets:
             if budget.bounds(budget.purse, pool):
                 self.taken[budget.name] = self.taken.get(budget.name, 0) + costs.get(budget.purse, 0)
@@ -88,8 +88,9 @@ class Outlay:
     """What one transaction of ours really took, known from a validated ledger that closed at `at`.
 
     `pool` is empty where it was for none. `locked` is drops put into a channel; `opened` is how many channels there are
-    more, `freely_closed` how many are being closed that nothing forced to. Where nobody will ever show what became of a
-    transaction, this is the worst that it can have done. What happened long ago may be the sum of many, without a hash.
+    more, `freely_closed` how many are being closed that nothing forced to. `wallet` is who paid: `deadline` work from
+    its purse for that, so that its fee counts in no budget. Where nobody will ever show what became of a transaction,
+    this is the worst that it can have done. What happened long ago may be the sum of many, without a hash.
     """
 
     hash: str
@@ -99,12 +100,16 @@ class Outlay:
     locked: int = 0
     opened: int = 0
     freely_closed: int = 0
+    wallet: str = ""
+    deadline: bool = False
 
     def amount(self, purse: Purse, reserve_increment: int) -> int:
         """Drops that a budget of this kind counts."""
         if purse is Purse.RESERVE:
             return reserve_increment * self.opened
-        return self.fee if purse is Purse.FEES else self.locked
+        if purse is Purse.CAPITAL:
+            return self.locked
+        return 0 if self.deadline else self.fee
 
 
 GRAINS: Final = 1024

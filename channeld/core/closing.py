@@ -12,7 +12,7 @@ from typing import Final
 from channeld.core.chains import Verdict
 from channeld.core.channel import Phase
 from channeld.core.docket import Answer, Docket
-from channeld.core.intents import NOTIFIED, RequestClose
+from channeld.core.intents import NOTIFIED, OWED_BEFORE_CLOSE, OWED_BEFORE_END, RequestClose
 from channeld.core.notices import ACT, pending, withdraw
 from channeld.core.payouts import pay
 from channeld.core.rules import RECHECK_S
@@ -76,8 +76,9 @@ def close(docket: Docket, view: ChannelView, due: Due | None) -> Answer | None:
         return docket.hold(channel.channel_id, Reason.SPARE, None, due.verdict)
     last_chance = docket.life_over(view) and channel.unredeemed(view.authorized) > 0
     if due.forced and last_chance and _kept(docket, view):
-        return docket.granted(Concern.SETTLE, view, pay(docket, view, "owed_before_end"), deadline=True)
-    request = docket.intent(RequestClose(docket.pool.wallet, channel.channel_id), due.reason, due.verdict)
+        return docket.granted(Concern.SETTLE, view, pay(docket, view, OWED_BEFORE_END))
+    reason = OWED_BEFORE_END if last_chance else due.reason
+    request = docket.intent(RequestClose(docket.pool.wallet, channel.channel_id), reason, due.verdict)
     if due.verdict is not None and docket.bench.above(Concern.CLOSE, view) is None:
         waits = None
         if due.reason == NOTIFIED and not docket.freezes(request):
@@ -87,15 +88,14 @@ def close(docket: Docket, view: ChannelView, due: Due | None) -> Answer | None:
         if not docket.account.may_close(docket.pool.name):
             return docket.hold(channel.channel_id, Reason.GUARD_RATE, docket.now + RECHECK_S, due.verdict)
         docket.account.count_close(docket.pool.name)
-    return docket.granted(Concern.CLOSE, view, request, deadline=last_chance)
+    return docket.granted(Concern.CLOSE, view, request)
 
 
 def closing(docket: Docket, view: ChannelView) -> Answer:
     """A close was requested, or the end is past: pay what is owed while that is possible, else wait for the end."""
     channel = view.channel
     if channel.phase(docket.now) is Phase.CLOSING and channel.unredeemed(view.authorized):
-        owed = pay(docket, view, "owed_before_close")
-        return docket.granted(Concern.SETTLE, view, owed, deadline=True)
+        return docket.granted(Concern.SETTLE, view, pay(docket, view, OWED_BEFORE_CLOSE))
     deadline = channel.deadline
     return docket.hold(channel.channel_id, Reason.CLOSING, None if deadline is None else deadline + 1)
 

@@ -7,7 +7,7 @@ In this order:
     3. its fixed end is near                                the same
     4. a failure cools down                                 wait
     5. a rule for `redeem` says so, or where none acts: what is held is worth it, or too old    collect, unless
-    6. an override, a freeze or the mode stands above it, or no budget is left                  wait
+    6. an override, a freeze or the mode stands above it, or money for its fee is short         wait
 
 A source may end its channel at any time, and once the deadline has passed a collection succeeds and pays nothing. So
 what stands at 2 and 3 waits for no cooldown, and no rule, mode, override, freeze or budget is asked about it: what
@@ -19,26 +19,22 @@ the rules have set them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
 
 from channeld.core.budgets import Purse, Purses
 from channeld.core.chains import Verdict, above, changes_at, frozen_by, ruled
 from channeld.core.channel import Channel
 from channeld.core.fees import worst_fee
-from channeld.core.intents import Intent, Kind, RedeemChannel
+from channeld.core.intents import BEFORE_END, SOURCE_CLOSES, Intent, Kind, RedeemChannel
 from channeld.core.policy import Policy, ReceiveTerms, Scope
 from channeld.core.records import Incoming
 from channeld.core.rules import RECHECK_S, Known, Value
 from channeld.core.units import Drops, RippleTime
 from channeld.core.vocabulary import HOLD, PPM, Concern
 from channeld.core.world import Reason
-
-SOURCE_CLOSES: Final = "source_closes"
-BEFORE_END: Final = "before_end"
-"""Why something is collected at once: its source requested a close; its fixed end is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +43,9 @@ class Collecting:
 
     `in_flight`: an intent to collect it is open. `retry_at`: a failure is not repeated before that, None: there was
     none. `wallet` is the name of the account that it pays, empty where that is none of ours any more. `lag_s` and
-    `difference` are as in `core.world.World`; `used` is what each budget has used, by name, everything that was decided
-    before included with its worst case.
+    `difference` are as in `core.world.World`; `used` is what each budget has used, by name; `spendable` is what the
+    account has beside the ledger's reserve (None: nobody knows), and `purse` what is left of its purse for deadline
+    work. All three have what was decided before in them, at its worst.
     """
 
     held: Incoming
@@ -59,6 +56,8 @@ class Collecting:
     lag_s: float = 0.0
     difference: int = 0
     used: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    spendable: int | None = None
+    purse: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,23 +105,32 @@ def collect_all(
 ) -> list[tuple[Collecting, Intent | Wait]]:
     """The answer for each of these channels, in this order; what one of them takes is not there for the next.
 
-    `used` is the same in all of them. Each comes back as it was decided about.
+    What budgets have used is the same in all of them, and what an account has in all that pay it. Each comes back as it
+    was decided about.
     """
     found: list[tuple[Collecting, Intent | Wait]] = []
-    purses: Purses | None = None
+    fee, purses = _worst(policy), None
+    paid, drawn = Counter[str](), Counter[str]()
     for each in channels:
         purses = purses or Purses(policy.budgets, each.used)
-        seen = replace(each, used=purses.spoken_for()) if purses.taken else each
+        seen, wallet = each, each.wallet
+        if paid:
+            left = None if each.spendable is None else each.spendable - paid[wallet]
+            seen = replace(each, used=purses.spoken_for(), spendable=left, purse=each.purse - drawn[wallet])
         answer = collect(seen, policy, now)
         if isinstance(answer, Intent):
-            purses.take(costs(policy), "")
+            paid[wallet] += fee
+            if answer.deadline:
+                drawn[wallet] += fee
+            else:
+                purses.take({Purse.FEES: fee}, "")
         found.append((seen, answer))
     return found
 
 
-def costs(policy: Policy) -> Mapping[Purse, int]:
-    """What collecting takes from budgets at worst: its source may close the channel at any time."""
-    return {Purse.FEES: worst_fee(Kind.REDEEM, policy.guards, ends=True)}
+def _worst(policy: Policy) -> Drops:
+    """What collecting costs at worst, deadline or not: its source may close the channel at any time."""
+    return worst_fee(Kind.REDEEM, policy.guards, ends=True)
 
 
 def facts(seen: Collecting, now: RippleTime) -> dict[str, Known]:
@@ -169,9 +177,18 @@ def _as_ruled(seen: Collecting, policy: Policy, now: RippleTime) -> Intent | Wai
     stop = above(policy, Concern.REDEEM, now, frozen_by(seen, policy), lambda scope: _meant(scope, seen, policy))
     if stop is not None:
         return Wait(stop.reason, stop.until, verdict.path, intent if stop.reason is Reason.SUGGESTED else None)
-    if Purses(policy.budgets, seen.used).exhausted(costs(policy), "") is not None:
-        return Wait(Reason.BUDGET_EXHAUSTED, RippleTime(now + RECHECK_S), verdict.path)
-    return intent
+    short = _short(seen, policy)
+    return intent if short is None else Wait(short, RippleTime(now + RECHECK_S), verdict.path)
+
+
+def _short(seen: Collecting, policy: Policy) -> Reason | None:
+    """Which money for the fee is short, or None. What brings in more than it costs leaves the purse as it was."""
+    fee = _worst(policy)
+    if Purses(policy.budgets, seen.used).exhausted({Purse.FEES: fee}, "") is not None:
+        return Reason.BUDGET_EXHAUSTED
+    if not policy.guards.deadline_purse or seen.spendable is None or seen.held.collectable >= fee:
+        return None
+    return Reason.GUARD_TREASURY if seen.spendable - max(0, seen.purse) < fee else None
 
 
 def _aged_at(held: Incoming, verdict: Verdict, now: RippleTime) -> RippleTime:

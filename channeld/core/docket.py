@@ -95,28 +95,36 @@ class Docket:
             return self.hold(subject, Reason.NO_RULE, None, verdict)
         return self.hold(subject, Reason.WITHIN_BAND, None, verdict) if verdict.facts else None
 
-    def granted(
-        self, concern: Concern, view: ChannelView | None, intent: Intent, *, drops: int = 0, deadline: bool = False
-    ) -> Answer:
+    def granted(self, concern: Concern, view: ChannelView | None, intent: Intent, *, drops: int = 0) -> Answer:
         """The intent, unless something above the rules holds it back; its worst case is then set aside.
 
-        `drops` is what it newly locks. What has a `deadline` is never held back.
+        `drops` is what it newly locks. Deadline work is never held back.
         """
-        subject, ends = self.group.subject, False
-        if view is not None:
-            subject, ends = view.channel.channel_id, view.channel.deadline is not None
-        stop = None if deadline else self.bench.above(concern, view)
+        account, wallet, kind = self.account, self.pool.wallet, intent.action.kind
+        fee = account.fee(kind, ends=view is not None and view.channel.deadline is not None)
+        if intent.deadline:
+            account.draw(wallet, fee)
+            return intent
+        subject = view.channel.channel_id if view is not None else self.group.subject
+        stop = self.bench.above(concern, view)
         if stop is not None:
             if stop.reason is Reason.SUGGESTED:
                 self.answers.suggested.append(Planned(self.group.key, intent))
             return Hold(subject, self.group.key, stop.reason, stop.until, intent.path)
-        costs = self.account.costs(intent.action.kind, drops, ends=ends)
-        if not deadline and self.account.exhausted(costs, self.pool.name):
-            until = RippleTime(self.now + RECHECK_S)
-            return Hold(subject, self.group.key, Reason.BUDGET_EXHAUSTED, until, intent.path)
+        costs = account.costs(kind, drops, fee)
+        short = None if account.pays(wallet, fee, self._gain(kind, view)) else Reason.GUARD_TREASURY
+        if short := Reason.BUDGET_EXHAUSTED if account.exhausted(costs, self.pool.name) else short:
+            return Hold(subject, self.group.key, short, RippleTime(self.now + RECHECK_S), intent.path)
         if not self.freezes(intent):
-            self.account.charge(costs, self.pool.name)
+            account.charge(wallet, self.pool.name, costs)
         return intent
+
+    def _gain(self, kind: Kind, view: ChannelView | None) -> int:
+        """Drops that come back to the wallet by an intent, now or once its channel is gone."""
+        if view is None or kind not in (Kind.REQUEST_CLOSE, Kind.FINALIZE_CLOSE):
+            return 0
+        back = view.channel.remaining - view.channel.unredeemed(view.authorized)
+        return back + self.account.world.fees.reserve_increment
 
     def freezes(self, intent: Intent) -> bool:
         """Whether a freeze of the wallet stands against it: all but paying out and removing what has expired."""

@@ -148,6 +148,14 @@ Action = OpenChannel | FundChannel | SettleChannel | RequestClose | FinalizeClos
 
 NOTIFIED: Final = "notified"
 """The reason of a close that content servers were told of before."""
+OWED_BEFORE_CLOSE: Final = "owed_before_close"
+OWED_BEFORE_END: Final = "owed_before_end"
+"""Why a payee is paid at once: its channel is being closed; the fixed end of its channel is near."""
+SOURCE_CLOSES: Final = "source_closes"
+BEFORE_END: Final = "before_end"
+"""Why we collect at once: the source requested a close; the fixed end is near."""
+DEADLINES: Final = frozenset({OWED_BEFORE_CLOSE, OWED_BEFORE_END, SOURCE_CLOSES, BEFORE_END})
+"""Reasons of deadline work: what comes too late is lost. Nothing holds it back, and a purse of its own pays for it."""
 FREE_CLOSES: Final = frozenset({"idle", "rule", NOTIFIED})
 """Reasons of a close that nothing forced: these are what `max_closes_per_hour` bounds."""
 
@@ -170,6 +178,11 @@ class Intent:
     def freely_closes(self) -> bool:
         """Whether it closes a channel though nothing forces it."""
         return isinstance(self.action, RequestClose) and self.reason in FREE_CLOSES
+
+    @property
+    def deadline(self) -> bool:
+        """Whether it is deadline work: `DEADLINES`."""
+        return self.reason in DEADLINES
 
 
 @dataclass(frozen=True, slots=True)

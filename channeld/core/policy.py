@@ -248,6 +248,8 @@ class EarlyEnds:
 
 EARLY_ENDS: Final = EarlyEnds(free=3, window=Seconds(86_400), first=Seconds(600), longest=Seconds(43_200))
 """What holds where a policy says nothing."""
+NO_PURSE: Final = Drops(0)
+DAY_S: Final = Seconds(86_400)
 LONGEST_WINDOW: Final = Seconds(30 * 86_400)
 """The longest `EarlyEnds.window`: so long early ends are remembered."""
 
@@ -264,6 +266,10 @@ class Guards:
     seconds over which an observed rate loses half its weight. `max_closes_per_hour` bounds, pool by pool, closes that
     nothing forces (None: no bound). Any of `freeze_if` stops everything but deadline work. `early_ends` says how long a
     payee waits that keeps closing its channels.
+
+    `deadline_purse`: drops for the fees of deadline work, of each wallet within any `deadline_window` (1 or more
+    seconds). What is left of it a wallet keeps beside floor and reserve, and nothing else is paid from it. Where it is
+    exhausted deadline work goes on, and people are told. 0: there is no purse, and no wallet keeps any.
     """
 
     treasury_floor: Drops
@@ -276,6 +282,8 @@ class Guards:
     max_closes_per_hour: Cap | None = None
     freeze_if: tuple[FreezeIf, ...] = ()
     early_ends: EarlyEnds = EARLY_ENDS
+    deadline_purse: Drops = NO_PURSE
+    deadline_window: Seconds = DAY_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,21 +136,29 @@ class WalletView:
     """A paying wallet: its account as validated, and what open intents will take from it at worst.
 
     `free_tickets` are tickets that no open intent will use: a channel opened by one adds no owned object, for the
-    ticket goes as the channel comes.
+    ticket goes as the channel comes. `purse` is what is left of its purse for deadline work, open intents at their
+    worst: negative where they go beyond it.
     """
 
     account: AccountState
     committed_drops: int
     committed_objects: int
     free_tickets: int = 0
+    purse: int = 0
 
-    def spendable(self, fees: Fees, guards: Guards, *, drops: int = 0, objects: int = 0) -> int:
-        """Drops it may still part with once `drops` more are spent and `objects` more are owned; may be negative.
+    def spendable(self, fees: Fees, guards: Guards, *, drops: int = 0, objects: int = 0, drawn: int = 0) -> int:
+        """Drops it may still part with once `drops` more are spent, `drawn` of them from the purse, and `objects` more
+        are owned; may be negative.
 
-        The reserve, the operator's floor and one worst-case fee are set aside.
+        The reserve, what is left of the purse, the operator's floor and one worst-case fee are set aside.
         """
+        floor = guards.treasury_floor + guards.fee_cap
+        return self.beside_reserve(fees, drops=drops, objects=objects) - max(0, self.purse - drawn) - floor
+
+    def beside_reserve(self, fees: Fees, *, drops: int = 0, objects: int = 0) -> int:
+        """What it has beside the ledger's reserve, once `drops` more are spent and `objects` more are owned."""
         kept = fees.reserve(self.account.owner_count + self.committed_objects + objects)
-        return self.account.balance - self.committed_drops - drops - kept - guards.treasury_floor - guards.fee_cap
+        return self.account.balance - self.committed_drops - drops - kept
 
 
 @dataclass(frozen=True, slots=True)

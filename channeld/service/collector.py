@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from channeld.core.collecting import BEFORE_END, SOURCE_CLOSES, Collecting, Wait, collect_all
+from channeld.core.collecting import Collecting, Wait, collect_all
 from channeld.core.history import Answered, collected
-from channeld.core.intents import Intent, RedeemChannel
+from channeld.core.intents import BEFORE_END, Intent, RedeemChannel
 from channeld.core.news import News, event
 from channeld.core.records import Incoming, Payment
 from channeld.core.units import ChannelId, LedgerIndex, RippleTime
 from channeld.core.world import Reason
+from channeld.service.deadline_purse import DeadlinePurse
 from channeld.service.mirror import Mirror
 from channeld.service.news import Told, to_receivers
 from channeld.service.outlook import incoming_of
@@ -34,7 +35,6 @@ log = structlog.get_logger()
 
 _PASSES = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.NO_WALLET})
 """Reasons that pass without the channel changing: it is looked at again with the next ledger."""
-_URGENT = frozenset({SOURCE_CLOSES, BEFORE_END})
 
 
 class Collector:
@@ -51,11 +51,12 @@ class Collector:
         telemetry: Telemetry,
         *,
         spending: Spending,
+        purse: DeadlinePurse,
         monotonic: Callable[[], float],
         steps: Steps = UNWATCHED,
     ) -> None:
         self._mirror, self._store, self._telemetry, self._steps = mirror, store, telemetry, steps
-        self._spending, self._monotonic = spending, monotonic
+        self._spending, self._purse, self._monotonic = spending, purse, monotonic
         self._due: list[tuple[RippleTime, ChannelId]] = []
         self._again: set[ChannelId] = set()
         self._told: list[Told] = []
@@ -124,18 +125,18 @@ class Collector:
             log.info("suggested", kind="redeem", wallet=seen.wallet, subject=channel_id, reason=wait.wish.reason)
         self.on_decided(seen.wallet, seen, collected(channel_id, wait))
 
-    def _at_risk(self, held: Incoming, reason: str) -> None:
+    def _at_risk(self, held: Incoming, intent: Intent) -> None:
         """Say once for every end that a channel gets that money of ours depends on what happens before it."""
         channel = held.channel
-        if reason not in _URGENT or self._reported.get(channel.channel_id) == channel.deadline:
+        if not intent.deadline or self._reported.get(channel.channel_id) == channel.deadline:
             return
         assert channel.deadline is not None
         self._reported[channel.channel_id] = channel.deadline
         log.warning(
             "claim_at_risk", channel_id=channel.channel_id, drops=held.collectable, deadline=channel.deadline,
-            reason=reason,
+            reason=intent.reason,
         )  # fmt: skip
-        if reason == BEFORE_END:  # a close that the source requested was told with the ledger that showed it
+        if intent.reason == BEFORE_END:  # a close that the source requested was told with the ledger that showed it
             risk = event(News.AT_RISK, channel, channel.ledger_index, owed=held.collectable)
             self._told += to_receivers([risk], self._mirror)
 
@@ -143,7 +144,7 @@ class Collector:
         if not due:
             return
         for seen, intent in due:
-            self._at_risk(seen.held, intent.reason)
+            self._at_risk(seen.held, intent)
             self._again.add(seen.held.channel.channel_id)
         with self._steps(Step.JOURNALED, due[0][1].action.kind.value):
             entries = self._store.journal([intent for _, intent in due], index, self._told)
@@ -158,6 +159,7 @@ class Collector:
                 rules=intent.path,
             )  # fmt: skip
             self.on_decided(seen.wallet, seen, collected(channel_id, intent, entry.number))
+        self._purse.drawn(entries)
         self.on_planned()
 
     def redeemed(self, payment: Payment) -> None:

@@ -32,6 +32,7 @@ class _Share(NamedTuple):
     drops: int
     urgent: bool
     ends: bool
+    deadline: bool
     freely_closing: bool
     decided_at: LedgerIndex | None
     unsigned: bool
@@ -43,12 +44,14 @@ class _Share(NamedTuple):
 class WalletSums:
     """What the open intents of a wallet take: `drops` that they lock, and so many fees, urgent and ordinary ones.
 
-    `unsigned_opens` may still get a ticket; `objects` are opens signed under a sequence; `tickets` are being made.
+    `deadline` of the urgent ones are for deadline work. `unsigned_opens` may still get a ticket; `objects` are opens
+    signed under a sequence; `tickets` are being made.
     """
 
     drops: int = 0
     urgent: int = 0
     ordinary: int = 0
+    deadline: int = 0
     unsigned_opens: int = 0
     objects: int = 0
     tickets: int = 0
@@ -63,7 +66,8 @@ class PoolSums:
     """What open intents of a pool (of none: empty name) count for in budgets.
 
     `drops` that they lock, channels that they open, or close though nothing forces it; and fees: so many that may be
-    urgent, for their channel has a deadline, and so many ordinary ones. `signed_fees` are drops offered by transactions
+    urgent, for their channel has a deadline, and so many ordinary ones; fees of deadline work count in no budget, and
+    are not among them. `signed_fees` are drops offered by transactions
     under way that are for no intent.
     """
 
@@ -107,7 +111,7 @@ class Commitments:
         action, urgent = entry.action, entry.action.kind in _URGENT
         server, pool = record.server if record else "", entry.intent.pool
         ends = urgent and (record is None or record.channel.deadline is not None)
-        head = (action.wallet, server, pool, 0, urgent, ends, entry.intent.freely_closes)
+        head = (action.wallet, server, pool, 0, urgent, ends, entry.intent.deadline, entry.intent.freely_closes)
         share = _Share(*head, None, unsigned=False, object=False)
         if isinstance(action, OpenChannel):
             unsigned = entry.status is Status.PLANNED
@@ -131,6 +135,7 @@ class Commitments:
         sums.drops += sign * share.drops
         sums.urgent += sign * share.urgent
         sums.ordinary += sign * (not share.urgent)
+        sums.deadline += sign * share.deadline
         sums.unsigned_opens += sign * share.unsigned
         sums.objects += sign * share.object
         self._add_to_pool(share, sign)
@@ -148,8 +153,8 @@ class Commitments:
     def _add_to_pool(self, share: _Share, sign: int) -> None:
         sums = self.pools.setdefault(share.pool, PoolSums())
         sums.drops += sign * share.drops
-        sums.urgent += sign * share.ends
-        sums.ordinary += sign * (not share.ends)
+        sums.urgent += sign * (share.ends and not share.deadline)
+        sums.ordinary += sign * (not share.ends and not share.deadline)
         sums.opens += sign * (share.decided_at is not None)
         sums.freely_closing += sign * share.freely_closing
 

@@ -145,9 +145,9 @@ class Executor:
         return Numbers(self._mirror, wallet).take_gap() is not None or self._tickets_due(wallet) > 0
 
     def _tickets_due(self, wallet: Wallet) -> int:
-        """How many tickets to make now: none where no budget is left for that."""
+        """How many tickets to make now: none where no budget is left for that, nor from the purse for deadlines."""
         count = tickets_to_make(self._mirror, wallet)
-        return count if count and self._reconciler.planner.spending.affords(Kind.OPEN) else 0
+        return self._reconciler.planner.spending.tickets(wallet.name, count) if count else 0
 
     def _batch(self, wallet: Wallet) -> list[LiveTransaction]:
         """Sign the next few transactions of a wallet, as far as it has numbers for them and they are not too dear."""

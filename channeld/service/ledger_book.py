@@ -103,7 +103,8 @@ class SpanBook:
         intent = entry.intent if entry else None
         freely = closes and intent is not None and intent.freely_closes
         outlay = Outlay(live.hash, self._header.close_time, intent.pool if intent else "", live.fee, locked)
-        self._outlays.append(replace(outlay, opened=opened, freely_closed=freely))
+        outlay = replace(outlay, opened=opened, freely_closed=freely, wallet=live.wallet)
+        self._outlays.append(replace(outlay, deadline=intent is not None and intent.deadline))
 
     def unseen(self, live: LiveTransaction, entry: JournalEntry | None) -> None:
         """A transaction of ours used its number in a ledger that nobody showed us: it may have cost its fee, and done

@@ -28,7 +28,7 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
         monotonic - mirror.seen_at,
         mirror.header.fees,
         views,
-        mirror.wallet_views(),
+        spending.wallet_views(),
         mirror.server_views({server for group in listed for server in group.servers}),
         *mirror.opens_in_flight(),
         network_fee=mirror.network_fee,
@@ -51,14 +51,16 @@ def incoming_of(
 
     A validated ledger must have been processed. Raises `StoreError`.
     """
+    assert mirror.header is not None
     used, lag, difference = spending.used(), monotonic - mirror.seen_at, _difference(mirror)
+    has = {n: (v.beside_reserve(mirror.header.fees), v.purse) for n, v in spending.wallet_views().items()}
     found = []
     for held in channels:
         channel_id = held.channel.channel_id
         setback, wallet = mirror.setbacks.get(channel_id), mirror.by_address.get(held.channel.destination_account)
         retry_at, name = setback.retry_at if setback else None, wallet.name if wallet else ""
-        flies = in_flight(channel_id)
-        found.append(Collecting(held, flies, retry_at, mirror.network_fee, name, lag, difference, used))
+        known = (mirror.network_fee, name, lag, difference, used, *has.get(name, (None, 0)))
+        found.append(Collecting(held, in_flight(channel_id), retry_at, *known))
     return found
 
 

@@ -23,6 +23,7 @@ from channeld.core.records import Announced, JournalEntry
 from channeld.core.units import RippleTime
 from channeld.core.world import Hold, Notice, Planned, Reason, World
 from channeld.service.agenda import Agenda
+from channeld.service.deadline_purse import DeadlinePurse
 from channeld.service.holdings import Group
 from channeld.service.mirror import Mirror
 from channeld.service.news import closing_notices
@@ -70,6 +71,7 @@ class Planner:
         self._mirror, self._store, self._telemetry, self._monotonic = mirror, store, telemetry, monotonic
         self._steps = steps
         self.spending = Spending(mirror, store.outlays)
+        self.purse = DeadlinePurse(mirror, self.spending)
         self._agenda = Agenda(mirror.groups.values())
         self._work = asyncio.Event()
         self.on_planned: Callable[[], None] = lambda: None
@@ -248,6 +250,7 @@ class Planner:
                 rules=entry.intent.path,
             )
             self._announce(entry, eta)
+        self.purse.drawn(entries)
         self.on_planned()
         return entries
 

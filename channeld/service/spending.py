@@ -1,4 +1,4 @@
-"""What budgets and the guard on closes have used: what really was taken over time, and what is in flight at worst.
+"""What budgets, purses and the guard on closes have used: what really was taken over time, and at worst in flight.
 
 The history is in the store, written with the ledger that showed it. It is read once for the budgets in force, at the
 first decision after a start and again when a policy brings others; from then on every span of ledgers adds its own. So
@@ -8,13 +8,14 @@ no restart makes a budget forget, and no decision reads more than a few sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from channeld.core.budgets import Budget, Outlay, Purse, Purses, Window
 from channeld.core.fees import worst_fee
 from channeld.core.intents import Kind
 from channeld.core.ledger import LedgerHeader
 from channeld.core.units import RippleTime, Seconds
-from channeld.core.world import Pulse
+from channeld.core.world import Pulse, WalletView
 from channeld.service.commitments import PoolSums
 from channeld.service.holdings import PoolTotals
 from channeld.service.mirror import Mirror
@@ -31,13 +32,14 @@ class Spending:
 
     def __init__(self, mirror: Mirror, outlays: Callable[[RippleTime], Sequence[Outlay]]) -> None:
         self._mirror, self._read = mirror, outlays
-        self._budgets: tuple[Budget, ...] | None = None
+        self._terms: tuple[tuple[Budget, ...], Seconds] | None = None
         self._spent: dict[str, Window] = {}
         self._closed: dict[str, Window] = {}
+        self._drawn: dict[str, Window] = {}
 
     def took(self, outlays: Iterable[Outlay]) -> None:
         """The store has these, newer than all before."""
-        if self._budgets is not None:
+        if self._terms is not None:
             for outlay in outlays:
                 self._add(outlay)
 
@@ -50,10 +52,27 @@ class Spending:
         """What is left of the budgets, for whoever decides outside of `core.decide`."""
         return Purses(self._mirror.policy.budgets, self.used())
 
-    def affords(self, kind: Kind) -> bool:
-        """Whether the fee for something that is about no pool is left, beside all that is in flight."""
-        costs = {Purse.FEES: worst_fee(kind, self._mirror.policy.guards, ends=False)}
-        return self.purses().exhausted(costs, "") is None
+    def purse_used(self, wallet: str) -> int:
+        """Drops that deadline work of a wallet has taken from its purse, everything in flight at its worst."""
+        header, guards = self._recalled(), self._mirror.policy.guards
+        window, sums = self._drawn.get(wallet), self._mirror.commitments.wallets.get(wallet)
+        used = window.total(header.close_time) if window else 0
+        return used + (sums.deadline * guards.urgent_fee_cap if sums else 0)
+
+    def wallet_views(self) -> dict[str, WalletView]:
+        """Every wallet that a ledger has shown, with what its open intents take and what is left of its purse."""
+        purse = self._mirror.policy.guards.deadline_purse
+        views = self._mirror.wallet_views()
+        return {name: replace(view, purse=purse - self.purse_used(name)) for name, view in views.items()}
+
+    def tickets(self, wallet: str, count: int) -> int:
+        """How many of `count` tickets a wallet may make: within budgets for all pools, and beside floor and purse."""
+        header, guards, view = self._recalled(), self._mirror.policy.guards, self.wallet_views().get(wallet)
+        costs = {Purse.FEES: worst_fee(Kind.OPEN, guards, ends=False)}
+        if view is None or self.purses().exhausted(costs, "") is not None:
+            return 0
+        increment = header.fees.reserve_increment
+        return max(0, min(count, view.spendable(header.fees, guards) // increment)) if increment else count
 
     def pulses(self) -> dict[str, Pulse]:
         """Every pool of the policy in force as a whole."""
@@ -75,29 +94,34 @@ class Spending:
 
     @property
     def reach(self) -> Seconds:
-        """Nothing that happened so many seconds ago, or longer, matters to a budget or guard in force."""
+        """Nothing that happened so many seconds ago, or longer, matters to a budget, purse or guard in force."""
         windows = [Window(b.window) for b in self._mirror.policy.budgets if b.window is not None]
-        return max(window.reach for window in (*windows, Window(CLOSES_WINDOW)))
+        windows += [Window(CLOSES_WINDOW), Window(self._mirror.policy.guards.deadline_window)]
+        return max(window.reach for window in windows)
 
     def _recalled(self) -> LedgerHeader:
         """The last ledger, with the history at hand for the budgets in force."""
         header, budgets = self._mirror.header, self._mirror.policy.budgets
         assert header is not None
-        if self._budgets != budgets:
+        terms = (budgets, self._mirror.policy.guards.deadline_window)
+        if self._terms != terms:
             self._spent = {b.name: Window(b.window) for b in budgets if b.window is not None}
-            self._closed = {}
+            self._closed, self._drawn = {}, {}
             history = self._read(RippleTime(header.close_time - self.reach))
-            self._budgets = budgets
+            self._terms = terms
             self.took(history)
         return header
 
     def _add(self, outlay: Outlay) -> None:
-        header = self._mirror.header
+        assert self._terms is not None
+        header, (budgets, window) = self._mirror.header, self._terms
         increment = header.fees.reserve_increment if header else 0
-        for budget in self._budgets or ():
+        for budget in budgets:
             amount = outlay.amount(budget.purse, increment)
             if amount and budget.name in self._spent and budget.bounds(budget.purse, outlay.pool):
                 self._spent[budget.name].add(outlay.at, amount)
+        if outlay.deadline:
+            self._drawn.setdefault(outlay.wallet, Window(window)).add(outlay.at, outlay.fee)
         if outlay.freely_closed:
             self._closed.setdefault(outlay.pool, Window(CLOSES_WINDOW)).add(outlay.at, outlay.freely_closed)
 

@@ -18,7 +18,6 @@ from typing import Any, Final
 from channeld.core.budgets import Budget, Purse
 from channeld.core.policy import (
     EARLY_ENDS,
-    URGENT_FEE_CAP,
     Anomaly,
     ChannelShape,
     CloseTerms,
@@ -36,7 +35,7 @@ from channeld.core.policy import (
 from channeld.core.units import Drops, Seconds
 from channeld.core.vocabulary import TEN_YEARS_S, Concern, Mode
 from channeld.settings.policy_checks import TERMS, check_all, sound_rules
-from channeld.settings.policy_shape import POLICY_FILE, purse_of
+from channeld.settings.policy_shape import DEADLINE_PAYOUTS, POLICY_FILE, purse_of, urgent_fee_cap
 from channeld.settings.problems import Problems
 from channeld.settings.sources import parse_toml, read_toml
 
@@ -121,9 +120,15 @@ def _modes(read: Mapping[str, Any]) -> dict[Concern, Mode]:
 
 
 def _guards(table: Mapping[str, Any]) -> Guards:
-    urgent = table.get("urgent_fee_cap", max(URGENT_FEE_CAP, table["fee_cap"]))
+    urgent = urgent_fee_cap(table)
+    purse = Drops(table.get("deadline_purse", DEADLINE_PAYOUTS * urgent))
     early = EarlyEnds(**table["early_ends"]) if "early_ends" in table else EARLY_ENDS
-    read = {"urgent_fee_cap": Drops(urgent), "freeze_if": tuple(table["freeze_if"]), "early_ends": early}
+    read = {
+        "urgent_fee_cap": urgent,
+        "deadline_purse": purse,
+        "freeze_if": tuple(table["freeze_if"]),
+        "early_ends": early,
+    }
     return Guards(**{**table, **read})
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from channeld.core.budgets import Purse
 from channeld.core.errors import BadValue
 from channeld.core.policy import EARLY_ENDS, LONGEST_WINDOW, RECEIVE, URGENT_FEE_CAP, Cap, FreezeIf
-from channeld.core.units import parse_channel_id, parse_duration
+from channeld.core.units import Drops, parse_channel_id, parse_duration
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Fact, Mode, Setting, Unit
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
@@ -24,6 +24,9 @@ MAX_RULES: Final = 64
 MAX_BUDGETS: Final = 32
 MAX_OVERRIDES: Final = 256
 _HOUR_S: Final = 3600
+_DAY_S: Final = 86_400
+DEADLINE_PAYOUTS: Final = 10
+"""Payouts with a deadline, at their dearest, that a wallet's purse is for where the file says nothing."""
 _FREEZE_FACTS: Final = {
     "ledger_lag": Unit.DURATION,
     "reconcile_difference": Unit.COUNT,
@@ -171,6 +174,15 @@ def _check_guards(at: Key, guards: Mapping[str, Any], problems: Problems) -> Non
     urgent, ordinary = guards.get("urgent_fee_cap"), guards.get("fee_cap")
     if urgent is not None and ordinary is not None and urgent < ordinary:
         problems.add((*at, "urgent_fee_cap"), "below fee_cap", "fee_cap or more: what is urgent may cost more")
+    purse, least = guards.get("deadline_purse"), urgent_fee_cap(guards) if ordinary is not None else None
+    if purse is not None and least is not None and purse < least:
+        remedy = f"{least} drops (urgent_fee_cap) or more: so much for each payout that may be under way at once"
+        problems.add((*at, "deadline_purse"), "not enough for one payout", remedy)
+
+
+def urgent_fee_cap(guards: Mapping[str, Any]) -> Drops:
+    """What is in force where the file says nothing: far less than any payout worth defending, or `fee_cap`."""
+    return Drops(guards.get("urgent_fee_cap", max(URGENT_FEE_CAP, guards["fee_cap"])))
 
 
 def _check_early_ends(at: Key, read: Mapping[str, Any], problems: Problems) -> None:
@@ -199,6 +211,10 @@ GUARDS: Final = Table(
         "fee_cap": Entry(Money(10), "the most paid for one ordinary transaction", 5_000),
         "demand_half_life": Entry(Time(1), "over this time an observed rate loses half its weight", _HOUR_S),
         "urgent_fee_cap": Entry(Money(10), f"and for a payout with a deadline; {URGENT_FEE_CAP} drops"),
+        "deadline_purse": Entry(
+            Money(10), f"so much a wallet keeps for such payouts alone; {DEADLINE_PAYOUTS} times urgent_fee_cap"
+        ),
+        "deadline_window": Entry(Time(1), "and so much of it is for any span of this length", _DAY_S),
         "ticket_stock": Entry(Count(0, 250), "tickets every wallet keeps ready for new channels", 0),
         "max_closes_per_hour": Entry(
             Either(_Share(), _CapCount(1, 1_000_000)), "closes that nothing forces, pool by pool: a number or a share"

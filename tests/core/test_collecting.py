@@ -72,15 +72,25 @@ def a_case(seed: int) -> Case:
         for n, purse in enumerate(r.sample((Purse.FEES, Purse.FEES, Purse.CAPITAL), r.choice((0, 0, 1, 2))))
     )
     freezes = (FreezeIf("reconcile_difference", 0), FreezeIf("network_fee_drops", 15))
+    purse = r.choice((0, 40, 100))
     guards = replace(
-        base.guards, urgent_fee_cap=Drops(URGENT_FEE), freeze_if=r.choice((freezes, (), (), ())), ledger_lag=Seconds(20)
+        base.guards,
+        deadline_purse=Drops(purse),
+        urgent_fee_cap=Drops(URGENT_FEE),
+        freeze_if=r.choice((freezes, (), (), ())),
+        ledger_lag=Seconds(20),
     )
     policy = replace(
         base, rules={Concern.REDEEM: rules} if rules else {}, guards=guards, overrides=overrides, budgets=budgets,
-        modes={Concern.REDEEM: r.choice(list(Mode))} if r.random() < 0.3 else {}, receive=TERMS,
+        modes={Concern.REDEEM: r.choice(list(Mode))} if r.random() < 0.3 else {},
+        receive=replace(TERMS, worth=Drops(r.choice((1, 25)))),
     )  # fmt: skip
     climate: tuple[Any, ...] = (r.choice((None, 10, 20)), r.choice(("hot", "cold", "till", "till", "till")))
     climate += (r.choice((0.0, 0.0, 0.0, 20.1)), r.choice((0, 0, 5)), {b.name: r.randint(0, 40) for b in budgets})
+    climate += (
+        r.choice((None, 10**6, purse + r.randint(-10, 90), purse + r.randint(-10, 90))),
+        r.choice((purse, r.randint(-20, 100))),
+    )
     seen = [
         Collecting(each, r.random() < 0.1, RippleTime(NOW + r.choice((0, 5))) if r.random() < 0.1 else None, *climate)
         for each in held
@@ -183,7 +193,7 @@ def test_where_nothing_stands_above_the_rules_decide_and_behind_them_the_terms(c
     """The first rule with an act that holds; without one, what is held is worth it or too old, as rules have set it."""
     free = replace(case.policy, overrides=(), budgets=(), modes={}, guards=replace(case.policy.guards, freeze_if=()))
     for each in case.seen:
-        seen = replace(each, lag_s=0.0, retry_at=None)
+        seen = replace(each, lag_s=0.0, retry_at=None, spendable=None)
         if stuck(seen) or ends_soon(seen):
             continue
         answer, verdict, held = collect(seen, free, NOWT), verdict_of(seen, free, NOWT), seen.held
@@ -204,7 +214,7 @@ def test_where_nothing_stands_above_the_rules_decide_and_behind_them_the_terms(c
 
 @MANY
 @given(CASES)
-def test_no_budget_is_passed_but_by_deadline_work(case: Case) -> None:
+def test_no_budget_is_passed(case: Case) -> None:
     """What one channel takes is not there for the next."""
     answers = collect_all(case.seen, case.policy, NOWT)
     for budget in case.policy.budgets:
@@ -212,9 +222,34 @@ def test_no_budget_is_passed_but_by_deadline_work(case: Case) -> None:
         for seen, answer in answers:
             if not isinstance(answer, Intent):
                 continue
-            used += URGENT_FEE if budget.bounds(Purse.FEES, "") else 0
+            used += URGENT_FEE if budget.bounds(Purse.FEES, "") and not ends_soon(seen) else 0
             event("spent to the last" if 0 <= budget.limit - used < URGENT_FEE else "more left")
             assert ends_soon(seen) or not budget.bounds(Purse.FEES, "") or used <= budget.limit
+
+
+@MANY
+@given(CASES)
+def test_what_is_left_of_the_purse_for_deadlines_is_not_spent_for_less_than_it_brings(case: Case) -> None:
+    """What is collected in good time either brings its fee at its worst, or leaves the purse where it is."""
+    spent, drawn, fees = 0, 0, 0
+    for before, (seen, answer) in zip(case.seen, collect_all(case.seen, case.policy, NOWT), strict=True):
+        if not seen.wallet:
+            continue
+        bounds = {b.name: b.bounds(Purse.FEES, "") for b in case.policy.budgets}
+        assert seen.used == {name: used + fees * bounds[name] for name, used in before.used.items()}
+        assert seen.purse == before.purse - drawn
+        assert seen.spendable == (None if before.spendable is None else before.spendable - spent)
+        if not isinstance(answer, Intent):
+            continue
+        assert answer.deadline == ends_soon(seen)
+        spent += URGENT_FEE
+        drawn += URGENT_FEE if answer.deadline else 0
+        fees += 0 if answer.deadline else URGENT_FEE
+        if answer.deadline or not case.policy.guards.deadline_purse or before.spendable is None:
+            continue
+        left = before.spendable - spent
+        event("down to the purse" if 0 <= left - max(0, before.purse - drawn) < URGENT_FEE else "more left")
+        assert seen.held.collectable >= URGENT_FEE or left >= max(0, before.purse - drawn)
 
 
 @MANY

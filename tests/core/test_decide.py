@@ -15,7 +15,7 @@ from worlds import NOW, Case, case_of, cases, channel
 from channeld.core.channel import Phase
 from channeld.core.decide import OPENS_BACKLOG, UNUSED_GRACE_S, decide
 from channeld.core.demand import Rate
-from channeld.core.intents import FinalizeClose, FundChannel, OpenChannel, RequestClose, SettleChannel, Status
+from channeld.core.intents import FinalizeClose, FundChannel, Kind, OpenChannel, RequestClose, SettleChannel, Status
 from channeld.core.outcome import LONGEST_RETRY_S, Outcome, cooled, failed_at, setback_after
 from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Pool, SettleTerms
 from channeld.core.records import Setback
@@ -98,7 +98,7 @@ def test_its_own_intents_shown_back_as_pending_add_nothing(case: Case) -> None:
 
 def shown_back(case: Case, decision: Decision) -> World:
     """The world after a decision was journaled and before any ledger showed an effect."""
-    world, cap = case.world, case.policy.guards.fee_cap
+    world, guards = case.world, case.policy.guards
     pending = {v.channel.channel_id: a for _, v, _, a in acted(case, decision)}
     opened = {p.group for p in decision.planned if isinstance(p.intent.action, OpenChannel)}
     groups = []
@@ -113,7 +113,8 @@ def shown_back(case: Case, decision: Decision) -> World:
     locks = steps(case, decision)
     wallets = dict(world.wallets)
     for p in decision.planned:
-        w = p.intent.action.wallet
+        w, pays = p.intent.action.wallet, p.intent.action.kind in {Kind.SETTLE, Kind.REQUEST_CLOSE}
+        cap = guards.urgent_fee_cap if pays else guards.fee_cap
         wallets[w] = replace(wallets[w], committed_drops=wallets[w].committed_drops + cap)
     servers = dict(world.servers)
     for wallet, server, drops, opens in locks:

@@ -71,7 +71,7 @@ def ruled(seed: int) -> Case:
         Budget(f"b{i}", purse, Drops(r.randint(0, 60)), None, frozenset(r.sample(names, 1) if r.random() < 0.3 else ()))
         for i, purse in enumerate(r.sample(list(Purse), r.choice((0, 0, 1, 2))))
     )
-    guards = replace(case.policy.guards, urgent_fee_cap=Drops(20))
+    guards = replace(case.policy.guards, urgent_fee_cap=Drops(20), deadline_purse=Drops(r.choice((0, 40, 100))))
     if r.random() < 0.3:
         guards = replace(guards, max_closes_per_hour=r.choice((Cap(1), Cap(2), Cap(None, 500_000))))
     if r.random() < 0.1:
@@ -81,6 +81,7 @@ def ruled(seed: int) -> Case:
     world = replace(
         case.world,
         network_fee=r.choice((None, Drops(10), Drops(20))),
+        wallets={name: with_purse(r, wallet, guards.deadline_purse) for name, wallet in case.world.wallets.items()},
         difference=r.choice((0, 0, 0, 5)),
         halted=frozenset(r.sample(("hot", "cold"), r.choice((0, 0, 0, 1)))),
         pulses={name: Pulse(r.randint(0, 6), r.randint(0, 2)) for name in names if r.random() < 0.9},
@@ -95,6 +96,15 @@ def with_less(r: Random, pool: Pool) -> Pool:
     high = r.choice((None, None, Seconds(pool.fund.runway_target + r.randint(0, 9))))
     fund = replace(pool.fund, runway_high=high)
     return replace(pool, terms=frozenset(Concern) - set(gone), regions=r.choice(((), ("eu",))), fund=fund)
+
+
+def with_purse(r: Random, wallet: WalletView, limit: int) -> WalletView:
+    """The wallet with what is left of its purse; now and then with next to nothing beside that."""
+    purse = r.choice((limit, r.randint(-20, limit)))
+    if limit and r.random() < 0.4:
+        has = wallet.committed_drops + 40 * (wallet.account.owner_count + wallet.committed_objects) + limit
+        wallet = replace(wallet, account=replace(wallet.account, balance=Drops(has + r.randint(-10, 60))))
+    return replace(wallet, purse=purse)
 
 
 def an_override(r: Random, world: World, pools: Sequence[str]) -> Override:
@@ -185,6 +195,8 @@ def test_nothing_falls_due_before_the_moment_that_was_named(case: Case, seconds:
     for group in world.groups:
         if group.opening or any(view.pending for view in group.channels) or group.key in frozen:
             continue  # what is in flight ends, and then it is looked at; what is frozen is, with every ledger
+        if group.wanted and any(h.group == group.key and h.reason is Reason.NO_DEMAND for h in holds):
+            continue  # what its channels carry was told to come again, and is decided when it does
         moments = [h.until for h in holds if h.group == group.key and h.until is not None]
         later = min([NOW + seconds, *(moment - 1 for moment in moments)])
         alone = replace(world, groups=(group,), close_time=RippleTime(later))
@@ -212,7 +224,8 @@ def shown_back(case: Case, decision: Decision) -> World:
         ticket = min(opens, wallet.free_tickets)
         wallets[i.action.wallet] = replace(
             wallet,
-            committed_drops=wallet.committed_drops + drops + policy.guards.fee_cap,
+            committed_drops=wallet.committed_drops + drops + worst(policy, v, i),
+            purse=wallet.purse - worst(policy, v, i) * i.deadline,
             committed_objects=wallet.committed_objects + opens - ticket,
             free_tickets=wallet.free_tickets - ticket,
         )
@@ -229,6 +242,13 @@ def shown_back(case: Case, decision: Decision) -> World:
         world, groups=tuple(groups), wallets=wallets, servers=servers, opens_in_flight=opens_now[0],
         opens_decided=opens_now[1], used=used, pulses=pulses,
     )  # fmt: skip
+
+
+def worst(policy: Policy, view: ChannelView | None, intent: Intent) -> int:
+    """What the transaction of an intent costs at worst."""
+    ends = view is not None and view.channel.deadline is not None
+    urgent = ends and intent.action.kind in {Kind.SETTLE, Kind.REQUEST_CLOSE}
+    return policy.guards.urgent_fee_cap if urgent else policy.guards.fee_cap
 
 
 def locks(view: ChannelView | None, action: Action) -> int:
@@ -249,18 +269,16 @@ def freely_closed(intent: Intent) -> bool:
 
 
 def taken(case: Case, budget: Budget, mine: list[tuple[GroupView, ChannelView | None, Intent]]) -> int:
-    """What these intents take from a budget at worst."""
-    total, guards = 0, case.policy.guards
+    """What these intents take from a budget at worst; fees of deadline work are no matter of budgets."""
+    total = 0
     for group, view, intent in mine:
         action = intent.action
-        ends = view is not None and view.channel.deadline is not None
-        urgent = ends and action.kind in {Kind.SETTLE, Kind.REQUEST_CLOSE}
-        worst = {
-            Purse.FEES: guards.urgent_fee_cap if urgent else guards.fee_cap,
+        takes = {
+            Purse.FEES: 0 if deadline_work(case, group, view, action) else worst(case.policy, view, intent),
             Purse.CAPITAL: locks(view, action),
             Purse.RESERVE: case.world.fees.reserve_increment if action.kind is Kind.OPEN else 0,
         }
-        total += worst[budget.purse] if not budget.pools or group.pool in budget.pools else 0
+        total += takes[budget.purse] if not budget.pools or group.pool in budget.pools else 0
     return total
 
 
@@ -269,13 +287,12 @@ def taken(case: Case, budget: Budget, mine: list[tuple[GroupView, ChannelView | 
 
 @MANY
 @given(RULED)
-def test_no_budget_is_passed_but_by_deadline_work(case: Case) -> None:
+def test_no_budget_is_passed(case: Case) -> None:
     """What is in flight counts with its worst case: so do all intents of one decision together."""
     decision = decide(case.world, case.policy)
     mine = happening(case, decision)
     for budget in case.policy.budgets:
-        free = [(g, v, i) for g, v, i in mine if not deadline_work(case, g, v, i.action)]
-        spent = taken(case, budget, free)
+        spent = taken(case, budget, mine)
         used = case.world.used.get(budget.name, 0)
         event("spent to the last" if spent and used + spent >= budget.limit - 1 else "more left")
         assert not spent or used + spent <= budget.limit
@@ -297,6 +314,46 @@ def test_wallets_keep_reserve_and_floor_and_servers_their_caps_whatever_the_rule
     for name, server in case.world.servers.items():
         drops = [locks(v, i.action) for g, v, i in mine if charged(v, i.action) == name]
         assert not sum(drops) or server.locked + sum(drops) <= server.max_locked
+
+
+@MANY
+@given(RULED)
+def test_what_is_left_of_the_purse_for_deadlines_nothing_else_touches(case: Case) -> None:
+    """Beside the ledger's reserve; but for what brings the wallet more than it can cost. Below it nothing is done."""
+    world, policy = case.world, case.policy
+    mine = happening(case, decide(world, policy))
+    for name, wallet in world.wallets.items():
+        spent = opens = 0
+        purse = wallet.purse
+        for group, view, intent in mine:  # in the order in which they were decided
+            if intent.action.wallet != name:
+                continue
+            fee = worst(policy, view, intent)
+            spent += locks(view, intent.action) + fee
+            opens += isinstance(intent.action, OpenChannel)
+            if deadline_work(case, group, view, intent.action):
+                purse -= fee
+            elif policy.guards.deadline_purse and gain(case, view, intent) < fee:
+                objects = wallet.account.owner_count + wallet.committed_objects + max(0, opens - wallet.free_tickets)
+                left = wallet.account.balance - wallet.committed_drops - spent - world.fees.reserve(objects)
+                event("down to the purse" if left - max(0, purse) < 15 else "more left")
+                assert left >= max(0, purse)
+
+
+def gain(case: Case, view: ChannelView | None, intent: Intent) -> int:
+    """What comes back to the wallet once the channel is gone."""
+    if view is None or intent.action.kind not in {Kind.REQUEST_CLOSE, Kind.FINALIZE_CLOSE}:
+        return 0
+    owed = view.channel.unredeemed(view.authorized)
+    return view.channel.remaining - owed + case.world.fees.reserve_increment
+
+
+@MANY
+@given(RULED)
+def test_what_is_deadline_work_says_so(case: Case) -> None:
+    """By its reason, which the journal keeps: so its fee is taken from the purse for it over any restart."""
+    for group, view, intent in actions(case, decide(case.world, case.policy)):
+        assert intent.deadline == deadline_work(case, group, view, intent.action), intent
 
 
 @MANY
@@ -497,6 +554,24 @@ def test_what_waits_for_a_cheaper_network_is_looked_at_again_though_nothing_happ
     assert paid.intent.action.kind is Kind.SETTLE
 
 
+def test_deadline_work_draws_on_the_purse_and_takes_nothing_from_the_rest_until_that_is_empty() -> None:
+    """Three channels owe: two of them end. What is left beside the purse pays for the third, or does not."""
+    policy = policy_of(Rule("now", {}, {}, "settle"), concern=Concern.SETTLE)
+    ending, patient = view_of(expiration=NOW + 9), view_of()
+    views = [
+        replace(view, channel=replace(view.channel, channel_id=channel(n).channel_id))
+        for n, view in enumerate((ending, ending, patient))
+    ]
+    reserve = case_of(1).world.fees.reserve(0)
+    for purse, beside, paid in ((40, 9, 2), (40, 10, 3), (39, 10, 2), (39, 11, 3), (0, 49, 2), (0, 50, 3)):
+        guards = replace(policy.guards, deadline_purse=Drops(100))
+        account = AccountState(PAYEES[0].account, Drops(reserve + purse + beside), 1, 0)
+        shown: dict[str, Any] = {"wallets": {policy.pools["p"].wallet: WalletView(account, 0, 0, 0, purse)}}
+        decision = one(views[0], replace(policy, guards=guards), groups=(group_of(*views),), **shown)
+        assert len(decision.planned) == paid, (purse, beside)
+        assert [h.reason for h in decision.holds][: 3 - paid] == [Reason.GUARD_TREASURY] * (3 - paid)
+
+
 def every_stop() -> list[tuple[str, Policy, dict[str, object]]]:
     """Each thing that holds the engine back, by itself."""
     base = policy_of()
@@ -512,6 +587,8 @@ def every_stop() -> list[tuple[str, Policy, dict[str, object]]]:
     stops.append(("wallet frozen", base, {"halted": frozenset({base.pools["p"].wallet})}))
     spent = Budget("fees", Purse.FEES, Drops(0), Seconds(1))
     stops.append(("budget spent", replace(base, budgets=(spent,)), {"used": {"fees": 0}}))
+    empty = {name: replace(wallet, purse=-1) for name, wallet in case_of(1).world.wallets.items()}
+    stops.append(("purse", replace(base, guards=replace(base.guards, deadline_purse=Drops(20))), {"wallets": empty}))
     stop = {c: (Rule("stop", {}, {}, HOLD),) for c in DECIDED}
     stops.append(("rules", replace(base, rules=stop), {}))
     return stops
@@ -527,7 +604,7 @@ def test_what_is_owed_is_paid_before_cancel_after_in_every_mode_and_under_every_
     """As part of a close where that is allowed, else by itself."""
     for what, policy, shown in every_stop():
         (planned,) = one(view_of(cancel=NOW + 10), policy, **shown).planned
-        closes = what in {"budget spent", "rules"}
+        closes = what in {"budget spent", "purse", "rules"}
         assert planned.intent.action.kind is (Kind.REQUEST_CLOSE if closes else Kind.SETTLE), what
         assert one(view_of(cancel=NOW + 11), policy, **shown).planned == (), what
 

@@ -89,8 +89,8 @@ def pools(mirror: Mirror) -> dict[str, PoolSums]:
         pays = action.kind in (Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM)
         urgent = pays and (state is None or state.record.channel.deadline is not None)
         sums.drops += cost(mirror, entry)
-        sums.urgent += urgent
-        sums.ordinary += not urgent
+        sums.urgent += urgent and not entry.intent.deadline
+        sums.ordinary += not urgent and not entry.intent.deadline
         sums.opens += action.kind is Kind.OPEN
         sums.freely_closing += entry.intent.freely_closes
     for tx in mirror.live.values():
@@ -105,6 +105,8 @@ def added_up(mirror: Mirror) -> None:
     opens = [e.decided_at for e in mirror.journal.values() if isinstance(e.action, OpenChannel)]
     unsigned = {number for number, entry in mirror.journal.items() if entry.status is Status.PLANNED}
     assert {entry.number for wallet in mirror.wallets for entry in mirror.backlog.of(wallet)} == unsigned
+    deadlines = Counter(e.action.wallet for e in mirror.journal.values() if e.intent.deadline)
+    assert {w: sums.deadline for w, sums in mirror.commitments.wallets.items() if sums.deadline} == deadlines
     assert mirror.wallet_views() == wallets(mirror)
     assert mirror.server_views(mirror.grants) == servers(mirror)
     assert mirror.locked.everything() == locked(mirror)

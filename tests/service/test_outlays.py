@@ -39,7 +39,8 @@ def spent(steps: list[tuple[int, str]]) -> Iterator[Engine]:
         for number, (later, pool) in enumerate(steps):
             now += later
             amounts = (Drops(10 + number), 7 * number, number % 3 == 0, number % 5 == 0)
-            taken.append(Outlay(f"{number:064X}", RippleTime(now), pool, *amounts))
+            whose = (("hot", "cold")[number % 2], number % 4 < 2)
+            taken.append(Outlay(f"{number:064X}", RippleTime(now), pool, *amounts, *whose))
         index, booked = LedgerIndex(engine.ledger.index + 1), Booked(outlays=taken)
         engine.store.apply(LedgerUpdate(index, RippleTime(now), [], [], [], [], [], booked=booked))
         at(engine, now)
@@ -84,13 +85,17 @@ def test_no_budget_says_another_thing_for_what_was_summed(
             wanted = Spending(engine.mirror, lambda after: [o for o in everything if o.at > after])
             again = Spending(engine.mirror, engine.store.outlays)
             assert again.used() == running.used() == wanted.used()
+            for wallet in ("hot", "cold"):
+                drawn = [s.purse_used(wallet) for s in (again, running, wanted)]
+                assert drawn == [drawn[0]] * 3
             assert again.pulses() == running.pulses() == wanted.pulses()
         engine.mirror.policy = replace(policy(), budgets=(Budget("later", Purse.FEES, Drops(10**9), Seconds(longer)),))
         slack = HOUR + longer // GRAINS + 1
         for moment in leaving(everything, [longer], since=everything[-1].at):
             at(engine, moment)
             said = Spending(engine.mirror, engine.store.outlays).used()["later"]
-            exact, most = (sum(o.fee for o in everything if o.at > moment - longer - s) for s in (0, slack))
+            fees = [(o.at, o.fee) for o in everything if not o.deadline]
+            exact, most = (sum(fee for at_, fee in fees if at_ > moment - longer - s) for s in (0, slack))
             assert exact <= said <= most
 
 

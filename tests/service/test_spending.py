@@ -27,7 +27,7 @@ from channeld.service.steps import Step
 INCREMENT = 200_000
 """What the sandbox's ledger asks for an owned object."""
 RESERVE = 1_000_000
-OWED = ("owed_before_close", "owed_before_end", "life_over")
+OWED = ("owed_before_close", "owed_before_end")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,11 @@ class Spent:
         return self.reason in OWED or self.kind == "filler"
 
     def of(self, purse: Purse) -> int:
-        return {Purse.FEES: self.fee, Purse.CAPITAL: self.locked, Purse.RESERVE: self.opened * INCREMENT}[purse]
+        return {
+            Purse.FEES: 0 if self.reason in OWED else self.fee,
+            Purse.CAPITAL: self.locked,
+            Purse.RESERVE: self.opened * INCREMENT,
+        }[purse]
 
 
 def spent_in(lab: Lab) -> list[Spent]:
@@ -109,7 +113,9 @@ def bound(stock: int, budgets: Iterable[Budget], floor: int = 0, closes: int = 1
     """Terms with these budgets, so many closes an hour, and a floor that leaves so many channels' worth of reserve."""
     policy = terms(stock=stock)
     kept = Drops(WEALTH - RESERVE - floor * INCREMENT - 5000) if floor else Drops(0)
-    guards = replace(policy.guards, fee_cap=Drops(20), urgent_fee_cap=Drops(40), treasury_floor=kept)
+    guards = replace(
+        policy.guards, fee_cap=Drops(20), urgent_fee_cap=Drops(40), treasury_floor=kept, deadline_purse=Drops(80)
+    )
     return replace(policy, budgets=(*budgets, *EVERYTHING), guards=replace(guards, max_closes_per_hour=Cap(closes)))
 
 
@@ -119,6 +125,9 @@ def is_the_ledgers(lab: Lab) -> None:
     assert lab.mirror.live == {}
     spent, used, now = spent_in(lab), lab.planner.spending.used(), lab.rig.pct
     assert {p: used[f"all-{p.value}"] for p in Purse} == {p: sum(s.of(p) for s in spent) for p in Purse}
+    for wallet, pool in WALLETS.items():
+        owed = sum(s.fee for s in spent if s.pool == pool and s.reason in OWED)
+        assert lab.planner.spending.purse_used(wallet) == owed
     for pool, pulse in lab.planner.spending.pulses().items():
         free = [s for s in spent if s.pool == pool and s.closed and s.reason in FREE_CLOSES and s.at > now - 3600]
         assert pulse.closed == len(free)

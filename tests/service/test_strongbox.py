@@ -83,7 +83,10 @@ def test_a_spent_budget_holds_back_what_can_wait_and_nothing_once_the_source_clo
     lab.tick(3)
     assert earned(lab) == 30
     (fee,) = [r.tx.fee for r in redeems(lab)]
-    assert lab.planner.spending.used() == {"fees": fee}
+    assert lab.planner.spending.used() == {"fees": 0}, "what has a deadline has a purse of its own"
+    assert lab.planner.spending.purse_used(TILL) == fee
+    lab.restart()
+    assert lab.planner.spending.purse_used(TILL) == fee
 
 
 # --- taking in -------------------------------------------------------------------------------------------------------

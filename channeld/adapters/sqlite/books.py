@@ -25,14 +25,15 @@ _ADOPT: Final = (
     "UPDATE channel SET pool = ?, server = '', authorized = max(authorized, ?), issuing = 0, adopted = 1"
     " WHERE channel_id = ? AND closed_at IS NULL AND pool = ''"
 )
-_OUTLAY: Final = "hash, at, pool, fee, locked, opened, freely_closed"
+_OUTLAY: Final = "hash, at, pool, fee, locked, opened, freely_closed, wallet, deadline"
 _OUTLAYS: Final = (
     f"SELECT {_OUTLAY} FROM outlay WHERE at > ?1"
-    " UNION ALL SELECT '', (hour + 1) * 3600, pool, fee, locked, opened, freely_closed FROM outlay_sum"
-    " WHERE hour >= ?1 / 3600 ORDER BY at, hash"
+    " UNION ALL SELECT '', (hour + 1) * 3600, pool, fee, locked, opened, freely_closed, wallet, deadline"
+    " FROM outlay_sum WHERE hour >= ?1 / 3600 ORDER BY at, hash"
 )
 _SUM_OUTLAY: Final = (
-    "INSERT INTO outlay_sum (hour, pool, fee, locked, opened, freely_closed) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO"
+    "INSERT INTO outlay_sum (hour, pool, fee, locked, opened, freely_closed, wallet, deadline)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO"
     " UPDATE SET fee = fee + excluded.fee, locked = locked + excluded.locked, opened = opened + excluded.opened,"
     " freely_closed = freely_closed + excluded.freely_closed"
 )
@@ -156,8 +157,11 @@ def book(db: sqlite3.Connection, booked: Booked) -> None:
         [(loss.channel_id, loss.ledger, loss.kind.value, loss.drops, loss.hash) for loss in booked.losses],
     )
     db.executemany(
-        f"INSERT OR IGNORE INTO outlay ({_OUTLAY}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(o.hash, o.at, o.pool, o.fee, o.locked, o.opened, o.freely_closed) for o in booked.outlays],
+        f"INSERT OR IGNORE INTO outlay ({_OUTLAY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (o.hash, o.at, o.pool, o.fee, o.locked, o.opened, o.freely_closed, o.wallet, o.deadline)
+            for o in booked.outlays
+        ],
     )
     for account, balance in booked.balances.items():
         if balance is None:

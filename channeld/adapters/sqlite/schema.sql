@@ -176,12 +176,14 @@ CREATE TABLE outlay (
     fee           INTEGER NOT NULL,
     locked        INTEGER NOT NULL,
     opened        INTEGER NOT NULL,
-    freely_closed INTEGER NOT NULL
+    freely_closed INTEGER NOT NULL,
+    wallet        TEXT NOT NULL,
+    deadline      INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX outlay_at ON outlay (at);
 
--- What was taken longer ago than any budget in force looks back, by pool and hour (close time / 3600): a policy may bring
--- a longer one.
+-- What was taken longer ago than any budget in force looks back, by hour (close time / 3600), pool and wallet, deadline
+-- work apart: a policy may bring a longer one.
 CREATE TABLE outlay_sum (
     hour          INTEGER NOT NULL,
     pool          TEXT NOT NULL,
@@ -189,7 +191,9 @@ CREATE TABLE outlay_sum (
     locked        INTEGER NOT NULL,
     opened        INTEGER NOT NULL,
     freely_closed INTEGER NOT NULL,
-    PRIMARY KEY (hour, pool)
+    wallet        TEXT NOT NULL,
+    deadline      INTEGER NOT NULL,
+    PRIMARY KEY (hour, pool, wallet, deadline)
 ) WITHOUT ROWID;
 
 -- Tickets that we made and that are still there: numbers set aside, each for one transaction at any time.
