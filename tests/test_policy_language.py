@@ -126,6 +126,11 @@ BAD = [
     ('"0.5%"', '"0%"', "guards.max_closes_per_hour: out of bounds (1e-06 to 1)"),
     ('"0.5%"', "0", "guards.max_closes_per_hour: out of bounds (1 to 1000000)"),
     ('urgent_fee_cap = "0.1 XRP"', 'urgent_fee_cap = "0.001 XRP"', "guards.urgent_fee_cap: below fee_cap"),
+    (
+        'urgent_fee_cap = "0.1 XRP"',
+        'urgent_fee_cap = "0.1 XRP"\ndeadline_purse = "0.09 XRP"',
+        "guards.deadline_purse: not enough for one payout (100000 drops",
+    ),
     ('window = "1d"', 'window = "0s"', "budgets.fees.window: out of bounds"),
     ('window = "1d"\n', "", "budgets.fees.window: is missing"),
     ('kind = "reserve"\n', "", "budgets.new-channels.kind: is missing"),
@@ -261,7 +266,7 @@ def test_the_schema_takes_what_the_reader_takes(path: Path) -> None:
 
 
 SCHEMA_CANNOT_SEE = re.compile(
-    "can never hold|unreachable|there is no|not above|above |below |names two|is in tier|the default, too|"
+    "can never hold|not enough|unreachable|there is no|not above|above |below |names two|is in tier|the default, too|"
     "finer than|beside |not a moment|does nothing|budgets.*is missing|(window|until): out of bounds|1e-06|"
     "freeze_if.*not a length"
 )
