@@ -18,12 +18,30 @@ settings.register_profile("soak", settings.get_profile("fast"), max_examples=300
 settings.load_profile("soak" if os.environ.get("CHANNELD_SOAK") else "fast")
 
 HEARD = Heard()
+LONGEST = (
+    "test_two_nodes_die_and_freeze_in_turn_under_load",
+    "test_rules_act_within_budgets_that_no_sigkill_makes_forget",
+    "test_a_server_that_vanishes_with_ten_thousand_replies_due",
+    "test_one_liar_among_three_is_never_believed",
+    "test_sigkill_at_chosen_steps_ends_as_the_life_without_it",
+    "test_a_notice_is_told_once_and_the_close_comes_after_it",
+    "test_yesterdays_store_put_back_does_not_sign",
+    "test_daemon_and_broker_are_killed_at_random_moments",
+    "test_a_fixed_end_comes_under_load_and_no_request_is_refused",
+    "test_a_channel_lives_from_open_to_close_by_the_policys_values",
+)
+"""Tests of half a minute and more."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before any part of channeld is imported. Who only starts workers listens to none: they do that themselves."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         HEARD.listen()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, then all that are slow: mostly they wait, and no worker is left with one at the end."""
+    items.sort(key=lambda item: (getattr(item, "originalname", "") not in LONGEST, not item.get_closest_marker("slow")))
 
 
 @pytest.fixture(autouse=True)
