@@ -27,6 +27,7 @@ _CLASSES = ("tes", "tec", "ter", "tef", "tel", "tem", "other")
 _RESULTS = ("tesSUCCESS", "tec", "dead", "unknown", "displaced")
 _DROPPED = ("expired", "oversized", "topic", "reply_queue_full", "refused_bad_request", "refused_bad_response_topic")
 _RELOADS = ("taken", "unchanged", "refused")
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -103,6 +104,8 @@ class Telemetry:
             buckets=(1, 4, 16, 64, 256),
             registry=registry,
         )
+        text = "Forecasts for a payee over six hours: how far off, against the larger of forecast and what came."
+        self._forecast = Histogram("channeld_forecast_error_ratio", text, ["pool"], buckets=_SHARES, registry=registry)
         self._started = Gauge("channeld_start_time_seconds", "Unix time of this start.", registry=registry)
         self._name_all_series()
 
@@ -183,6 +186,9 @@ class Telemetry:
 
     def answered(self, code: str, count: int) -> None:
         self._answered.labels(code).inc(count)
+
+    def forecast(self, pool: str, off: float) -> None:
+        self._forecast.labels(pool).observe(off)
 
     def issued(self, drops: int, signatures: int) -> None:
         self._issued.inc(drops)

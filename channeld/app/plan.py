@@ -74,9 +74,7 @@ async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
     views, half_life = [], mirror.policy.guards.demand_half_life
     groups = list(mirror.groups.values())
     for start in range(0, len(groups), _SLICE):
-        views += [
-            foreseen(group, mirror.attendance, header.close_time, half_life) for group in groups[start : start + _SLICE]
-        ]
+        views += [foreseen(mirror, group, header.close_time, half_life) for group in groups[start : start + _SLICE]]
         await asyncio.sleep(0)
 
     def world(policy: Policy) -> World:

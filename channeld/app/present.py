@@ -59,7 +59,7 @@ def told_now(daemon: Daemon, groups: list[Group], subject: str) -> Told | None:
     mirror, policy = daemon.mirror, daemon.mirror.policy
     assert mirror.header is not None
     now, half_life = mirror.header.close_time, policy.guards.demand_half_life
-    views = tuple(foreseen(group, mirror.attendance, now, half_life) for group in groups)
+    views = tuple(foreseen(mirror, group, now, half_life) for group in groups)
     world = replace(world_of(mirror, daemon.planner.spending, groups, daemon.monotonic()), groups=views)
     for where, said in answers_of(decide(world, policy)):
         if said.subject == subject:

@@ -38,8 +38,7 @@ def _family() -> None:
 
 def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: JsonOption = False) -> None:
     """Validate all of a policy file; exit 2 with every problem if there is any."""
-    from channeld.settings import load_policy, unbuilt
-    from channeld.settings.problems import spell
+    from channeld.settings import load_policy
 
     policy = load_policy(file)
     answer = {
@@ -48,7 +47,6 @@ def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: 
         "hash": policy.hash,
         "pools": sorted(policy.pools),
         "rules": {concern.value: [rule.name for rule in chain] for concern, chain in policy.rules.items()},
-        "not_acted_on_yet": sorted({spell(key) for key, _, _ in unbuilt(policy)}),
     }
     print_answer("policy", answer, json=json)
 

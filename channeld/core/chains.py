@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from channeld.core.policy import Policy, Pool, Scope
-from channeld.core.rules import RECHECK_S, Band, Known, Value, changes_in, evaluate
+from channeld.core.rules import RECHECK_S, Band, Known, Value, changes_in, doubts, evaluate
 from channeld.core.units import RippleTime
-from channeld.core.vocabulary import FOREVER_S, HOLD, PPM, VOCABULARY, Concern, Mode
+from channeld.core.vocabulary import FOREVER_S, HOLD, LEARNT, PPM, VOCABULARY, Concern, Mode
 from channeld.core.world import ChannelView, GroupView, Reason, World
 
 _DAY_S: Final = 86_400
@@ -78,6 +78,7 @@ class Bench:
         self._world, self._policy, self._pool, self._group = world, policy, pool, group
         self._base = base_settings(pool, own=bool(group.user))
         self._freeze = frozen_by(world, policy)
+        self._known: dict[str, dict[str, Known]] = {}
 
     def verdict(self, concern: Concern, view: ChannelView | None, *, spendable: int) -> Verdict:
         """What the rules say of a channel, or (None) of the payee."""
@@ -86,6 +87,10 @@ class Bench:
     def again(self, verdict: Verdict, otherwise: str = HOLD) -> int | None:
         """The close time at which the rules may say something else of the same facts, None: never."""
         return changes_at(self._policy, verdict, self._world.close_time, otherwise)
+
+    def doubts(self, verdict: Verdict) -> bool:
+        """Whether it is only because too little was learnt yet that no rule acts."""
+        return doubts(self._policy.chain(verdict.concern), verdict.facts, LEARNT)
 
     def above(self, concern: Concern, view: ChannelView | None) -> Stop | None:
         """What holds a concern back for a subject, whatever the rules say; None: nothing does."""
@@ -102,12 +107,19 @@ class Bench:
 
     def facts(self, view: ChannelView | None, spendable: int) -> dict[str, Known]:
         """What rules may ask about a channel, or (None) the payee; None where it is not known."""
+        key = view.channel.channel_id if view else ""
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self._payee_facts(view) | (self._channel_facts(view) if view else {})
+        return {**known, "spendable": max(0, spendable)}
+
+    def _payee_facts(self, view: ChannelView | None) -> dict[str, Known]:
         group, pool, fee = self._group, self._pool, self._world.network_fee
-        facts: dict[str, Known] = {
+        return {
             "wanted": group.wanted,
             "channels": len(group.channels),
             "demand": group.rate.need(_DAY_S),
-            "spendable": max(0, spendable),
+            "demand_error": group.rate.error,
             "network_fee_drops": fee,
             "pool": pool.name,
             "region": pool.regions[0] if len(pool.regions) == 1 else None,
@@ -115,7 +127,6 @@ class Bench:
             "server": view.server if view else group.server,
             "wallet": pool.wallet,
         }
-        return facts if view is None else facts | self._channel_facts(view)
 
     def _channel_facts(self, view: ChannelView) -> dict[str, Known]:
         now, channel, fee = self._world.close_time, view.channel, self._world.network_fee
@@ -131,6 +142,7 @@ class Bench:
             "idle": view.idle(now),
             "own_downtime": view.away,
             "age": max(0, now - view.opened_at),
+            "return_probability": rate.returns,
         }
 
 

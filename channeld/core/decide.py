@@ -35,6 +35,7 @@ from channeld.core.headroom import Share, fund, meet_want
 from channeld.core.intents import FinalizeClose, Intent
 from channeld.core.payouts import aged_at, settle
 from channeld.core.policy import Policy
+from channeld.core.rhythm import HOUR_S
 from channeld.core.spares import keep, precedence, standing_by
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import Concern
@@ -42,7 +43,7 @@ from channeld.core.world import ChannelView, Decision, GroupView, Hold, Reason, 
 
 __all__ = ["OPENS_BACKLOG", "UNUSED_GRACE_S", "decide"]
 
-_RANK: Final = {Reason.RULE: 1, Reason.NO_RULE: 2, Reason.WITHIN_BAND: 3}
+_RANK: Final = {Reason.RULE: 1, Reason.LOW_CONFIDENCE: 2, Reason.NO_RULE: 3, Reason.WITHIN_BAND: 4}
 """Of several reasons to leave a channel alone, the one that tells most is given."""
 
 
@@ -143,4 +144,6 @@ def _moments(docket: Docket, view: ChannelView) -> list[int]:
     due = [idle_at(docket, view)] if Concern.CLOSE in docket.pool.terms else []
     last, deadline = view.channel.last_claim_time(docket.pool.life_margin), view.channel.deadline
     after = None if deadline is None else deadline + 1
-    return due + [at for at in (aged_at(docket, view), last, after) if at is not None]
+    rate = docket.group.rate
+    later = docket.now + HOUR_S if rate.micro_drops_per_s and not rate.even else None  # another hour, other demand
+    return due + [at for at in (aged_at(docket, view), last, after, later) if at is not None]

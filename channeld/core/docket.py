@@ -89,6 +89,8 @@ class Docket:
     def left_to_rules(self, view: ChannelView, verdict: Verdict) -> Hold | None:
         """Nothing is due in a concern: because a rule says so, or for want of one; None: by the pool's terms."""
         subject = view.channel.channel_id
+        if self.bench.doubts(verdict):
+            return self.hold(subject, Reason.LOW_CONFIDENCE, None, verdict)
         if verdict.act is not None:
             return self.hold(subject, Reason.RULE, None, verdict)
         if verdict.concern not in self.pool.terms:

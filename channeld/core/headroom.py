@@ -16,6 +16,7 @@ from channeld.core.docket import Answer, Docket
 from channeld.core.intents import FundChannel, Intent, Kind, OpenChannel
 from channeld.core.payouts import pay_once
 from channeld.core.rules import RECHECK_S
+from channeld.core.sizing import order_up_to, reorder_point
 from channeld.core.spares import ages_at, in_use, lasting, precedence
 from channeld.core.units import Drops
 from channeld.core.vocabulary import HOLD, Concern
@@ -68,11 +69,12 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
 def _marks(docket: Docket, verdict: Verdict, wanted: int, share: Share) -> tuple[int, int]:
     """The headroom below which a channel is funded, and up to which."""
     rate, band, runway = docket.group.rate, verdict.band("headroom"), verdict.band("runway")
+    enough = reorder_point(rate, runway.low, verdict.number("quantile"))
     if share is Share.SPARE:
-        stock = min(rate.need(runway.low), docket.pool.channel.max)
+        stock = min(enough, docket.pool.channel.max)
         return max(band.low, stock // 2), max(band.target, stock)
-    low = max(band.low, rate.need(runway.low) if share is Share.ALL else 0, wanted)
-    target = max(band.target, rate.need(runway.target), wanted)
+    low = max(band.low, enough if share is Share.ALL else 0, wanted)
+    target = max(band.target, order_up_to(rate, verdict), wanted)
     if runway.high is not None:
         target = min(target, max(rate.need(runway.high), low))
     return low, target
@@ -112,7 +114,7 @@ def meet_want(docket: Docket, usable: list[ChannelView], staying: list[ChannelVi
     rate, runway = group.rate, (verdict := docket.verdict(Concern.OPEN, None)).band("runway")
     least = max(verdict.number("amount"), group.wanted)
     most = docket.pool.channel.max if runway.high is None else max(least, rate.need(runway.high))
-    return _open(docket, verdict, usable, _Size(least, min(most, max(least, rate.need(runway.target)))))
+    return _open(docket, verdict, usable, _Size(least, min(most, max(least, order_up_to(rate, verdict)))))
 
 
 def _spare(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]) -> Answer:
@@ -129,7 +131,8 @@ def _spare(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]
     if group.retry_at is not None and docket.now < group.retry_at:
         return docket.hold(subject, Reason.COOLDOWN, group.retry_at)
     least = verdict.number("amount")
-    size = _Size(least, max(least, group.rate.need(verdict.band("runway").low)), spare=True)
+    enough = reorder_point(group.rate, verdict.band("runway").low, verdict.number("quantile"))
+    size = _Size(least, max(least, enough), spare=True)
     server = max(staying, key=precedence).server
     return _open(docket, verdict, usable, size, server)
 

@@ -12,6 +12,7 @@ from channeld.core.conservation import Income, Loss
 from channeld.core.freezes import Freeze
 from channeld.core.intents import Action, Intent, Kind, Status
 from channeld.core.news import Event
+from channeld.core.rhythm import Rhythm
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
 
 
@@ -273,6 +274,14 @@ class Announced(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Learnt:
+    """What was learnt of demand: by pool/payee when it last asked, and its trace (`core.trace`); by pool its rhythm."""
+
+    traces: Sequence[tuple[str, int, bytes]] = ()
+    rhythms: Sequence[tuple[str, Rhythm]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerUpdate:
     """Everything that one processed span of ledgers changes in the store, applied in one transaction.
 
@@ -293,6 +302,7 @@ class LedgerUpdate:
     tickets_gone: Sequence[tuple[Address, int]] = ()
     incoming: IncomingUpdate = IncomingUpdate()
     attended: Attended | None = None
+    learnt: Learnt = Learnt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +311,7 @@ class StoreSnapshot:
 
     `tickets` are those that we made and that are still there, whether a live transaction uses them or not. `early_ends`
     are those of channels that their payees ended early, in order. `acted` says when a channel was last funded or
-    settled, or (by pool/payee) one opened.
+    settled, or (by pool/payee) one opened. `traces` are by pool/payee, `rhythms` by pool.
     """
 
     store_id: str
@@ -320,3 +330,5 @@ class StoreSnapshot:
     attended_until: RippleTime | None = None
     early_ends: list[tuple[Payee, RippleTime]] = field(default_factory=list)
     acted: dict[tuple[str, Kind], RippleTime] = field(default_factory=dict)
+    traces: dict[str, bytes] = field(default_factory=dict)
+    rhythms: dict[str, Rhythm] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from channeld.core.vocabulary import Clock, Fact
+from channeld.core.vocabulary import HOLD, Clock, Fact
 
 RECHECK_S: Final = 60
 """A fact that drifts unannounced is looked at again after so long, where an answer hangs on it."""
@@ -151,6 +151,19 @@ def evaluate(chain: Sequence[Rule], facts: Mapping[str, Known], settings: Mappin
         if rule.act is not None:
             return Answer(rule.act, laid, tuple(path))
     return Answer(None, laid, tuple(path))
+
+
+def doubts(chain: Sequence[Rule], facts: Mapping[str, Known], learnt: frozenset[str]) -> bool:
+    """Whether a rule that would have acted was passed over only because something `learnt` is not known yet."""
+    unknown = {fact for fact in learnt if facts.get(fact, 0) is None}
+    for rule in chain if unknown else ():
+        if rule.act is None or rule.act == HOLD:
+            continue
+        if not (failing := rule.failing(facts)):
+            return False
+        if unknown.issuperset(failing):
+            return True
+    return False
 
 
 def changes_in(

@@ -104,6 +104,8 @@ class Words:
 
 
 HOLD: Final = "hold"
+LEARNT: Final = frozenset({"demand_error", "return_probability"})
+"""Facts that are known once enough was seen."""
 
 _POOL = Fact(Unit.TEXT, "the pool, by name")
 _REGION = Fact(Unit.TEXT, "the region, where the pool has exactly one", always=False)
@@ -129,12 +131,14 @@ _AGE = Fact(Unit.DURATION, "time since the channel was opened", Clock.GROWS)
 _WANTED = Fact(Unit.DROPS, "the headroom that the largest refused request needs; 0 where none was refused")
 _CHANNELS = Fact(Unit.COUNT, "channels the payee has in the pool")
 _DEMAND = Fact(Unit.DROPS, "the forecast for the next 24 hours")
-_ERROR = Fact(Unit.RATIO, "how far the forecast has been off, against what came; unknown at first", always=False)
+_ERROR = Fact(Unit.RATIO, "how far forecasts over 6 hours were off, against what came; unknown at first", always=False)
 
 _COOLDOWN = Setting(Unit.DURATION, "time between two such steps on one channel, or for one payee", 0, YEAR_S)
 _RUNWAY_BAND = Setting(
     Unit.DURATION, "fund below `low` of forecast demand, up to `target`, never beyond `high`", 0, TEN_YEARS_S, band=True
 )
+_HORIZON = Setting(Unit.DURATION, "what is put in shall be enough for so long", 1, TEN_YEARS_S)
+_QUANTILE = Setting(Unit.RATIO, "and that with this probability", PPM // 2, PPM - 1)
 _WORTH = Setting(Unit.DROPS, "pay out once so much is owed", 1, MAX_DROPS)
 _MAX_AGE = Setting(Unit.DURATION, "or once something has been owed for so long", 1, TEN_YEARS_S)
 
@@ -145,6 +149,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "wanted": _WANTED,
                 "channels": _CHANNELS,
                 "demand": _DEMAND,
+                "demand_error": _ERROR,
                 "spendable": _SPENDABLE,
                 "network_fee_drops": _FEE,
                 **_WHO,
@@ -155,6 +160,8 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "max_per_payee": Setting(Unit.COUNT, "channels a payee may have in the pool", 1, 32),
                 "spare": Setting(Unit.COUNT, "channels kept ready beside the one in use", 0, 8),
                 "cooldown": _COOLDOWN,
+                "horizon": _HORIZON,
+                "quantile": _QUANTILE,
             },
             ("open", HOLD),
         ),
@@ -180,8 +187,8 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "runway": _RUNWAY_BAND,
                 "min_step": Setting(Unit.DROPS, "no funding by less, but for a refused request", 0, MAX_DROPS),
                 "cooldown": _COOLDOWN,
-                "horizon": Setting(Unit.DURATION, "how far the forecast looks", 1, TEN_YEARS_S),
-                "quantile": Setting(Unit.RATIO, "how likely what is forecast shall be enough", PPM // 2, PPM - 1),
+                "horizon": _HORIZON,
+                "quantile": _QUANTILE,
             },
             ("fund_to_target", HOLD),
         ),
@@ -226,7 +233,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "channels": _CHANNELS,
                 "return_probability": Fact(
                     Unit.RATIO,
-                    "how likely its payee is to come back within `idle`, by its history",
+                    "how likely its payee is to come back, by the silences of its own and of others; unknown at first",
                     Clock.DRIFTS,
                     always=False,
                 ),

@@ -45,6 +45,8 @@ class Reason(enum.Enum):
     RULE = "rule"
     """A rule of the policy says hold; the path names it."""
     NO_RULE = "no_rule"
+    LOW_CONFIDENCE = "low_confidence"
+    """A rule would act, were more known of the payee's demand."""
     OVERRIDE = "override"
     OBSERVED = "observed"
     SUGGESTED = "suggested"

@@ -64,12 +64,12 @@ class ChannelState:
 class Group:
     """The channels of one payee in one pool that all share, or those of one `user`; and what was asked for in vain.
 
-    `asked` is drops accepted or refused since the rate was last observed. A claim that leaves less than `low_mark` of
-    headroom makes the group worth deciding at once, not only with the next ledger. `eta` is the monotonic time at which
-    what is in flight should be usable. `answer` is the last reason for doing nothing about what is wanted, None while
-    doing it. `suggested` is what would be done where the policy's mode only suggests. `current` is the channel that
-    carries requests, None where that is to be found out. `early_ends` are those of all payees. A channel was last
-    decided to be opened at `opened_at`.
+    `asked` is drops accepted or refused since its demand was last observed, `trace` what is kept of that, packed
+    (empty: it never asked). A claim that leaves less than `low_mark` of headroom makes the group worth deciding at
+    once, not only with the next ledger. `eta` is the monotonic time at which what is in flight should be usable.
+    `answer` is the last reason for doing nothing about what is wanted, None while doing it. `suggested` is what would
+    be done where the policy's mode only suggests. `current` is the channel that carries requests, None where that is to
+    be found out. `early_ends` are those of all payees. A channel was last decided to be opened at `opened_at`.
     """
 
     pool: str
@@ -81,7 +81,7 @@ class Group:
     wanted: int = 0
     wanted_by: str = ""
     asked: int = 0
-    rate: Rate = field(default_factory=lambda: Rate(0, NO_TIME))
+    trace: bytes = b""
     low_mark: int = 0
     urged_at: LedgerIndex | None = None
     eta: float = 0.0
@@ -97,10 +97,10 @@ class Group:
         """The content servers whose caps a decision about it may touch."""
         return {self.wanted_by, *(state.record.server for state in self.channels)}
 
-    def view(self, there: Attendance, now: RippleTime) -> GroupView:
-        """What `decide` may see of it at `now`."""
+    def view(self, there: Attendance, now: RippleTime, rate: Rate) -> GroupView:
+        """What `decide` may see of it at `now`, with this forecast."""
         channels = tuple(state.view(there, now) for state in self.channels)
-        wanted = (self.opening, self.wanted, self.rate, self.setback.retry_at if self.setback else None)
+        wanted = (self.opening, self.wanted, rate, self.setback.retry_at if self.setback else None)
         early = self.early_ends.of(self.payee)
         whose = (self.user, self.tier, early, self.opened_at)
         return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, *whose)

@@ -28,6 +28,7 @@ from channeld.service.attendance import Attendance
 from channeld.service.audience import Audience
 from channeld.service.backlog import Backlog
 from channeld.service.commitments import Commitments, WalletSums
+from channeld.service.demands import Demands
 from channeld.service.early_ends import EarlyEnds
 from channeld.service.holdings import ChannelState, Grant, Group, GroupKey, PoolTotals, Wallet
 from channeld.service.locked import Locked
@@ -70,6 +71,8 @@ class Mirror:
         self.missing: set[tuple[Address, int]] = set()
         self.cautions: dict[ChannelState, dict[str, LedgerIndex]] = {}
         self.setbacks = dict(snapshot.setbacks)
+        self.attendance = Attendance(snapshot.absences, snapshot.attended_until)
+        self.demands = Demands(snapshot.traces, snapshot.rhythms, self.attendance)
         self._acted = dict(snapshot.acted)
         self._by_subject: dict[str, Group] = {}
         self.tickets = set(snapshot.tickets)
@@ -86,7 +89,6 @@ class Mirror:
         self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
         self._used: dict[str, tuple[int, int]] = {}
         self._audience = Audience(grants)
-        self.attendance = Attendance(snapshot.absences, snapshot.attended_until)
         self.tells = False
         self.changed: dict[ChannelId, Payee] = {}
         for address, balance in snapshot.balances.items():
@@ -180,10 +182,12 @@ class Mirror:
             self._by_subject[subject] = found
             found.setback = self.setbacks.get(subject)
             found.opened_at = self._acted.get((subject, Kind.OPEN))
+            self.demands.adopt(found)
         return found
 
     def forget(self, group: Group) -> None:
         """Let go of the group of a user that has nothing; it is made again when it is asked for."""
+        self.demands.release(group)
         if group.opened_at is not None:
             self._acted[f"{group.pool}/{group.subject}", Kind.OPEN] = group.opened_at
         del self.groups[group.pool, group.payee, group.user], self._by_subject[f"{group.pool}/{group.subject}"]

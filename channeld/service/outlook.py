@@ -11,7 +11,6 @@ from channeld.core.intents import OpenChannel
 from channeld.core.records import Incoming
 from channeld.core.units import ChannelId, RippleTime
 from channeld.core.world import GroupView, World
-from channeld.service.attendance import Attendance
 from channeld.service.holdings import Group
 from channeld.service.mirror import Mirror
 from channeld.service.spending import Spending
@@ -20,11 +19,12 @@ from channeld.service.spending import Spending
 def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monotonic: float) -> World:
     """What `decide` may see of these groups. A validated ledger must have been processed. Raises `StoreError`."""
     assert mirror.header is not None
-    listed = list(groups)
-    views = tuple(group.view(mirror.attendance, mirror.header.close_time) for group in listed)
+    listed, now, half_life = list(groups), mirror.header.close_time, mirror.policy.guards.demand_half_life
+    there, demands = mirror.attendance, mirror.demands
+    views = tuple(group.view(there, now, demands.rate(group, now, half_life)) for group in listed)
     names = {name for view in views for name in names_of(view)} if mirror.policy.caps_capital else ()
     return World(
-        mirror.header.close_time,
+        now,
         monotonic - mirror.seen_at,
         mirror.header.fees,
         views,
@@ -69,15 +69,11 @@ def _difference(mirror: Mirror) -> int:
     return max((wallet.difference for wallet in mirror.wallets.values()), default=0)
 
 
-def foreseen(group: Group, there: Attendance, now: RippleTime, half_life: int) -> GroupView:
-    """A group as it would be shown were it decided now, its rate of demand brought up to now, without touching it.
+def foreseen(mirror: Mirror, group: Group, now: RippleTime, half_life: int) -> GroupView:
+    """A group as it would be shown were it decided now, its demand observed up to now, without touching it.
 
     What was asked for in vain and led to a suggestion is still wanted, though the planner waits to be asked anew.
     """
-    view, rate = group.view(there, now), group.rate
-    if rate.at == 0:
-        rate = replace(rate, at=now)
-    if now > rate.at:
-        rate = rate.observe(group.asked, now, half_life)
+    view = group.view(mirror.attendance, now, mirror.demands.foreseen(group, now, half_life))
     opens = [intent.action.amount for intent in group.suggested if isinstance(intent.action, OpenChannel)]
-    return replace(view, rate=rate, wanted=max([view.wanted, *opens]))
+    return replace(view, wanted=max([view.wanted, *opens]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -20,6 +19,7 @@ from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
 from channeld.core.ledger import LedgerHeader
 from channeld.core.outcome import subject_of
 from channeld.core.records import Announced, JournalEntry
+from channeld.core.sizing import reorder_point
 from channeld.core.units import RippleTime
 from channeld.core.world import Hold, Notice, Planned, Reason, World
 from channeld.service.agenda import Agenda
@@ -112,6 +112,7 @@ class Planner:
 
     def ledger(self, close_time: RippleTime) -> None:
         """A ledger was processed whole: what waited for it and what has fallen due by its clock is decided on it."""
+        self._mirror.demands.ledger(close_time)
         self._agenda.ledger(close_time)
         self._work.set()
 
@@ -175,6 +176,9 @@ class Planner:
         for group in due:
             self._observe(group, now)
         world = world_of(mirror, self.spending, due, self._monotonic())
+        for group, view in zip(due, world.groups, strict=True):
+            if (pool := mirror.policy.pools.get(group.pool)) is not None:
+                group.low_mark = max(pool.fund.low, reorder_point(view.rate, pool.fund.runway_low))
         decision = decide(world, mirror.policy)
         free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
         entries = self._journal([planned.intent for planned in free], mirror.header, decision.notices)
@@ -205,14 +209,11 @@ class Planner:
         log.info("suggested", kind=kind, wallet=wallet, subject=subject, reason=intent.reason, rules=intent.path)
 
     def _observe(self, group: Group, now: RippleTime) -> None:
-        """Bring the group's rate of demand up to now. A group seen for the first time starts from what it asked."""
-        if group.rate.at == 0:
-            group.rate = replace(group.rate, at=now)
-        if now > group.rate.at:
-            half_life = self._mirror.policy.guards.demand_half_life
-            group.rate, group.asked = group.rate.observe(group.asked, now, half_life), 0
-        if (pool := self._mirror.policy.pools.get(group.pool)) is not None:
-            group.low_mark = max(pool.fund.low, group.rate.need(pool.fund.runway_low))
+        """Bring what is known of the group's demand up to now."""
+        half_life = self._mirror.policy.guards.demand_half_life
+        for compared in self._mirror.demands.observe(group, now, half_life) if group.asked else ():
+            if group.pool in self._mirror.policy.pools and (most := max(compared)):
+                self._telemetry.forecast(group.pool, compared.off / most)
 
     def _held(self, hold: Hold, group: Group) -> None:
         self._telemetry.held(hold.reason.value)

@@ -335,6 +335,9 @@ class Telemetry(Protocol):
     def answered(self, code: str, count: int) -> None:
         """Claim requests were answered: `accepted`, `replayed` or a refusal's code."""
 
+    def forecast(self, pool: str, off: float) -> None:
+        """A forecast for a payee was compared with what came: how far off it was, against the larger of the two."""
+
     def issued(self, drops: int, signatures: int) -> None:
         """A group of requests was accepted for so many drops, with so many signatures."""
 

@@ -76,9 +76,10 @@ class Reconciler:
         for transaction in sorted(transactions, key=lambda t: (t.ledger_index, t.position)):
             span.transaction(transaction)
         span.finish()
-        attended = self._mirror.attendance.at(header.close_time)
+        attended, demands = self._mirror.attendance.at(header.close_time), self._mirror.demands
         with self._steps(Step.OUTCOME_WRITTEN):
-            self._store.apply(replace(span.update(), attended=attended))
+            self._store.apply(replace(span.update(), attended=attended, learnt=demands.unwritten()))
+        demands.written()
         with self._steps(Step.OUTCOME_ADOPTED):
             self._adopt(span)
         self._mirror.attendance.took(attended)

@@ -7,7 +7,6 @@ from channeld.settings.policy_shape import json_schema
 from channeld.settings.reload import locator, read_again
 from channeld.settings.sources import find_config
 from channeld.settings.stamps import Stamp, stamps
-from channeld.settings.unbuilt import unbuilt
 from channeld.settings.values import (
     DaemonSettings,
     HttpSettings,
@@ -40,5 +39,4 @@ __all__ = [
     "parse_policy",
     "read_again",
     "stamps",
-    "unbuilt",
 ]

@@ -19,7 +19,6 @@ from channeld.settings.fields import Context, resolve, split_url
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
 from channeld.settings.sections import DAY, DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
-from channeld.settings.unbuilt import unbuilt
 from channeld.settings.values import (
     DaemonSettings,
     LedgerSettings,
@@ -175,11 +174,9 @@ def check_policy(settings: Settings, policy: Policy) -> list[str]:
     """What settings and policy say of each other that cannot be: an empty list where they fit.
 
     A pool's wallet must exist and pay, and one that a rule for `redeem` names must exist; a payee's pool must exist,
-    and the payee not be the account that would pay; and the engine must do what the policy says.
+    and the payee not be the account that would pay.
     """
     problems = Problems(settings.policy_path)
-    for key, problem, remedy in unbuilt(policy):
-        problems.add(key, problem, remedy)
     paying = {w.name: w.address for w in settings.wallets.values() if w.role == "pay"}
     for pool in policy.pools.values():
         if pool.wallet not in paying:

@@ -143,7 +143,7 @@ def _pool(name: str, table: Mapping[str, Any]) -> Pool:
         cancel_after=table.get("cancel_after"),
         life_margin=table["life_margin"],
         channel=channel,
-        fund=FundTerms(low, target, runway["low"], runway["target"], runway.get("high")),
+        fund=FundTerms(low, target, runway.get("low", Seconds(0)), runway["target"], runway.get("high")),
         settle=SettleTerms(**settle) if settle else SettleTerms(channel.max, _UNUSED_TIME),
         close=CloseTerms(**close) if close else CloseTerms(_UNUSED_TIME, Seconds(0)),
         regions=tuple(table["regions"]),

@@ -64,7 +64,7 @@ def _matcher(asked: Mapping[str, Any]) -> Matcher:
 
 
 def _value(value: Any) -> Value:
-    return Band(value["low"], value["target"], value.get("high")) if isinstance(value, dict) else value
+    return Band(value.get("low", 0), value["target"], value.get("high")) if isinstance(value, dict) else value
 
 
 def _check_names(read: Mapping[str, Any], concern: Concern, problems: Problems) -> None:
@@ -104,6 +104,10 @@ def _check_bands(read: Mapping[str, Any], concern: Concern, chain: Placed, probl
             if isinstance(headroom, Band) and headroom.target > most:
                 remedy = f"at most channel.max of pool {pool}"
                 problems.add((*at, "headroom", "target"), "above channel.max, so never reached", remedy)
+            low, horizon = table.get("runway", {}).get("low", 0), rule.set.get("horizon")
+            if isinstance(horizon, int) and "runway" not in rule.set and horizon <= low:
+                remedy = f"longer than runway.low of pool {pool}, below which it is filled up"
+                problems.add((*at, "horizon"), "not above runway.low", remedy)
             if isinstance(amount, int) and amount > most:
                 problems.add((*at, "amount"), "above channel.max", f"at most channel.max of pool {pool}")
 

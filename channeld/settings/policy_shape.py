@@ -63,8 +63,9 @@ def _check_band(at: Key, band: Mapping[str, Any], problems: Problems) -> None:
 
 
 def _band(unit: Unit, *, high: bool, least: int = 0) -> Table:
+    """A band of amounts or, with a `high` mark, of time: then without `low` what lasts until more is there is kept."""
     keys = {
-        "low": Entry(_scalar(unit, least), "fund when less than this is left", required=True),
+        "low": Entry(_scalar(unit, least), "fund when less than this is left", required=not high),
         "target": Entry(_scalar(unit, 1), "up to this", required=True),
     }
     if high:

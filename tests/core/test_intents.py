@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from worlds import KEY, NOW, PAYEES, SOURCE, channel
 
 from channeld.core.channel import Channel
-from channeld.core.demand import Rate
 from channeld.core.errors import Refused
 from channeld.core.intents import (
     OPEN_STATUSES,
@@ -180,28 +179,3 @@ def test_an_intent_is_judged_by_what_the_ledger_shows(
 def test_a_code_other_than_success_is_a_failure_that_names_the_code(action: Action, result: str) -> None:
     outcome = judge(action, ID, validated(change(created=True), result=result))
     assert (outcome.status, outcome.note) == (Status.FAILED, result)
-
-
-# --- demand ----------------------------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 10**13), st.integers(0, 10**17), st.integers(-5, 10**6), st.integers(1, 10**6))
-def test_a_rate_moves_towards_what_was_seen_and_never_beyond(before: int, drops: int, elapsed: int, half: int) -> None:
-    at = RippleTime(10**6)
-    rate = Rate(before, at).observe(drops, RippleTime(at + elapsed), half)
-    seen = drops * 1_000_000 // max(1, elapsed)
-    assert min(before, seen) - 1 <= rate.micro_drops_per_s <= max(before, seen)
-    assert rate.at == max(at, at + elapsed)
-
-
-@given(st.integers(1, 10**13), st.integers(1, 10**6))
-def test_half_a_life_without_a_request_halves_the_rate(before: int, half: int) -> None:
-    rate = Rate(before, RippleTime(0)).observe(0, RippleTime(half), half)
-    assert rate.micro_drops_per_s == before // 2
-
-
-@given(st.integers(0, 10**12), st.integers(0, 10**6), st.integers(0, 10**6))
-def test_need_grows_with_the_horizon(rate: int, one: int, two: int) -> None:
-    need = Rate(rate, RippleTime(0)).need
-    assert need(min(one, two)) <= need(max(one, two))
-    assert need(0) == 0

@@ -220,6 +220,18 @@ CREATE TABLE acted (
     PRIMARY KEY (subject, kind)
 ) WITHOUT ROWID;
 
+-- What is kept of the demand of each payee (pool/payee, and the user where he has own channels): when it last asked, and
+-- the numbers of its forecast as `core.trace` packs them. The rhythm of each pool, as JSON.
+CREATE TABLE demand (
+    subject TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    trace   BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE rhythm (
+    pool TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- Money that reached a payee, from validated metadata only.
 CREATE TABLE payment (
     hash       TEXT NOT NULL,

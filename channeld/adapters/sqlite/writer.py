@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import archive, books, claims, cooldowns, events, notices, rows, usage
+from channeld.adapters.sqlite import archive, books, claims, cooldowns, demands, events, notices, rows, usage
 from channeld.adapters.sqlite.file import StoreFile
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
@@ -106,14 +106,14 @@ class SqliteStore:
             incoming = claims.load(db)
             self.claims.recount(db)
             announced, absences = notices.load_announced(db), notices.load_absences(db)
-            acted = cooldowns.load(db)
+            asked = (cooldowns.load(db), *demands.load(db))
             attended = self._file.meta("attended_until")
             early_ends = notices.load_early_ends(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
         until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, acted)
+        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
@@ -334,6 +334,7 @@ class SqliteStore:
             closed = [r.channel.channel_id for r in update.channels if r.closed_at is not None]
             notices.forget(db, closed)
             cooldowns.forget(db, closed)
+            demands.keep(db, update.learnt)
             notices.attend(db, update.attended)
             self._keep_setbacks(update.setbacks)
             db.executemany("INSERT OR IGNORE INTO ticket VALUES (?, ?)", update.tickets_made)
