@@ -27,9 +27,9 @@ def load(db: sqlite3.Connection) -> tuple[dict[str, bytes], dict[str, Rhythm]]:
     db.execute("DELETE FROM demand WHERE at < (SELECT max(at) FROM demand) - ?", (MOST_KEPT_S,))
     (count,) = db.execute("SELECT count(*) FROM demand").fetchone()
     if count > MOST_KEPT:
-        oldest = "SELECT subject FROM demand ORDER BY at, subject LIMIT ?"
-        db.execute(f"DELETE FROM demand WHERE subject IN ({oldest})", (count - MOST_KEPT,))
-    traces = {s: kept for s, kept in db.execute("SELECT subject, trace FROM demand") if _readable(kept)}
+        oldest = "SELECT place FROM demand ORDER BY at, place LIMIT ?"
+        db.execute(f"DELETE FROM demand WHERE place IN ({oldest})", (count - MOST_KEPT,))
+    traces = {place: kept for place, kept in db.execute("SELECT place, trace FROM demand") if _readable(kept)}
     return traces, {pool: _rhythm(body) for pool, body in db.execute("SELECT pool, body FROM rhythm")}
 
 

@@ -223,9 +223,9 @@ CREATE TABLE acted (
 -- What is kept of the demand of each payee (pool/payee, and the user where he has own channels): when it last asked, and
 -- the numbers of its forecast as `core.trace` packs them. The rhythm of each pool, as JSON.
 CREATE TABLE demand (
-    subject TEXT PRIMARY KEY,
-    at      INTEGER NOT NULL,
-    trace   BLOB NOT NULL
+    place TEXT PRIMARY KEY,
+    at    INTEGER NOT NULL,
+    trace BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE rhythm (
     pool TEXT PRIMARY KEY,
