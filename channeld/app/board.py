@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from channeld.adapters.broker import Broker
+from channeld.adapters.broker import Exchange
 from channeld.core.errors import BadValue
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId
@@ -17,7 +17,7 @@ from channeld.wire.mqtt import Topics
 class BrokerBoard:
     """What the herald hands over, as messages under the topics of each server."""
 
-    def __init__(self, broker: Broker, topics: Topics) -> None:
+    def __init__(self, broker: Exchange, topics: Topics) -> None:
         self._broker, self._topics = broker, topics
 
     @property
@@ -32,16 +32,16 @@ class BrokerBoard:
     def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
         """Retain a channel for a server, or nothing if `payload` is empty. False: there is no room, come again."""
         topic = channel_topic(self._topics, server, channel_id)
-        return self._publish(topic, payload, retain=True, told=told)
+        return self._publish(topic, payload, server, retain=True, told=told)
 
     def tell(self, waiting: Waiting, told: Callable[[bool], None]) -> bool:
         """Tell a server an event. False: there is no room, come again."""
         topic = event_topic(self._topics, waiting.server)
-        return self._publish(topic, event_payload(waiting.seq, waiting.event), retain=False, told=told)
+        return self._publish(topic, event_payload(waiting.seq, waiting.event), waiting.server, retain=False, told=told)
 
-    def _publish(self, topic: str, payload: bytes, *, retain: bool, told: Callable[[bool], None]) -> bool:
+    def _publish(self, topic: str, payload: bytes, line: str, *, retain: bool, told: Callable[[bool], None]) -> bool:
         try:
-            return self._broker.publish(topic, payload, retain=retain, told=told)
+            return self._broker.publish(topic, payload, retain=retain, told=told, line=line)
         except BadValue:  # the broker takes no packet as large as this: it never will
             told(False)
             return True

@@ -9,7 +9,7 @@ from channeld.adapters.broker import BrokerSettings
 from channeld.core.errors import ConfigError
 from channeld.settings import MqttSettings, Settings
 
-SEND_LIMIT: Final = 10_000
+SEND_LIMIT: Final = 20_000
 """Messages that may wait for the broker; half of them are for answers."""
 
 

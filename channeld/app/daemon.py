@@ -18,7 +18,7 @@ import structlog
 
 from channeld import __version__
 from channeld.adapters import signer
-from channeld.adapters.broker import Broker, Will
+from channeld.adapters.broker import Exchange, Will
 from channeld.adapters.gateway import Gateway, Waiting
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
@@ -208,7 +208,7 @@ class Daemon:
             nanoseconds=time.monotonic_ns,
             later=asyncio.get_running_loop().call_soon,
         )
-        self.broker = Broker(
+        self.broker = Exchange(
             broker_settings(settings),
             subscriptions=(*topics.requests, topics.every_status, topics.witness, topics.channels),
             retained=(topics.witness, topics.every_status),
@@ -218,7 +218,7 @@ class Daemon:
             on_connected=self._connected,
             on_lost=lambda reason: None,
         )
-        self.gateway.outbox = self.broker
+        self.gateway.outbox, self.broker.on_room = self.broker, self.gateway.go_on
 
     def _wire_truth(self, settings: Settings) -> None:
         """Freezes, and the witnesses of the store: nothing is issued before the broker has shown what it holds."""

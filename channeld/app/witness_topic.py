@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from channeld.adapters.broker import Broker
+from channeld.adapters.broker import Exchange
 from channeld.adapters.gateway import Gateway
 from channeld.core.errors import Malformed
 from channeld.core.witness import Witness
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 class BrokerWitness:
     """The retained message at topic `name`; `attach` it to the watch before the broker is connected."""
 
-    def __init__(self, gateway: Gateway, broker: Broker, name: str) -> None:
+    def __init__(self, gateway: Gateway, broker: Exchange, name: str) -> None:
         self.name, self._gateway, self._broker = name, gateway, broker
 
     def attach(self, watch: WitnessWatch) -> None:

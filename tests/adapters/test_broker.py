@@ -18,7 +18,7 @@ from mqtt_help import Peer, drop, eventually, running, scripted, settings
 from servers import HAVE_MOSQUITTO, Mosquitto, shipped
 
 from channeld.adapters.broker import TAKEN_OVER, BrokerSettings, Will
-from channeld.adapters.broker.connection import SILENT
+from channeld.adapters.broker.connection import SILENT, SLICE
 from channeld.adapters.broker.framing import (
     BAD_LENGTH,
     TOO_LARGE,
@@ -27,7 +27,7 @@ from channeld.adapters.broker.framing import (
     salvage_publish,
     usable_topic,
 )
-from channeld.adapters.broker.outbox import DUP, Outbox
+from channeld.adapters.broker.outbox import AHEAD, AHEAD_BYTES, DUP, QUANTUM, Outbox
 from channeld.core.errors import BadValue, Malformed
 from channeld.sandbox.broker import Access, Account, SandboxBroker
 from channeld.sandbox.stage import PATIENCE_S
@@ -156,6 +156,27 @@ def test_a_full_outbox_says_so_and_drops_what_no_broker_takes() -> None:
     assert outbox.full
     assert outbox.drop_above(50) == 1
     assert not outbox.full
+
+
+@given(flood=st.integers(0, 600), size=st.integers(20, 60_000), window=st.integers(1, 65_535))
+@examples(max_examples=40)
+def test_a_lone_reply_waits_for_what_is_under_way_and_one_turn_of_the_flood(flood: int, size: int, window: int) -> None:
+    outbox, out = Outbox(10**9), list[bytes]()
+    outbox.reconnected(True, window, True)
+    for _ in range(flood):
+        outbox.wait(outbox.take_id(), b"\x32" + b"x" * (size - 1), "flood")
+    outbox.release(out.append)
+    assert len(out) <= min(window, AHEAD)
+    assert sum(map(len, out[:-1])) < AHEAD_BYTES
+    sent = len(out)
+    outbox.wait(outbox.take_id(), b"\x32lone", "lone")
+    outbox.release(out.append)
+    for packet_id in range(1, flood + 1):
+        if b"\x32lone" in out:
+            break
+        assert outbox.settle(packet_id)
+        outbox.release(out.append)
+    assert out.index(b"\x32lone") - sent <= QUANTUM
 
 
 async def test_a_message_that_the_broker_hangs_up_on_does_not_hold_up_the_rest_for_ever() -> None:
@@ -291,6 +312,34 @@ async def test_a_broker_that_sends_beyond_our_receive_maximum_is_borne_with() ->
         await asyncio.wait_for(done.wait(), PATIENCE_S)
         assert [ack[3] for ack in acks] == [1, 2, 3]
         assert (broker.reconnects, seen.losses) == (0, [])
+
+
+async def test_what_one_read_brings_is_taken_in_slices_between_which_the_loop_sees_to_others() -> None:
+    """Else whoever asked last would wait for thousands; the order stays, and what breaks the stream comes last."""
+    many = SLICE * 4 + 1
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.frame()
+        peer.send(*(publish("x", b"%d" % number, 1 + number) for number in range(many)), b"\x00\x00")
+        while await peer.frame():
+            pass
+
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    async with scripted(script) as port, running(settings(port), "x") as (broker, seen):
+        broker.publish("t", b"go", qos=0)
+        turn()
+        await seen.until(lambda: bool(seen.losses))
+        assert seen.payloads[:many] == [b"%d" % number for number in range(many)]
+        assert max(seen.batches) <= SLICE
+        assert turns >= len(seen.batches) - 1
+        assert "malformed" in seen.losses[0]
 
 
 async def test_the_brokers_terms_are_honoured() -> None:

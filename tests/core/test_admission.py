@@ -54,6 +54,26 @@ def test_whatever_others_send_a_server_has_its_equal_share_of_the_room(steps: li
     assert all(admission.admit("d", n, 1, now) is None for n in range(most // 5))
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(("abc", "ax", "take")), st.integers(1, 60)), max_size=40), st.integers(1, 100)
+)
+def test_whatever_they_cost_so_many_messages_wait_and_each_server_has_its_share_of_them(
+    steps: list[tuple[str, int]], most: int
+) -> None:
+    """A broker finds an acknowledged message among all that wait: it is their number that counts there."""
+    admission: Admission[int] = Admission(Limit(1_000_000, 10**6), dict.fromkeys("abcd", FREE), most)
+    share, waiting = max(1, most // 5), 0
+    for names, count in steps:
+        if names == "take":
+            waiting -= len(admission.take(count))
+            continue
+        waiting += sum(admission.admit(name, 0, 1, 0) is None for name in names for _ in range(count))
+        assert waiting <= most + share * 4
+    assert all(admission.admit("d", n, 1, 0) is None for n in range(share))
+    admission.take(10**6)
+    assert admission.admit("a", 0, 1, 0) is None
+
+
 @given(st.lists(st.tuples(st.sampled_from("abx"), st.integers(1, 1000)), max_size=80))
 def test_what_waits_is_bounded_and_comes_out_once_in_each_servers_order(steps: list[tuple[str, int]]) -> None:
     admission: Admission[tuple[str, int]] = Admission(Limit(1_000_000, 500), dict.fromkeys("ab", FREE))
@@ -119,7 +139,7 @@ mixed = st.lists(
 
 
 def rated(per_s: int) -> Admission[int]:
-    return Admission(Limit(per_s, 10**9), dict.fromkeys("abcd", OPEN))
+    return Admission(Limit(per_s, 10**9), dict.fromkeys("abcd", OPEN), 10**9)
 
 
 def played(admission: Admission[int], steps: list[tuple[str, int, int, int]]) -> list[tuple[int, str, int, bool]]:

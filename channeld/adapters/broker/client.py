@@ -72,6 +72,8 @@ class Broker:
         self._roomy = asyncio.Event()
         self._roomy.set()
         self._waiters: list[asyncio.Future[None]] = []
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when something of what waited has left."""
 
     @property
     def in_flight_out(self) -> int:
@@ -80,8 +82,12 @@ class Broker:
 
     @property
     def queued_out(self) -> int:
-        """Messages that wait for the broker's window or for a connection."""
+        """Messages that wait for the broker's window or for a connection; every 2 KiB count as one more."""
         return self._outbox.queued
+
+    def queued_in(self, line: str) -> int:
+        """Those of one line."""
+        return self._outbox.queued_in(line)
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -95,8 +101,11 @@ class Broker:
         correlation_data: bytes | None = None,
         message_expiry_s: int | None = None,
         told: Callable[[bool], None] | None = None,
+        line: str = "",
     ) -> bool:
         """Send, or queue until the broker's window or the connection allows it. Never waits.
+
+        What has to wait does so in its `line`: lines are served in turn, each in its order.
 
         `told` is called once at QoS 1: true when the broker has it, false when it refused it or never will have it.
 
@@ -128,7 +137,7 @@ class Broker:
         if connection is not None and connection.writable and outbox.has_window:
             connection.write(outbox.sent(packet_id, frame))
         else:
-            outbox.wait(packet_id, frame)
+            outbox.wait(packet_id, frame, line)
             if outbox.queued * 2 >= outbox.limit:
                 self._roomy.clear()
         return True
@@ -174,13 +183,8 @@ class Broker:
             _log.exception("mqtt_messages_failed", messages=len(messages))
 
     def _settled(self, packet_id: int, refused: bool) -> None:
-        outbox = self._outbox
-        if outbox.settle(packet_id, refused=refused) and refused:
+        if self._outbox.settle(packet_id, refused=refused) and refused:
             self.publish_refused += 1
-        if outbox.queued:
-            self._room()
-        elif self._waiters:
-            self._wake_flush()
 
     def _wake_flush(self) -> None:
         if self._outbox.queued or self._outbox.in_flight:
@@ -196,12 +200,14 @@ class Broker:
 
     def _room(self) -> None:
         """The window or the socket has room: let out what waits."""
-        connection = self._connection
-        if connection is not None and connection.writable:
-            self._outbox.release(connection.write)
-        if self._outbox.queued * 2 < self._outbox.limit:
+        connection, outbox = self._connection, self._outbox
+        if outbox.queued and connection is not None and connection.writable:
+            outbox.release(connection.write)
+            self.on_room()
+        if outbox.queued * 2 < outbox.limit:
             self._roomy.set()
-        self._wake_flush()
+        if self._waiters:
+            self._wake_flush()
 
     # -- the life of the session ---------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ Sources: OASIS MQTT 5.0 sections 3.1.2.10 (keep-alive), 3.3 and 3.4 (PUBLISH, PU
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final, Protocol
 
 import mqtt5
@@ -23,6 +24,8 @@ Reason = mqtt5.DisconnectReasonCode
 TAKEN_OVER: Final = "session taken over: another client connected with the same client id"
 SILENT: Final = "the broker went silent: no answer to a ping within the keep-alive time"
 _MOST_UNACKNOWLEDGED: Final = 65_535
+SLICE: Final = 512
+"""Packets taken in one turn of the loop: one read can bring thousands, and whoever asked last would wait for them."""
 _log = structlog.get_logger()
 _PINGREQ: Final = b"\xc0\x00"
 
@@ -53,6 +56,8 @@ class Connection(Pipe):
         self._owner, self._generation = owner, owner.generation
         self._receive_maximum, self._exceeded = receive_maximum, False
         self._held: list[Inbound] | None = []
+        self._frames: deque[memoryview] = deque()
+        self._fault: str | None = None
         self._reason: str | None = None
         self._pinged = False
         self._tick: asyncio.TimerHandle | None = None
@@ -70,14 +75,45 @@ class Connection(Pipe):
         self._owner._room()
 
     def packets(self, frames: list[memoryview], fault: str | None) -> None:
+        if len(frames) <= SLICE and not self._frames:
+            self._take(frames, fault)
+            return
+        if not self._frames:
+            self._pause()
+            self._loop.call_soon(self._take_slice)
+        self._frames.extend(frames)
+        self._fault = fault
+
+    def _take_slice(self) -> None:
+        """Some of what one read brought; the rest after the loop has seen to everything else. Then read again."""
+        if self.ended.done():
+            self._frames.clear()
+            return
+        frames = self._frames
+        self._take([frames.popleft() for _ in range(min(SLICE, len(frames)))], None if frames else self._fault)
+        if frames:
+            self._loop.call_soon(self._take_slice)
+        else:
+            self._resume()
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self.closing:
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self.closing:
+            self._transport.resume_reading()
+
+    def _take(self, frames: list[memoryview], fault: str | None) -> None:
         messages: list[Inbound] = []
+        settled = False
         try:
             for frame in frames:
                 kind = frame[0] >> 4
                 if kind == 3:
                     self._publish(frame, messages)
                 elif kind == 4 and len(frame) >= 4:
-                    refused = len(frame) > 4 and frame[4] >= 0x80
+                    settled, refused = True, len(frame) > 4 and frame[4] >= 0x80
                     self._owner._settled(frame[2] << 8 | frame[3], refused)
                 else:
                     self._control(read_packet(frame))
@@ -85,6 +121,8 @@ class Connection(Pipe):
             self.end(Reason.MALFORMED_PACKET, f"the broker sent a malformed packet: {error}")
         if messages:
             self._deliver(messages)
+        if settled:
+            self._owner._room()
         if fault is not None:
             code = Reason.PACKET_TOO_LARGE if fault is TOO_LARGE else Reason.MALFORMED_PACKET
             self.end(code, f"the broker sent {fault}")

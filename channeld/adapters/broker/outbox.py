@@ -1,7 +1,11 @@
-"""What is on its way to the broker at QoS 1: packet identifiers, the broker's window, the queue behind it. Pure.
+"""What is on its way to the broker at QoS 1: packet identifiers, the broker's window, what waits behind it. Pure.
 
 A message gets its packet identifier and its bytes when it is published; only the window decides when they leave. So a
 reconnect is no special case: what was sent and not settled goes back to the head of the queue.
+
+What a broker cannot take in time piles up in the socket, where nothing can overtake it. So no more than `AHEAD` is
+under way. The rest waits here in lines, one for each server, and leaves in turn: whoever gets few replies does not
+wait behind those of a flood.
 
 Sources: OASIS MQTT 5.0 sections 2.2.1 (packet identifiers), 3.3.1.1 (DUP), 4.4 (redelivery), 4.6 (order), 4.9 (window).
 """
@@ -15,6 +19,7 @@ from typing import Final
 import mqtt5
 
 from channeld.core.errors import BadValue
+from channeld.core.turns import Turns
 
 SUBSCRIBE_ID: Final = 65_535
 """Kept out of the free list: SUBSCRIBE has its own packet identifier, used once in a connection."""
@@ -23,14 +28,33 @@ ALONE: Final = 3
 """Connections in a row that settled nothing, after which the oldest message is sent alone."""
 GIVE_UP: Final = 6
 """And after which it is given up."""
+AHEAD: Final = 256
+"""Messages sent at most before the broker has settled the first of them, whatever its window is."""
+AHEAD_BYTES: Final = 1 << 19
+"""And bytes, or one message."""
+QUANTUM: Final = 4
+"""Messages that a line may send in its turn; a large one counts for more."""
+_LARGE_BITS: Final = 11
+"""Every 2 KiB of a message counts as one more, which bounds the bytes that wait."""
 DUP: Final = 0x08
 RETAIN: Final = 0x01
 
 
+_Message = tuple[int, bytes]
+"""A packet identifier, 0 at QoS 0, and the packet."""
+
+
+def _cost(message: _Message) -> int:
+    return 1 + (len(message[1]) >> _LARGE_BITS)
+
+
 class Outbox:
-    """`limit`: messages that may wait; `window`: messages that may be unsettled, the broker's Receive Maximum."""
+    """`limit`: messages that may wait, as `_cost` counts them; `window`: messages that may be unsettled, the broker's
+    Receive Maximum.
+    """
 
     __slots__ = (
+        "_bytes",
         "_ids",
         "_progress",
         "_queue",
@@ -45,18 +69,23 @@ class Outbox:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.window = self._terms = MAX_ID
+        self.window = self._terms = AHEAD
         self._progress, self._strikes = True, 0
         self.retain_available = True
         self._ids = deque(range(1, MAX_ID + 1))
-        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queue: Turns[_Message] = Turns(QUANTUM, _cost)
         self._unsettled: dict[int, bytes] = {}
+        self._bytes = 0
         self._told: dict[int, Callable[[bool], None]] = {}
 
     @property
     def queued(self) -> int:
-        """Messages that wait for the window or for a connection."""
-        return len(self._queue)
+        """Messages that wait for the window or for a connection; a large one counts for more."""
+        return self._queue.cost
+
+    def queued_in(self, line: str) -> int:
+        """Those of one line."""
+        return self._queue.cost_of(line)
 
     @property
     def in_flight(self) -> int:
@@ -65,12 +94,16 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        return len(self._queue) >= self.limit or not self._ids
+        return self._queue.cost >= self.limit or not self._ids
 
     @property
     def has_window(self) -> bool:
         """Whether a message may leave now without overtaking one that waits."""
-        return not self._queue and len(self._unsettled) < self.window
+        return not self._queue and self._open
+
+    @property
+    def _open(self) -> bool:
+        return len(self._unsettled) < self.window and self._bytes < AHEAD_BYTES
 
     def take_id(self) -> int:
         """A packet identifier nobody uses, 1..65534. Check `full` first."""
@@ -88,28 +121,30 @@ class Outbox:
             if (told := self._told.pop(packet_id, None)) is not None:
                 told(taken)
 
-    def wait(self, packet_id: int, frame: bytes) -> None:
-        """Put a message behind those that wait; `packet_id` 0 is QoS 0."""
-        self._queue.append((packet_id, frame))
+    def wait(self, packet_id: int, frame: bytes, line: str = "") -> None:
+        """Put a message behind those that wait in its line; `packet_id` 0 is QoS 0."""
+        self._queue.add(line, (packet_id, frame))
 
     def sent(self, packet_id: int, frame: bytes) -> bytes:
         """Remember a message as sent and return its bytes as this broker may have them."""
         if packet_id:
             self._unsettled[packet_id] = frame
+            self._bytes += len(frame)
         if frame[0] & RETAIN and not self.retain_available:
             return bytes((frame[0] & ~RETAIN,)) + frame[1:]
         return frame
 
     def release(self, write: Callable[[bytes], None]) -> None:
-        """Hand `write` what the window lets out now, in the order of publishing."""
-        queue, unsettled = self._queue, self._unsettled
-        while queue and len(unsettled) < self.window:
-            write(self.sent(*queue.popleft()))
+        """Hand `write` what the window lets out now, of each line in its order."""
+        queue = self._queue
+        while queue and self._open:
+            write(self.sent(*queue.take()))
 
     def settle(self, packet_id: int, *, refused: bool = False) -> bool:
         """The broker has answered. False: it was not under way, the broker answered something that nobody sent."""
-        if self._unsettled.pop(packet_id, None) is None:
+        if (frame := self._unsettled.pop(packet_id, None)) is None:
             return False
+        self._bytes -= len(frame)
         if self._told:
             self._tell((packet_id,), not refused)
         self._ids.append(packet_id)
@@ -130,24 +165,32 @@ class Outbox:
         self._strikes = self._strikes + 1 if stuck else 0
         again = [(pid, _marked(frame, DUP if session_present else 0)) for pid, frame in self._unsettled.items()]
         self._unsettled.clear()
+        self._bytes = 0
         given_up = again[: 1 if self._strikes >= GIVE_UP else 0]
         self._ids.extend(pid for pid, _ in given_up)
         if given_up:
             self._strikes = 0
             self._tell([pid for pid, _ in given_up], False)
-        waiting = self._queue if session_present else [(pid, _marked(frame, 0)) for pid, frame in self._queue]
-        self._queue = deque([*again[len(given_up) :], *waiting])
-        self.retain_available, self._terms, self._progress = retain_available, window, False
-        self.window = 1 if self._strikes >= ALONE else window
+        if not session_present:
+            self._queue.change(lambda message: (message[0], _marked(message[1], 0)))
+        self._queue.put_back(again[len(given_up) :])
+        self.retain_available, self._terms, self._progress = retain_available, min(window, AHEAD), False
+        self.window = 1 if self._strikes >= ALONE else self._terms
         return len(given_up)
 
     def drop_above(self, size: int) -> int:
         """Forget what waits and exceeds `size` bytes, for the broker would not take it; returns how many those were."""
-        dropped = [pid for pid, frame in self._queue if len(frame) > size]
-        if dropped:
-            self._ids.extend(pid for pid in dropped if pid)
-            self._tell(dropped, False)
-            self._queue = deque((pid, frame) for pid, frame in self._queue if len(frame) <= size)
+        dropped: list[int] = []
+
+        def fits(message: _Message) -> _Message | None:
+            if len(message[1]) <= size:
+                return message
+            dropped.append(message[0])
+            return None
+
+        self._queue.change(fits)
+        self._ids.extend(pid for pid in dropped if pid)
+        self._tell(dropped, False)
         return len(dropped)
 
 

@@ -5,31 +5,26 @@ acknowledged only after what was decided about it is durable and its reply is qu
 unacknowledged, so that the broker keeps it and memory does not grow.
 
 All servers share one session, and the broker sends only so much of it ahead of our acknowledgements. So what a server
-asks beyond its share must not wait: it is refused unread, which costs far less than deciding it. Once more waits than
-one group holds, groups are small and in fair turns, and between two of them the socket is read: then nobody waits for
-more than a small group, however much somebody else sends.
+asks beyond its share must not wait: it is refused unread, which costs far less than deciding it, and behind the group
+that what came with it is decided in. Once more waits than one group holds, groups are small and in fair turns, and
+between two of them the socket is read: then nobody waits for more than a small group, however much somebody else sends.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
-
-import structlog
 
 from channeld.adapters.gateway.ports import Message, Outbox, Waiting
 from channeld.adapters.gateway.presence import Presence
+from channeld.adapters.gateway.refusals import Refusals
 from channeld.core.admission import Admission
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
-from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, refuse_unread, weigh
+from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, weigh
 from channeld.wire.query import weigh_query
 from channeld.wire.receive import read_hand_in, taken_in
 from channeld.wire.replies import replies, reply
 from channeld.wire.strict import readable_id
-
-log = structlog.get_logger()
 
 LARGEST_GROUP: Final = 256
 """Requests decided in one transaction: bounds how long the loop is held."""
@@ -41,10 +36,10 @@ class Gateway:
     """One for a daemon. `answer` decides a group of requests durably, in order, `take_in` one of claims that payers
     signed for us; neither must raise.
 
-    With `most_queued` replies waiting for the broker nothing more is decided until it has taken some; with half as many
-    again nothing is refused either. `dropped` is told why a message got no answer: a word of a small closed set;
-    `refused` by which code requests were refused unread, and how many. `nanoseconds` is a clock that never goes back,
-    and `later` calls back once the socket was served.
+    With `most_queued` replies waiting for the broker nothing more is decided until `go_on` says that it has taken some.
+    `dropped` is told why a message got no answer: a word of a small closed set; `refused` by which code requests were
+    refused unread, and how many. `nanoseconds` is a clock that never goes back, and `later` calls back once the socket
+    was served.
     """
 
     def __init__(
@@ -68,9 +63,8 @@ class Gateway:
         self._most_queued = most_queued
         self._admission, self._refused = admission, refused
         self._nanoseconds, self._later = nanoseconds, later
-        self._unsaid: deque[tuple[Message, str, bytes]] = deque()
+        self._refusals = Refusals(most_queued, self._send, dropped, self._count_refused)
         self._scheduled = self._closed = False
-        self._resume: asyncio.Task[None] | None = None
         self.outbox: Outbox | None = None
         self.held = False
         self.presence = Presence(topics.status, status, self._say_status, loop_time)
@@ -103,20 +97,25 @@ class Gateway:
         """Take what one read of the socket brought."""
         now = self._nanoseconds()
         find, admit = self._topics.request, self._admission.admit
+        refused: dict[str, Refusal] = {}
         for message in messages:
             found = find(message.topic)
             if found is None:
                 self._not_a_request(message)
                 self._out.ack(message)
                 continue
-            query = found[1] == "query"
-            cost = weigh_query(message.payload) if query else weigh(message.payload)
-            refusal = admit(found[0], (message, *found), cost, now)
-            if refusal is not None:
-                self._refuse(message, found[0], refusal)
-            elif query:
-                self._queries += 1
-        self._work()
+            server = found[0]
+            if (refusal := refused.get(server)) is None:  # else nothing was decided since: it still has no room
+                query = found[1] == "query"
+                cost = weigh_query(message.payload) if query else weigh(message.payload)
+                refusal = self._refusals.clogged(server, self._out) or admit(server, (message, *found), cost, now)
+                if refusal is None:
+                    self._queries += query
+                    continue
+                refused[server] = refusal
+            self._refuse(message, server, refusal)
+        if not self._scheduled:  # else it follows, and the socket may bring more before: one group a turn of the loop
+            self._work()
 
     def hold(self) -> None:
         """Decide no request until `release`; what is no request is seen to all the same."""
@@ -130,17 +129,14 @@ class Gateway:
     def _work(self) -> None:
         """Decide a group of what waits, if its replies can be queued; the rest after the socket was served."""
         admission = self._admission
-        if self._closed or not self._say_unsaid():
-            return
-        while admission.waiting and not (self.held or self._closed):
-            if self._out.queued_out >= self._most_queued:
-                self._pause()
-                return
+        while admission.waiting and not (self.held or self._closed) and self._out.queued_out < self._most_queued:
             behind = admission.waiting > LARGEST_GROUP
             self._decide_next(admission.take(FAIR_GROUP if behind else LARGEST_GROUP))
             if behind:
                 self._schedule()
                 return
+        if self._refusals:
+            self._schedule()
 
     def _decide_next(self, taken: list[Waiting]) -> None:
         """Decide a group, and learn how long it took."""
@@ -163,56 +159,27 @@ class Gateway:
 
     def _go_on(self) -> None:
         self._scheduled = False
-        self._work()
+        self.go_on()
 
-    def _pause(self) -> None:
-        if self._resume is None or self._resume.done():
-            self._resume = asyncio.ensure_future(self._continue(self._out.writable()))
-
-    async def _continue(self, writable: Awaitable[None]) -> None:
-        await writable
-        self._resume = None
-        self._work()
-
-    # --- refusing unread ---------------------------------------------------------------------------------------------
+    def go_on(self) -> None:
+        """The socket was served, or the broker has taken something: do what waited for that."""
+        if self._closed:
+            return
+        if self._refusals:
+            self._refusals.answer()
+        if self._refusals or self._admission.waiting:
+            self._work()
 
     def _refuse(self, message: Message, server: str, refusal: Refusal) -> None:
-        """Answer at once without deciding, and acknowledge: nothing of it is remembered."""
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
             self._out.ack(message)
-            return
-        said = refuse_unread(message.payload, refusal)
+        else:
+            self._refusals.add(message, server, refusal, self._out)
+
+    def _count_refused(self, server: str, refusal: Refusal) -> None:
         self._refused(refusal.code.value, 1)
         self.on_rejected(server, refusal.code)
-        if self._unsaid or self._out.queued_out >= self._most_queued * 3 // 2:
-            self._keep_unsaid(message, server, said)
-        elif self._send(message, server, said):
-            self._out.ack(message)
-
-    def _keep_unsaid(self, message: Message, server: str, said: bytes) -> None:
-        """The broker takes no replies: keep this one, without what it answers, until it does.
-
-        The broker sends only so many unacknowledged messages, which bounds these; at QoS 0 it would go on, so there
-        the reply is dropped.
-        """
-        if not message.packet_id:
-            self._dropped("reply_queue_full")
-            return
-        message.payload = b""
-        self._unsaid.append((message, server, said))
-        self._pause()
-
-    def _say_unsaid(self) -> bool:
-        """Send the refusals that were kept. False: some must still wait."""
-        while self._unsaid:
-            if self._out.queued_out >= self._most_queued:
-                self._pause()
-                return False
-            message, server, said = self._unsaid.popleft()
-            if self._send(message, server, said):
-                self._out.ack(message)
-        return True
 
     # --- reading and deciding ----------------------------------------------------------------------------------------
 
@@ -319,7 +286,7 @@ class Gateway:
         topic = message.response_topic
         if topic is None or message.bad_response_topic or not self._topics.allows_response(server, topic):
             topic = default
-        sent = self._out.publish(topic, payload, correlation_data=message.correlation_data)
+        sent = self._out.publish(topic, payload, correlation_data=message.correlation_data, line=server)
         if not sent:
             self._dropped("reply_queue_full")
         return sent

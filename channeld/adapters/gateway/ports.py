@@ -30,12 +30,19 @@ class Outbox(Protocol):
     """What the gateway needs of a broker connection."""
 
     def publish(
-        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, correlation_data: bytes | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        correlation_data: bytes | None = None,
+        line: str = "",
     ) -> bool: ...
     def ack(self, message: Any) -> None: ...
     @property
     def queued_out(self) -> int: ...
-    async def writable(self) -> None: ...
+    def queued_in(self, line: str) -> int: ...
 
 
 Waiting = tuple[Message, str, str]
