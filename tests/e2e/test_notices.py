@@ -25,7 +25,7 @@ act   = "notify_then_close"
 
 
 async def test_a_notice_is_told_once_and_the_close_comes_after_it(tmp_path: Path) -> None:
-    async with World(tmp_path) as world:
+    async with World(tmp_path, close_interval_s=1.0) as world:
         stage = await world.stage([Server("a", [world.payee.address])], policy=NOTICED)
         async with content_server(world) as server, reading(world, "a") as told:
             reply = await server.buy({"id": "1", "drops": "1000"})

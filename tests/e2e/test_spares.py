@@ -32,12 +32,14 @@ class Load:
     server: ContentServer
     refused: list[dict[str, Any]] = field(default_factory=list)
     asked: int = 0
+    answered: int = 0
     pausing: bool = False
     over: bool = False
 
     async def ask(self) -> None:
         self.asked += 1
         reply = await self.server.ask({"id": f"r{self.asked}", "drops": "1000"})
+        self.answered += 1
         if reply["status"] != "accepted":
             self.refused.append(reply)
 
@@ -92,7 +94,7 @@ class Scene:
 @asynccontextmanager
 async def scene(tmp_path: Path, policy: str) -> AsyncIterator[Scene]:
     """A payee with a channel in use and a spare beside it. At the end nothing was refused, and it all adds up."""
-    async with World(tmp_path) as world, content_server(world) as server:
+    async with World(tmp_path, close_interval_s=1.0) as world, content_server(world) as server:
         stage = await world.stage([Server("a", [world.payee.address])], policy=policy)
         await server.buy({"id": "first", "drops": "1000"})
         made = Scene(world, stage, Load(server))
@@ -142,9 +144,12 @@ async def by_the_operator(scene: Scene) -> None:
 
 async def by_running_out(scene: Scene) -> None:
     """One request takes nearly all that the channel has left; what comes until it is funded is more than the rest."""
+    scene.load.pausing = True
+    await until(lambda: scene.load.answered == scene.load.asked)
     left = int(scene.load.server.received[-1]["headroom"])
-    reply = await scene.load.server.ask({"id": "big", "drops": str(left - 50_000)})
+    reply = await scene.load.server.ask({"id": "big", "drops": str(left - 500)})
     assert reply["status"] == "accepted"
+    scene.load.pausing = False
 
 
 @pytest.mark.parametrize("close", [by_the_payee, by_the_operator, by_running_out])

