@@ -308,6 +308,7 @@ class Daemon:
             for name, work in (
                 ("follower", self.follower.run()),
                 ("planner", self.planner.run()),
+                ("collector", self.collector.run()),
                 ("executor", self.executor.run()),
                 ("broker", self.broker.run()),
                 ("housekeeping", self.housekeeping.run()),
@@ -363,7 +364,7 @@ class Daemon:
         audit = Audit(self.guard.now(), _FILES, f"policy {policy.hash[:12]} in force", said)
         try:
             self.store.books.audit(audit)
-            self.herald.reload()
+            self.herald.reload(granted.gained)
             self.collector.decide()
         except StoreError:
             self._store_failed()

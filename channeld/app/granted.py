@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from channeld.core.limits import Limit
 from channeld.core.standing import Labels
+from channeld.core.units import Payee
 from channeld.service.audience import Audience
 from channeld.service.holdings import Grant
 from channeld.settings import Settings
@@ -13,14 +14,17 @@ from channeld.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What every content server may charge for, and who is told of which channel. Values: replaced, never changed."""
+    """What every content server may charge for, and who is told of which channel; payees for which some server may that
+    could not before. Values: replaced, never changed.
+    """
 
     by_server: dict[str, Grant]
     audience: Audience
+    gained: frozenset[Payee] = frozenset()
 
 
-def grants(settings: Settings) -> Grants:
-    """What the settings grant. Takes about a microsecond a payee: with many of them, not in the loop."""
+def grants(settings: Settings, before: Audience | None = None) -> Grants:
+    """What the settings grant, `before` was granted. Takes some microseconds a payee: with many, not in the loop."""
     by_server = {
         name: Grant(
             {entry.payee: entry.pool for entry in server.payees},
@@ -32,7 +36,8 @@ def grants(settings: Settings) -> Grants:
         )
         for name, server in settings.servers.items()
     }
-    return Grants(by_server, Audience(by_server))
+    audience = Audience(by_server)
+    return Grants(by_server, audience, audience.gained(before) if before else frozenset())
 
 
 def limits(settings: Settings) -> tuple[Limit, dict[str, Limit]]:

@@ -164,7 +164,8 @@ class Files:
         except ConfigError as error:
             return _Reading({**known, **opened}, problems=error.problems)
         same = policy.hash == self.policy.hash and settings == self.settings
-        return _Reading(opened, _Sound(settings, policy, grants(settings), same))
+        before = grants(self.settings).audience
+        return _Reading(opened, _Sound(settings, policy, grants(settings, before), same))
 
     def _judge(self, running: Running, found: _Reading) -> Outcome:
         """What becomes of a reading, in one turn of the loop."""

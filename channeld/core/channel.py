@@ -86,3 +86,10 @@ class Channel:
         if self.cancel_after is None:
             return None
         return RippleTime(self.cancel_after - self.settle_delay - margin)
+
+    def turning_points(self, margin: Seconds) -> list[RippleTime]:
+        """Close times from which something is due that has a deadline: no claim any more, and nothing left to pay."""
+        if (deadline := self.deadline) is None:
+            return []
+        last = self.last_claim_time(margin)
+        return [RippleTime(deadline + 1)] if last is None else [last, RippleTime(deadline + 1)]

@@ -80,7 +80,7 @@ def collect(seen: Collecting, policy: Policy, now: RippleTime) -> Intent | Wait:
     channel = seen.held.channel
     if channel.expiration is not None:
         return _redeem(seen, policy, SOURCE_CLOSES)
-    ends = _near_end(channel, policy.receive)
+    ends = near_end(channel, policy.receive)
     if ends is not None and now >= ends:
         return _redeem(seen, policy, BEFORE_END)
     answer = _as_ruled(seen, policy, now)
@@ -160,7 +160,7 @@ def _redeem(seen: Collecting, policy: Policy, reason: str, path: tuple[str, ...]
     return Intent(RedeemChannel(seen.wallet, held.channel.channel_id, target), reason, policy.hash, path)
 
 
-def _near_end(channel: Channel, terms: ReceiveTerms) -> RippleTime | None:
+def near_end(channel: Channel, terms: ReceiveTerms) -> RippleTime | None:
     """From when the channel's fixed end is near; None: it has none."""
     return None if channel.cancel_after is None else RippleTime(channel.cancel_after - terms.before_end)
 

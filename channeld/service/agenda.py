@@ -1,102 +1,138 @@
-"""Which groups are decided next: by what touched them, and by the clock. It decides nothing itself.
+"""Which groups, or channels that pay us, are decided next: by what touched them, and by the clock. It decides nothing.
 
-Three lines, each served before the one behind it: `urgent`, what a claim cannot wait for; `changed`, what a ledger or
-the end of an intent changed; and the backlog, which is what would be too much to be decided at once: all groups after a
-start or a change of policy, or thousands that fall due or had claims in the same ledger. So what is live comes first,
-and a ledger is never held up by what can wait.
+Four lines, each served before the one behind it:
+
+    urgent     what a claim cannot wait for
+    changed    what a ledger or the end of an intent changed, and whatever a ledger brings to a deadline
+    backlog    what would be too much to be decided at once: all of them after a start or a change of policy, or
+               thousands that had claims in the same ledger
+    rounds     thousands that fall due by the clock in the same ledger without a deadline: what drifts unannounced is
+               looked at again every minute, however much there is
+
+So what is live comes first, and a ledger is never held up by what can wait.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import chain, islice
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from channeld.core.units import RippleTime
-from channeld.service.holdings import Group
+from channeld.service.wheel import Wheel
 
 AT_ONCE: Final = 256
 """Groups that a ledger's decision takes on beside those that it changed; if there are more, all of them wait."""
 
+T = TypeVar("T", bound=Hashable)
 
-class Agenda:
-    """Groups by the line they are in. One that is in several is decided once. `everything` are all groups there are."""
 
-    def __init__(self, everything: Collection[Group]) -> None:
-        self._urgent: dict[Group, None] = {}
-        self._changed: dict[Group, None] = {}
-        self._backlog: dict[Group, None] = {}
-        self._touched: set[Group] = set()
-        self._due: list[tuple[RippleTime, int, Group]] = []
-        self._due_at: dict[Group, RippleTime] = {}
-        self._pushed = 0
-        self.add(everything)
+class Agenda(Generic[T]):
+    """Things by the line they are in. One that is in several is decided once. `everything` are all there are."""
+
+    def __init__(self, everything: Collection[T] = ()) -> None:
+        self._urgent: dict[T, None] = {}
+        self._changed: dict[T, None] = {}
+        self._backlog: dict[T, None] = {}
+        self._rounds: dict[T, None] = {}
+        self._walk: list[T] = []
+        self._touched: set[T] = set()
+        self._due, self._deadlines = Wheel[T](), Wheel[T]()
+        self.add_all(everything)
 
     # --- getting into it ----------------------------------------------------------------------------------------------
 
-    def want(self, group: Group) -> None:
+    def want(self, thing: T) -> None:
         """A claim waits for it, or the next one will."""
-        self._urgent[group] = None
+        self._urgent[thing] = None
 
-    def change(self, group: Group) -> None:
+    def change(self, thing: T) -> None:
         """It is not as it was when it was decided."""
-        self._changed[group] = None
+        self._changed[thing] = None
 
-    def touch(self, group: Group) -> None:
+    def touch(self, thing: T) -> None:
         """Something small happened to it: it is for the next ledger."""
-        self._touched.add(group)
+        self._touched.add(thing)
 
-    def add(self, groups: Collection[Group]) -> None:
+    def add(self, things: Collection[T]) -> None:
         """These are to be decided now, if they are not too many, or as soon as there is time."""
-        line = self._changed if len(self._changed) + len(groups) <= AT_ONCE else self._backlog
-        line.update(dict.fromkeys(groups))
+        line = self._changed if len(self._changed) + len(things) <= AT_ONCE else self._backlog
+        line.update(dict.fromkeys(things))
 
-    def schedule(self, until: RippleTime, group: Group) -> None:
+    def add_all(self, everything: Collection[T]) -> None:
+        """All there are. What takes more than a moment is done as they are taken out."""
+        if len(everything) <= AT_ONCE:
+            self.add(everything)
+        else:
+            self._walk = list(everything)
+            self._walk.reverse()
+
+    def schedule(self, until: RippleTime, thing: T) -> None:
         """It is due at `until`. Only its next moment is kept: deciding then names all later ones anew."""
-        at = self._due_at.get(group)
-        if at is not None and at <= until:
-            return
-        self._due_at[group] = until
-        self._pushed += 1
-        heapq.heappush(self._due, (until, self._pushed, group))
+        self._due.put(until, thing)
+
+    def deadline(self, at: RippleTime | None, thing: T) -> None:
+        """It is decided with the first ledger that closes at `at` or later, whatever else waits; None: it has no
+        deadline any more.
+        """
+        self._deadlines.drop(thing)
+        if at is not None:
+            self._deadlines.put(at, thing)
 
     def ledger(self, close_time: RippleTime) -> None:
         """A ledger was processed whole: what waited for it and what has fallen due by its clock is decided on it."""
-        due = []
-        while self._due and self._due[0][0] <= close_time:
-            until, _, group = heapq.heappop(self._due)
-            if self._due_at.get(group) == until:
-                del self._due_at[group]
-                due.append(group)
-        self.add(due)
+        self._changed.update(dict.fromkeys(self._deadlines.due(close_time)))
+        due = self._due.due(close_time)
+        line = self._changed if len(self._changed) + len(due) <= AT_ONCE else self._rounds
+        line.update(dict.fromkeys(due))
         self.add(self._touched)
         self._touched.clear()
 
     # --- getting out of it --------------------------------------------------------------------------------------------
 
-    def next(self, most: int, *, backlog: bool) -> list[Group]:
-        """The first so many, with the `backlog` or without it. They stay until they are `done`."""
-        lines = (self._urgent, self._changed, self._backlog if backlog else ())
-        return list(dict.fromkeys(islice(chain(*lines), most)))
+    def next(self, most: int, *, backlog: bool) -> list[T]:
+        """The first so many, with the `backlog` and rounds or without them. They stay until they are `done`."""
+        waiting = (self._backlog, self._rounds) if backlog else ()
+        if backlog and self._walk and len(self._backlog) < most:
+            self._backlog.update(dict.fromkeys(reversed(self._walk[-most:])))
+            del self._walk[-most:]
+        return list(dict.fromkeys(islice(chain(self._urgent, self._changed, *waiting), most)))
 
-    def next_urgent(self, most: int) -> list[Group]:
+    def next_urgent(self, most: int) -> list[T]:
         """The first so many for which claims wait. They stay until they are `done`."""
         return list(islice(self._urgent, most))
 
-    def done(self, groups: Iterable[Group]) -> None:
+    def done(self, things: Iterable[T]) -> None:
         """They were decided, in whichever lines they are."""
-        for group in groups:
-            self._urgent.pop(group, None)
-            self._changed.pop(group, None)
-            self._backlog.pop(group, None)
+        for thing in things:
+            self._urgent.pop(thing, None)
+            self._changed.pop(thing, None)
+            self._backlog.pop(thing, None)
+            self._rounds.pop(thing, None)
 
-    def knows(self, group: Group) -> bool:
-        """Whether it will be decided again by itself."""
-        lines = (self._urgent, self._changed, self._backlog, self._touched, self._due_at)
-        return any(group in line for line in lines)
+    def drop(self, thing: T) -> None:
+        """It is there no more."""
+        self.done([thing])
+        self._touched.discard(thing)
+        self._due.drop(thing)
+        self._deadlines.drop(thing)
+
+    def knows(self, thing: T) -> bool:
+        """Whether it will be decided again by itself; of whatever is on the way to the backlog nobody knows better."""
+        lines = (self._urgent, self._changed, self._backlog, self._rounds, self._touched, self._due, self._deadlines)
+        return self.walking or any(thing in line for line in lines)
+
+    @property
+    def walking(self) -> bool:
+        """Whether some of all there are is not in any line yet."""
+        return bool(self._walk)
 
     @property
     def waiting(self) -> int:
-        """Groups that are to be decided, however long that takes; one in two lines counts twice."""
-        return len(self._urgent) + len(self._changed) + len(self._backlog)
+        """Things that are to be decided, however long that takes; one in two lines counts twice."""
+        return len(self._urgent) + len(self._changed) + len(self._backlog) + len(self._rounds) + len(self._walk)
+
+    @property
+    def rounds_only(self) -> bool:
+        """Whether nothing waits but what the clock brings up in thousands."""
+        return bool(self._rounds) and not (self._urgent or self._changed or self._backlog or self._walk)

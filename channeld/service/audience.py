@@ -32,3 +32,8 @@ class Audience:
         if self._grants is not grants:
             self._read(grants)
         return self._servers.get(payee, ())
+
+    def gained(self, before: Audience) -> frozenset[Payee]:
+        """Payees for which a server may charge that could not before."""
+        changed = self._servers.items() - before._servers.items()
+        return frozenset(p for p, servers in changed if not set(servers) <= set(before._servers.get(p, ())))

@@ -11,22 +11,25 @@ What the operator's policy holds back, it holds back; but never what has a deadl
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import structlog
 
-from channeld.core.collecting import Collecting, Wait, collect_all
+from channeld.core.collecting import Collecting, Wait, collect_all, near_end
 from channeld.core.history import Answered, collected
 from channeld.core.intents import BEFORE_END, Intent, RedeemChannel
 from channeld.core.news import News, event
 from channeld.core.records import Incoming, Payment
-from channeld.core.units import ChannelId, LedgerIndex, RippleTime
+from channeld.core.units import ChannelId, LedgerIndex, RippleTime, Seconds
 from channeld.core.world import Reason
+from channeld.service.agenda import Agenda
 from channeld.service.deadline_purse import DeadlinePurse
 from channeld.service.mirror import Mirror
 from channeld.service.news import Told, to_receivers
 from channeld.service.outlook import incoming_of
+from channeld.service.pace import work_off
 from channeld.service.ports import Store, Telemetry
 from channeld.service.spending import Spending
 from channeld.service.steps import UNWATCHED, Step, Steps
@@ -35,6 +38,8 @@ log = structlog.get_logger()
 
 _PASSES = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.NO_WALLET})
 """Reasons that pass without the channel changing: it is looked at again with the next ledger."""
+SLICE: Final = 64
+"""Channels decided in one turn of the loop: some 3 ms."""
 
 
 class Collector:
@@ -57,8 +62,8 @@ class Collector:
     ) -> None:
         self._mirror, self._store, self._telemetry, self._steps = mirror, store, telemetry, steps
         self._spending, self._purse, self._monotonic = spending, purse, monotonic
-        self._due: list[tuple[RippleTime, ChannelId]] = []
-        self._again: set[ChannelId] = set()
+        self._agenda: Agenda[ChannelId] = Agenda()
+        self._work = asyncio.Event()
         self._told: list[Told] = []
         self._flying = {
             e.action.channel_id: e.number for e in mirror.journal.values() if isinstance(e.action, RedeemChannel)
@@ -72,32 +77,68 @@ class Collector:
     # --- what is due -------------------------------------------------------------------------------------------------
 
     def decide(self) -> None:
-        """Decide what changed or fell due, and journal what is to be collected. Raises `StoreError`."""
-        header, vault = self._mirror.header, self._mirror.vault
+        """Decide what changed or fell due, and journal what is to be collected. Of very much the rest is decided in the
+        next turns. Raises `StoreError`.
+        """
+        header = self._mirror.header
         if header is None:
             return
         if header.index != self._decided_at:
-            vault.dirty |= self._again
-            self._again.clear()
+            self._agenda.ledger(header.close_time)
             self._decided_at = header.index
-        while self._due and self._due[0][0] <= header.close_time:
-            vault.dirty.add(heapq.heappop(self._due)[1])
-        if not vault.dirty:
-            return
-        for channel_id in vault.dirty - vault.channels.keys():
-            self._reported.pop(channel_id, None)
-            self.on_gone(channel_id)
-        held = [vault.channels[channel_id] for channel_id in sorted(vault.dirty) if channel_id in vault.channels]
+        self._take_note()
+        if self.decide_slice() or self._agenda.waiting:
+            self._work.set()
+
+    async def run(self) -> None:
+        """Work off what waits, a slice at a time and at most half of the time. Until cancelled; raises `StoreError`."""
+        await work_off(self._agenda, self._work, lambda: self.decide_slice(backlog=True), self._monotonic)
+
+    def decide_slice(self, *, backlog: bool = False) -> bool:
+        """Decide a slice, of the `backlog` as well if it is asked for; whether more waits. Raises `StoreError`."""
+        header, vault, due = self._mirror.header, self._mirror.vault, self._agenda.next(SLICE, backlog=backlog)
+        if header is None or not due:
+            return False
+        held = [vault.channels[channel_id] for channel_id in due if channel_id in vault.channels]
         answers = collect_all(self.seen(held), self._mirror.policy, header.close_time)
+        self._journal([(seen, answer) for seen, answer in answers if isinstance(answer, Intent)], header.index)
+        self._agenda.done(due)
         for seen, answer in answers:
             if isinstance(answer, Wait):
                 self._wait(seen, answer)
-        self._journal([(seen, answer) for seen, answer in answers if isinstance(answer, Intent)], header.index)
-        vault.dirty.clear()
+            self._watch(seen.held, header.close_time)
+        return bool(self._agenda.next(1, backlog=backlog))
 
     def touch_all(self) -> None:
         """The policy changed: decide everything again."""
-        self._mirror.vault.dirty.update(self._mirror.vault.channels)
+        self._agenda.add_all(self._mirror.vault.channels)
+        self._work.set()
+
+    @property
+    def waiting(self) -> int:
+        """Channels that wait to be decided."""
+        return self._agenda.waiting
+
+    def _take_note(self) -> None:
+        """Put what changed into line; whose source closes it comes first. What is gone is let go."""
+        vault = self._mirror.vault
+        dirty, vault.dirty = vault.dirty, set()
+        for channel_id in dirty - vault.channels.keys():
+            self._reported.pop(channel_id, None)
+            self._flying.pop(channel_id, None)
+            self._agenda.drop(channel_id)
+            self.on_gone(channel_id)
+        changed = sorted(dirty & vault.channels.keys())
+        for channel_id in changed:
+            if vault.channels[channel_id].channel.expiration is not None:
+                self._agenda.change(channel_id)
+        self._agenda.add(changed)
+
+    def _watch(self, held: Incoming, now: RippleTime) -> None:
+        """Its next deadline after `now` brings it up by itself, whatever was answered."""
+        channel, terms = held.channel, self._mirror.policy.receive
+        ends = (near_end(channel, terms), *channel.turning_points(Seconds(0))) if held.collectable else ()
+        self._agenda.deadline(min((at for at in ends if at is not None and at > now), default=None), channel.channel_id)
 
     def seen(self, channels: Iterable[Incoming]) -> list[Collecting]:
         """These channels as they are decided about now. A ledger must have been processed. Raises `StoreError`."""
@@ -118,9 +159,9 @@ class Collector:
         channel_id = seen.held.channel.channel_id
         self._telemetry.held(wait.reason.value)
         if wait.reason in _PASSES:
-            self._again.add(channel_id)
+            self._agenda.touch(channel_id)
         elif wait.until is not None:
-            heapq.heappush(self._due, (wait.until, channel_id))
+            self._agenda.schedule(wait.until, channel_id)
         if wait.wish is not None:
             log.info("suggested", kind="redeem", wallet=seen.wallet, subject=channel_id, reason=wait.wish.reason)
         self.on_decided(seen.wallet, seen, collected(channel_id, wait))
@@ -145,7 +186,7 @@ class Collector:
             return
         for seen, intent in due:
             self._at_risk(seen.held, intent)
-            self._again.add(seen.held.channel.channel_id)
+            self._agenda.touch(seen.held.channel.channel_id)
         with self._steps(Step.JOURNALED, due[0][1].action.kind.value):
             entries = self._store.journal([intent for _, intent in due], index, self._told)
         self._told = []

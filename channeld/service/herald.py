@@ -19,20 +19,21 @@ Sources: OASIS MQTT 5.0 sections 3.3.1.3 (retained messages), 3.8.3.1 (Retain Ha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, Payee
+from channeld.service.holdings import Group
 from channeld.service.mirror import Mirror
 from channeld.service.ports import EventStore, NoticeBoard, Waiting
 
 log = structlog.get_logger()
 MOST_UNSETTLED = 500
-_LOOKED_AT = 500
-"""Channels looked at in one turn of the loop."""
+_LOOKED_AT = 100
+"""Channels looked at in one turn of the loop: some 2 ms."""
 _READ = 1000
 """Events read from the store at once."""
 
@@ -45,9 +46,11 @@ class Herald:
     ) -> None:
         self._mirror, self._store, self._board, self._later = mirror, store, board, later
         self._shown: dict[str, dict[ChannelId, int]] = {}
-        self._complete = self._looked = self._scheduled = False
+        self._complete = self._looked = self._scheduled = self._unsure = False
         self._due: dict[ChannelId, Payee] = {}
         self._wrong: deque[tuple[str, ChannelId]] = deque()
+        self._walk: list[ChannelId] = []
+        self._checks: deque[tuple[str, list[ChannelId]]] = deque()
         self._events: deque[Waiting] = deque()
         self._read_to, self._done = 0, list[int]()
         self._unsettled = 0
@@ -58,6 +61,11 @@ class Herald:
     def shown(self, server: str) -> list[ChannelId]:
         """The channels that are retained for a server, in order."""
         return sorted(self._shown.get(server, ()))
+
+    @property
+    def waiting(self) -> int:
+        """Channels that are still to be looked at, or shown, or cleared."""
+        return len(self._due) + len(self._wrong) + len(self._walk) + sum(len(listed) for _, listed in self._checks)
 
     # --- what the broker holds ---------------------------------------------------------------------------------------
 
@@ -71,6 +79,8 @@ class Herald:
             self._shown.clear()
             self._due.clear()
             self._wrong.clear()
+            self._walk.clear()
+            self._checks.clear()
 
     def found(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
         """The broker shows that it holds this for a server: from an earlier life, or what was just published."""
@@ -87,31 +97,39 @@ class Herald:
     def marked(self) -> None:
         """Everything that the broker holds has been shown."""
         if not self._complete:
-            self._complete = True
+            self._complete = self._unsure = True
+            for state in self._mirror.channels.values():
+                state.told = False
             self._look_at_all()
 
-    def reload(self) -> None:
-        """Other servers or payees than before: what does not concern a server any more goes at once."""
+    def reload(self, gained: Collection[Payee]) -> None:
+        """Other servers or payees than before: what does not concern a server any more goes soon. For the payees that
+        were `gained` some server charges that did not before, and no claim is issued until it was told.
+        """
         self._store.only(self._mirror.grants)
+        if gained:
+            for group in self._mirror.groups.values():
+                if group.payee in gained:
+                    self._untold(group)
         if self._complete:
             self._look_at_all()
 
+    def _untold(self, group: Group) -> None:
+        for state in group.channels:
+            state.told = False
+            self._due[state.record.channel.channel_id] = group.payee
+
     def _look_at_all(self) -> None:
-        """Everything that should be there is due, and everything else is wrong, as soon as a ledger was seen."""
+        """As soon as a ledger was seen, everything that should be there is looked at, and everything that is, a slice
+        at a time; what changes meanwhile comes first.
+        """
         self._looked = self._mirror.header is not None
         if not self._looked:
             return
+        self._due.update(self._mirror.changed)
         self._mirror.changed.clear()
-        self._due = {c: s.record.channel.payee for c, s in self._mirror.channels.items()}
-        self._wrong = deque(
-            (server, channel_id)
-            for server, shown in self._shown.items()
-            for channel_id in shown
-            if self._should_go(server, channel_id)
-        )
-        for channel_id, state in self._mirror.channels.items():
-            servers = self._mirror.servers_of(state.record.channel.payee)
-            state.told = state.told and all(channel_id in self._shown.get(server, ()) for server in servers)
+        self._walk = list(self._mirror.channels)
+        self._checks = deque((server, list(shown)) for server, shown in self._shown.items())
         self._work()
 
     def _should_go(self, server: str, channel_id: ChannelId) -> bool:
@@ -150,10 +168,14 @@ class Herald:
             return
         if self._looked and not (self._clear() and self._show()):
             return
+        if self._looked and self._unsure and not self._look_on():
+            return  # claims wait for it
         while self._events and self._unsettled < MOST_UNSETTLED:
             if not self._tell(self._events[0]):
                 return
             self._events.popleft()
+        if self._looked:
+            self._look_on()
 
     def _go_on(self) -> None:
         self._scheduled = False
@@ -163,7 +185,9 @@ class Herald:
         """Clear what should not be there. False: some of it is left."""
         while self._wrong:
             server, channel_id = self._wrong[0]
-            if self._unsettled >= MOST_UNSETTLED or not self._publish(server, channel_id, b""):
+            if self._should_go(server, channel_id) and (
+                self._unsettled >= MOST_UNSETTLED or not self._publish(server, channel_id, b"")
+            ):
                 return False
             self._wrong.popleft()
         return True
@@ -175,9 +199,8 @@ class Herald:
             if self._unsettled >= MOST_UNSETTLED or not self._show_channel(channel_id, self._due[channel_id]):
                 return False
             del self._due[channel_id]
-        if self._due and not self._scheduled:
-            self._scheduled = True
-            self._later(self._go_on)
+        if self._due:
+            self._go_on_later()
         return not self._due
 
     def _show_channel(self, channel_id: ChannelId, payee: Payee) -> bool:
@@ -192,6 +215,33 @@ class Herald:
         if state is not None:
             state.told = True
         return True
+
+    def _look_on(self) -> bool:
+        """The next slice of everything: what should not be there, and then what should. False: some of it is left."""
+        for _ in range(_LOOKED_AT):
+            if self._checks:
+                server, listed = self._checks[0]
+                if not listed:
+                    self._checks.popleft()
+                elif self._should_go(server, channel_id := listed.pop()):
+                    self._wrong.append((server, channel_id))
+            elif self._walk:
+                state = self._mirror.channels.get(self._walk[-1])
+                if self._unsettled >= MOST_UNSETTLED:
+                    return False
+                if state is not None and not self._show_channel(self._walk[-1], state.record.channel.payee):
+                    return False
+                self._walk.pop()
+        left = bool(self._checks or self._walk or self._wrong)
+        if left:
+            self._go_on_later()
+        self._unsure &= left
+        return not left
+
+    def _go_on_later(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._later(self._go_on)
 
     def _rendered(self, record: ChannelRecord) -> bytes:
         return self._board.render(record) if record.pool else b""
@@ -224,9 +274,8 @@ class Herald:
             log.error(
                 "notice_refused", remedy="the broker's access list must let this daemon write events and channels"
             )
-        if (self._due or self._wrong or self._events) and not self._scheduled:
-            self._scheduled = True
-            self._later(self._go_on)
+        if self._due or self._wrong or self._events or self._walk or self._checks:
+            self._go_on_later()
 
     def close(self) -> None:
         """Forget on disk what the broker has."""

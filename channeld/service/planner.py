@@ -20,14 +20,15 @@ from channeld.core.ledger import LedgerHeader
 from channeld.core.outcome import subject_of
 from channeld.core.records import Announced, JournalEntry
 from channeld.core.sizing import reorder_point
-from channeld.core.units import RippleTime
+from channeld.core.units import RippleTime, Seconds
 from channeld.core.world import Hold, Notice, Planned, Reason, World
 from channeld.service.agenda import Agenda
 from channeld.service.deadline_purse import DeadlinePurse
-from channeld.service.holdings import Group
+from channeld.service.holdings import NO_TIME, Group
 from channeld.service.mirror import Mirror
 from channeld.service.news import closing_notices
 from channeld.service.outlook import world_of
+from channeld.service.pace import work_off
 from channeld.service.ports import Store, Telemetry
 from channeld.service.spending import Spending
 from channeld.service.steps import UNWATCHED, Step, Steps
@@ -47,7 +48,6 @@ SLICE: Final = 32
 """Groups decided in one turn of the loop: some 3 ms, with chains of rules some 6."""
 URGENT_SLICE: Final = 64
 """So many of those that claims wait for."""
-_LEAST_REST_S: Final = 0.001
 
 Decided = Callable[[World, Sequence[tuple[tuple[str, str], JournalEntry]], Sequence[Hold], Sequence[Planned]], None]
 
@@ -73,6 +73,8 @@ class Planner:
         self.spending = Spending(mirror, store.outlays)
         self.purse = DeadlinePurse(mirror, self.spending)
         self._agenda = Agenda(mirror.groups.values())
+        for group in mirror.groups.values():
+            self._watch(group, NO_TIME)
         self._work = asyncio.Event()
         self.on_planned: Callable[[], None] = lambda: None
         self.on_decided: Decided = lambda _world, _entries, _holds, _wishes: None
@@ -103,7 +105,7 @@ class Planner:
 
     def touch_all(self) -> None:
         """The policy or the grants changed, or a freeze was lifted: decide everything again, and soon."""
-        self._agenda.add(self._mirror.groups.values())
+        self._agenda.add_all(self._mirror.groups.values())
         self._work.set()
 
     def schedule(self, until: RippleTime, group: Group) -> None:
@@ -125,14 +127,7 @@ class Planner:
 
     async def run(self) -> None:
         """Work off what waits, a slice at a time and at most half of the time. Until cancelled; raises `StoreError`."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            more = True
-            while more:
-                began = self._monotonic()
-                more = self.decide_slice(backlog=True)
-                await asyncio.sleep(max(_LEAST_REST_S, self._monotonic() - began))
+        await work_off(self._agenda, self._work, lambda: self.decide_slice(backlog=True), self._monotonic)
 
     async def decide_changed(self) -> None:
         """Decide what the last ledger processed changed, before anything else follows from it; claims are answered
@@ -193,15 +188,25 @@ class Planner:
         for hold in holds:
             self._held(hold, groups[hold.group])
         for group in due:
+            self._watch(group, now)
             self._let_go(group)
         keyed = [(planned.group, entry) for planned, entry in zip(free, entries, strict=True)]
         self.on_decided(world, keyed, holds, (*decision.suggested, *kept))
+
+    def _watch(self, group: Group, now: RippleTime) -> None:
+        """Its next deadline after `now` brings it up by itself, whatever the answers were and whoever touches it."""
+        pool = self._mirror.policy.pools.get(group.pool)
+        margin = pool.life_margin if pool else Seconds(0)
+        moments = [at for state in group.channels for at in state.record.channel.turning_points(margin) if at > now]
+        self._agenda.deadline(min(moments, default=None), group)
 
     def _let_go(self, group: Group) -> None:
         """Users who have nothing, and for whom nothing is to be done, are not kept: there may be any number of them."""
         nothing = not (group.channels or group.opening or group.wanted or group.setback)
         if group.user and nothing and not self._agenda.knows(group):
             self._mirror.forget(group)
+        elif group.user and nothing and self._agenda.walking:
+            self._agenda.touch(group)
 
     def _suggest(self, intent: Intent) -> None:
         kind, wallet = intent.action.kind.value, intent.action.wallet

@@ -13,6 +13,7 @@ from worlds import PAYEES
 
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, Payee
+from channeld.service.audience import Audience
 from channeld.service.herald import Herald
 from channeld.service.holdings import Grant
 from channeld.wire.events import channel_payload, event_payload
@@ -115,9 +116,10 @@ class Heralded(Engine):
 
     def grant(self, payees: dict[str, tuple[Payee, ...]]) -> None:
         """Other servers and payees, as after SIGHUP."""
+        before = Audience(self.grants)
         self.grants = {s: Grant(dict.fromkeys(p, "p"), 10**18, 10**9, 10) for s, p in payees.items() if p}
         self.mirror.grants = self.grants
-        self.herald.reload()
+        self.herald.reload(Audience(self.grants).gained(before))
 
     def expected(self) -> dict[Key, bytes]:
         """What the mirror says that every server should see."""
