@@ -358,7 +358,7 @@ class Engine:
             verify=verify,
             monotonic=lambda: self.clock,
             unix=lambda: self.unix,
-            ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
+            ids=IdRoom(self.store, self.max_ids, Seconds(86_400), servers=lambda: self.mirror.grants),
         )
 
     def kill(self) -> None:

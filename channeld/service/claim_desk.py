@@ -128,7 +128,8 @@ class ClaimDesk:
         found, grant = None, self._mirror.grants.get(server)
         if grant is not None:
             left = grant.max_drops_per_day - self.gate.facts.spent_today(server, group.now)
-            found = Counter(grant, left, self.gate.free(server))
+            room = self._ids.room(server, group.room)
+            found = Counter(grant, left, self.gate.free(server), *room)
         group.counters[server] = found
         return found
 
@@ -176,8 +177,8 @@ class ClaimDesk:
             return Refusal(Code.BAD_REQUEST, "not_after: has passed")
         if group.stopped is not None:
             return frozen(group.stopped)
-        if len(group.accepted) >= group.room:
-            return self._ids.refusal(group.now)
+        if len(group.accepted) >= counter.room and not group.has_share(ask.server, counter):
+            return self._ids.refusal(group.now, full=len(group.accepted) >= group.room)
         if ask.drops > counter.left:
             left = _HOUR_S - group.now % _HOUR_S
             return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", left * 1000)

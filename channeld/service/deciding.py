@@ -41,12 +41,15 @@ class Way:
 @dataclass(slots=True)
 class Counter:
     """What one content server has before it in a group. `left` is what it may still spend today; `free`: the policy
-    asks nothing of its requests. `ways` are kept for requests that name nothing but a payee.
+    asks nothing of its requests. Once the group has taken `room` ids, this server may take `own` of them in all. `ways`
+    are kept for requests that name nothing but a payee.
     """
 
     grant: Grant
     left: int
     free: bool
+    room: int
+    own: int
     ways: dict[Payee | None, Way] = field(default_factory=dict)
 
 
@@ -66,6 +69,12 @@ class Grouped:
     spent: dict[str, int] = field(default_factory=dict)
     claims: dict[ChannelState, SignedClaim | Refusal] = field(default_factory=dict)
     replayed: dict[tuple[int, int], SignedClaim | Refusal] = field(default_factory=dict)
+
+    def has_share(self, server: str, counter: Counter) -> bool:
+        """Whether there is an id for a server that has had few."""
+        if len(self.accepted) >= self.room or not counter.own:
+            return False
+        return sum(slot[4] == server for slot in self.accepted.values()) < counter.own
 
 
 Outcome = Refusal | Remembered | Again | Slot | Group

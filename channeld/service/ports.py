@@ -114,6 +114,9 @@ class Store(Protocol):
     def ids(self) -> tuple[int, int | None]:
         """How many requests are remembered, claims taken in included, and since when (Unix seconds)."""
 
+    def ids_of(self, server: str) -> int:
+        """How many of them a content server has; what was forgotten in the last hour may count still."""
+
     def channel(self, row: int) -> ChannelRecord | None:
         """A channel by its number, gone or not."""
 

@@ -19,7 +19,7 @@ from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.units import ChannelId, Drops, RippleTime
 from channeld.service.collector import Collector
 from channeld.service.holdings import Grant
-from channeld.service.id_room import IdRoom
+from channeld.service.id_room import IdRoom, Room
 from channeld.service.mirror import Mirror
 from channeld.service.ports import ClaimStore, Telemetry
 
@@ -34,8 +34,14 @@ class _Group:
     now: RippleTime
     stopped: str | None
     room: int
+    rooms: dict[str, Room] = field(default_factory=dict)
     taken: dict[bytes, TakenIn] = field(default_factory=dict)
     best: dict[ChannelId, Incoming] = field(default_factory=dict)
+
+    def has_share(self, server: str) -> bool:
+        """Whether there is room for a server that has had little of it."""
+        own = self.rooms[server].own
+        return len(self.taken) < self.room and sum(t.server == server for t in self.taken.values()) < own
 
 
 class Strongbox:
@@ -100,8 +106,10 @@ class Strongbox:
         held = group.best.get(claim.channel_id) or self._mirror.vault.channels.get(claim.channel_id)
         if (why := group.stopped or self._halted(held)) is not None:
             return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
-        if len(group.taken) >= group.room:
-            return self._ids.refusal(int(self._unix()))
+        if claim.server not in group.rooms:
+            group.rooms[claim.server] = self._ids.room(claim.server, group.room)
+        if len(group.taken) >= group.rooms[claim.server].of_all and not group.has_share(claim.server):
+            return self._ids.refusal(int(self._unix()), full=len(group.taken) >= group.room)
         if held is None and claim.channel_id in self._mirror.channels:
             return Refusal(Code.NOT_OURS, "claim: this channel pays somebody else")
         terms = self._mirror.policy.receive

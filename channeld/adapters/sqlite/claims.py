@@ -7,6 +7,7 @@ are forgotten after a while, the claims never.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
@@ -40,6 +41,8 @@ class Claims:
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
         self._ids: tuple[int, int | None] = (0, None)
+        self.by_server: Counter[str] = Counter()
+        """How many of the ids each content server has."""
 
     @property
     def ids(self) -> tuple[int, int | None]:
@@ -49,6 +52,7 @@ class Claims:
     def recount(self, db: sqlite3.Connection) -> None:
         """Count again what is on disk."""
         self._ids = db.execute("SELECT count(*), min(at_unix) FROM taken_in").fetchone()
+        self.by_server = Counter(dict(db.execute("SELECT server, count(*) FROM taken_in GROUP BY server")))
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, TakenIn]:
         """Which of these claims were taken in before. At most a group's keys at a time."""
@@ -71,15 +75,18 @@ class Claims:
                     raise StoreError("a claim to be kept is not above the one held, or its channel is gone")
         count, since = self._ids
         self._ids = (count + len(taken), now if since is None else since)
+        self.by_server.update(item.server for item in taken)
 
     def forget(self, before: int, limit: int) -> int:
         """Drop up to `limit` ids taken in before `before` (Unix seconds), oldest first; how many went."""
         oldest = "SELECT key FROM taken_in WHERE at_unix < ? ORDER BY at_unix LIMIT ?"
         with self._begin() as db:
-            gone = db.execute(f"DELETE FROM taken_in WHERE key IN ({oldest})", (before, limit)).rowcount
+            delete = f"DELETE FROM taken_in WHERE key IN ({oldest}) RETURNING server"
+            servers = [server for (server,) in db.execute(delete, (before, limit))]
             (since,) = db.execute("SELECT min(at_unix) FROM taken_in").fetchone()
-        self._ids = (self._ids[0] - gone, since)
-        return gone
+        self._ids = (self._ids[0] - len(servers), since)
+        self.by_server.subtract(servers)
+        return len(servers)
 
 
 def apply(db: sqlite3.Connection, update: IncomingUpdate) -> None:

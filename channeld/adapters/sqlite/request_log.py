@@ -13,8 +13,8 @@ forward when a ledger changes the channel); the higher authorised amount is alwa
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, repeat
 from operator import itemgetter
@@ -44,6 +44,10 @@ _INSERT_REQUEST: Final = (
 )
 _RAISE: Final = (
     "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4 WHERE row = ?1 AND authorized < ?2"
+)
+_ADD_ACCEPTED: Final = (
+    "INSERT INTO accepted (server, hour, requests) VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
 )
 _ADD_SPENT: Final = (
     "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
@@ -126,6 +130,9 @@ class RequestLog:
         self._next_number = self._next_seq = self._oldest_seq = 1
         self._oldest_folded: int | None = None
         self._cleaned: int | None = None
+        self._by_hour: dict[int, Counter[str]] = {}
+        self.by_server: Counter[str] = Counter()
+        """How many of the requests that are remembered each content server has, forgotten ones by whole hours."""
 
     @property
     def backlog(self) -> int:
@@ -156,15 +163,22 @@ class RequestLog:
         """Read what is not folded; drops spent by (server, hour), folded or not."""
         self._clear()
         spent = {(s, h): d for s, h, d in self._db.execute("SELECT server, hour, drops FROM spent")}
+        for server, hour, requests in self._db.execute("SELECT server, hour, requests FROM accepted"):
+            self._count({server: requests}, hour)
         (last,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM request").fetchone()
         self._next_seq = max(last, archive.last_use(self._db)) + 1
         for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
             body = _decode(blob)
             self._take(_Pending(number, body))
+            self._count(Counter(body.servers), body.at_unix // 3600)
             for server, hour, drops in body.spent:
                 spent[server, hour] = spent.get((server, hour), 0) + drops
         self._find_oldest()
         return spent
+
+    def _count(self, requests: Mapping[str, int], hour: int) -> None:
+        self.by_server.update(requests)
+        self._by_hour.setdefault(hour, Counter()).update(requests)
 
     def _find_oldest(self) -> None:
         """Of a batch that is half folded some rows stand in both places: the lower number counts."""
@@ -233,6 +247,7 @@ class RequestLog:
         self._marks.update((m.row, m) for m in marks)
         self._absent.clear()
         self._next_number, self._next_seq = group.number + 1, body.first + len(body.keys)
+        self._count(Counter(body.servers), body.at_unix // 3600)
 
     def settle_marks(self, rows: Iterable[int]) -> None:
         """Write these channels' own rows forward to how far they are signed."""
@@ -266,6 +281,7 @@ class RequestLog:
         if ended:
             self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
             self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
+            self._db.executemany(_ADD_ACCEPTED, _accepted(group.body for group in ended))
             self._db.executemany(usage.ADD_ACCEPTED, _used(group.body for group in ended))
             self._db.execute("DELETE FROM request_group WHERE number <= ?", (ended[-1].number,))
         return Folding(groups, batch.rows, done, ended)
@@ -305,9 +321,20 @@ class RequestLog:
             short = "DELETE FROM spent WHERE server >= ? AND server < ? AND hour < ?"
             self._db.execute("DELETE FROM spent WHERE hour < ?", (hour - _SPENT_HOURS_KEPT,))
             self._db.execute(short, (SHORT_LIVED, _NOT_SHORT, hour - _SHORT_HOURS_KEPT))
+            self._db.execute("DELETE FROM accepted WHERE hour < ?", (hour,))
+            for old in [known for known in self._by_hour if known < hour]:
+                self.by_server.subtract(self._by_hour.pop(old))
         if gone:
             self._find_oldest()
         return gone
+
+
+def _accepted(bodies: Iterable[_Body]) -> list[_Spent]:
+    """Requests by server and hour."""
+    found: dict[int, Counter[str]] = {}
+    for body in bodies:
+        found.setdefault(body.at_unix // 3600, Counter()).update(body.servers)
+    return [(server, hour, count) for hour, counts in found.items() for server, count in counts.items()]
 
 
 def _summed(spent: Iterable[_Spent]) -> list[_Spent]:

@@ -111,6 +111,14 @@ CREATE TABLE request (
 );
 CREATE UNIQUE INDEX request_key ON request (key);
 
+-- How many of the remembered requests a content server has, by the hour (Unix time / 3600) they were accepted in.
+CREATE TABLE accepted (
+    server   TEXT NOT NULL,
+    hour     INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (server, hour)
+) WITHOUT ROWID;
+
 -- What a content server spent, by hour (Unix time / 3600): its cap of the day, and what is usual for it, survive a
 -- restart. Where the policy asks for it also what a user, payee or tier did, in rows that begin with / and live for a day.
 CREATE TABLE spent (

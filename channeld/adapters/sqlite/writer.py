@@ -199,6 +199,10 @@ class SqliteStore:
         ages = [at for at in (since, folded) if at is not None]
         return self._requests.count + count, min(ages, default=None)
 
+    def ids_of(self, server: str) -> int:
+        """How many of them a content server has; what was forgotten in the last hour may count still."""
+        return self._requests.by_server[server] + self.claims.by_server[server]
+
     @property
     def backlog(self) -> int:
         """Requests that are durable but not folded into the tables yet; memory holds some 400 bytes of each."""
