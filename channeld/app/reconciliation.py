@@ -12,6 +12,7 @@ from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.ledger import AccountState
 from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import Address, LedgerIndex
+from channeld.service.networks import Networks
 from channeld.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,16 +70,20 @@ async def of_store(settings: Settings) -> dict[str, Any]:
 
 
 async def _read(settings: Settings, accounts: Mapping[Address, bool], at: LedgerIndex) -> Read:
-    """Accounts and channels as of a ledger, from the first node that has them; true: also the channels that pay it."""
+    """Accounts and channels as of a ledger, from the first node that has them; true: also the channels that pay it.
+
+    Raises `Unreachable`; `ConfigError` where all nodes are of another network.
+    """
     problems = []
+    networks = Networks(settings.ledger.network_id, settings.ledger.endpoints)
     for endpoint in settings.ledger.endpoints:
         try:
             async with XrplNode().session(endpoint) as node:
-                if (facts := await node.facts()).network_id != settings.ledger.network_id:
-                    raise Unreachable(f"is on network {facts.network_id}")
+                networks.check(endpoint, (await node.facts()).network_id)
                 return {account: await _shown(node, account, at, receives) for account, receives in accounts.items()}
         except (Unreachable, LedgerError, Malformed) as error:
             problems.append(f"{endpoint}: {error}")
+            networks.tried(endpoint)
     raise Unreachable("; ".join(problems))
 
 

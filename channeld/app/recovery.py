@@ -26,6 +26,7 @@ from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.policy import Policy
 from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
 from channeld.core.witness import REBUILT, doubt_file
+from channeld.service.networks import Networks
 from channeld.settings import Settings
 
 Whole = tuple[LedgerHeader, list[tuple[AccountState, list[Channel]]]]
@@ -132,13 +133,16 @@ def _record(
 
 
 async def _whole(settings: Settings) -> Whole:
-    """Our paying wallets and their channels as of one validated ledger. Raises `Unreachable`."""
+    """Our paying wallets and their channels as of one validated ledger.
+
+    Raises `Unreachable`; `ConfigError` where all nodes are of another network.
+    """
     problems = []
+    networks = Networks(settings.ledger.network_id, settings.ledger.endpoints)
     for endpoint in settings.ledger.endpoints:
         try:
             async with XrplNode().session(endpoint) as node:
-                if (facts := await node.facts()).network_id != settings.ledger.network_id:
-                    raise Unreachable(f"is on network {facts.network_id}, not {settings.ledger.network_id}")
+                networks.check(endpoint, (await node.facts()).network_id)
                 header = await node.follow()
                 found = []
                 for wallet in (w for w in settings.wallets.values() if w.role == "pay"):
@@ -149,4 +153,5 @@ async def _whole(settings: Settings) -> Whole:
                 return header, found
         except (Unreachable, LedgerError, Malformed) as error:
             problems.append(f"{endpoint}: {error}")
+            networks.tried(endpoint)
     raise Unreachable("; ".join(problems))

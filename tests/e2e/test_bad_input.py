@@ -14,6 +14,7 @@ import pytest
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.liar import Liar, honest
 from e2e.test_nodes import metric
+from e2e.test_truth import cli
 from e2e.world import XRP, World, content_server, until
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,10 @@ async def test_at_first_contact_another_network_ends_it_and_later_it_is_not_used
         await until(lambda: node.connections >= before + 2, what="it is tried again")
         node.lie = honest
         await stage.ready()
+        await stage.daemon.stop()
+        node.lie = on_network(NETWORK + 1)
+        refused = await cli(stage, "reconcile", status=2)
+        assert f"ledger.network_id: it is {NETWORK}" in refused["stderr"]
 
 
 def on_network(number: int) -> Any:
