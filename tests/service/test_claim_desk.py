@@ -15,7 +15,7 @@ from worlds import KEY, PAYEES
 
 from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
-from channeld.core.intents import RequestClose
+from channeld.core.intents import Kind, RequestClose
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import ChannelId, Drops
 from channeld.service.clock import KEPT_LONGER_S
@@ -353,6 +353,24 @@ def test_a_request_larger_than_any_channel_is_refused_for_good_and_harms_no_othe
         engine.tick()
     assert granted(engine.answer(engine.ask(2, 21))[0]).claim.channel_id == channel_id
     assert engine.ledger.channels[channel_id].amount <= 40  # a request that can never be met forecasts nothing
+
+
+def test_a_frozen_wallet_issues_nothing_and_says_why(engine: Engine) -> None:
+    engine.opened()
+    engine.mirror.frozen_wallets["hot"] = {"operator": "ticket 4711"}
+    for answer in engine.answer(engine.ask(1, 1), engine.ask(2, 1)):
+        assert isinstance(answer, Refusal)
+        assert (answer.code, answer.reason) == (Code.FROZEN, "ticket 4711")
+
+
+def test_the_claim_of_a_group_that_leaves_little_has_more_put_in_at_once(engine: Engine) -> None:
+    """The first of the group left enough; nothing waits for the next ledger."""
+    engine.opened(drops=5)
+    assert not engine.mirror.journal
+    (state,) = engine.mirror.channels.values()
+    left = state.record.channel.headroom(state.record.authorized)
+    engine.answer(engine.ask("one", 1), engine.ask("two", left - 3))
+    assert [entry.action.kind for entry in engine.mirror.journal.values()] == [Kind.FUND]
 
 
 def test_once_a_close_is_written_down_nothing_is_issued_though_no_ledger_shows_it_yet(engine: Engine) -> None:
