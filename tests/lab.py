@@ -123,11 +123,13 @@ class Lab:
         capacity: int = 1000,
         network_id: int = 0,
         receives: bool = False,
+        wealth: int = WEALTH,
     ) -> None:
         self.receivers, self.follows = (TILL,) if receives else (), receives
         self.path, self.policy = path, policy or terms()
         self.rig = Rig(capacity, network_id)
-        self.rig.fund(*WALLETS, *PAYEES, *self.receivers, drops=WEALTH)
+        self.rig.fund(*PAYEES, drops=WEALTH)
+        self.rig.fund(*WALLETS, *self.receivers, drops=wealth)
         self.contacts: Counter[Where] = Counter()
         self.deadly = deadly
         self.died: list[Where] = []

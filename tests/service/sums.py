@@ -96,7 +96,7 @@ def pools(mirror: Mirror) -> dict[str, PoolSums]:
     for tx in mirror.live.values():
         if tx.intent is None:
             found.setdefault("", PoolSums()).signed_fees += tx.fee
-    return found
+    return {pool: sums for pool, sums in found.items() if sums != PoolSums()}
 
 
 def added_up(mirror: Mirror) -> None:
