@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lab import TILL, Lab
 
+from channeld.app import read_store
 from channeld.app.annals import Annals
 from channeld.app.explain import explain
 from channeld.cli.chain import lines
@@ -255,3 +256,37 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
     """With the forms that are."""
     with pytest.raises(BadValue, match="Unix seconds"):
         read_moment(text, 1_000_000)
+
+
+def test_a_channel_that_was_archived_is_found_as_ever(watched: Watched) -> None:
+    """By its id, by the beginning of it and by its payee: what there was, and what the history still has."""
+    lab = watched.lab
+    for _ in range(5):
+        lab.ask("1", 10)
+        lab.tick()
+    lab.tick(70)
+    watched.write()
+    (channel_id,) = {c for (c,) in lab.on_disk("SELECT channel_id FROM channel")}
+    before, payee = watched.explain(channel_id), str(lab.payee("bob"))
+    lab.tidy()
+    after = watched.explain(channel_id[:8])
+    same = ("channel_id", "state", "amount", "balance", "authorized", "payee", "pool", "server", "destination_account")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert (after["state"], after["authorized"]) == ("closed", "10")
+    assert after["chain"], "the history has it for as long as it goes back"
+    assert [link["why"] for link in after["chain"]] == [link["why"] for link in before["chain"]][-len(after["chain"]) :]
+    ours = [record for record in lab.history() if record.tx.account == before["source_account"]]
+    kept = after["archived"]
+    assert kept["opened_by"] == ours[0].tx.hash
+    assert kept["closed_by"] == ours[-1].tx.hash
+    assert (kept["transactions"], kept["fees"]) == (len(ours), str(sum(record.tx.fee for record in ours)))
+    assert (kept["payments"], kept["paid"]) == (1, "10")
+    assert "archived" in "\n".join(lines(after))
+    assert [c["channel_id"] for c in watched.explain(payee)["channels"]] == [channel_id]
+    totals = read_store(watched.settings, "status")
+    assert (totals["channels_ever"], totals["channels_archived"], totals["drops_paid"], totals["payments"]) == (
+        1,
+        1,
+        10,
+        1,
+    )

@@ -84,6 +84,8 @@ BAD = [
     ('"wss://one.example"', '"wss://two.example:51233/key"', "an endpoint is listed twice"),
     ('"wss://one.example"', '"wss://one.example:99999"', "ledger.endpoints[0]: not a URL"),
     ('"wss://one.example"', "7", "ledger.endpoints[0]: must be a string"),
+    ("[store]", '[store]\nkeep_closed = "24h"', "store.keep_closed: out of bounds (more than 24h"),
+    ("[store]", '[store]\nkeep_closed = "47h"', "store.keep_closed: too short beside daemon.remember_ids"),
     ("network_id = 1", "", "ledger.network_id: is missing"),
     ("network_id = 1", 'network_id = "1"', "ledger.network_id: must be a whole number"),
     ("network_id = 1", "network_id = true", "ledger.network_id: must be a whole number"),

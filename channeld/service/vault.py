@@ -8,7 +8,6 @@ a loss, booked once: when it is deleted, or as soon as its deadline lies behind 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,6 +20,7 @@ from channeld.core.ledger import ChannelChange, LedgerHeader, ValidatedTransacti
 from channeld.core.news import Event, News, event, from_transaction, unseen
 from channeld.core.records import Incoming, IncomingUpdate, Payment
 from channeld.core.units import Address, ChannelId, Drops, RippleTime
+from channeld.service.wheel import Wheel
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class Vault:
         self.channels: dict[ChannelId, Incoming] = {}
         self.totals = Holdings()
         self.dirty: set[ChannelId] = set()
-        self._ends: list[tuple[RippleTime, ChannelId]] = []
+        self._ends = Wheel[ChannelId]()
         for incoming in channels:
             self.put(incoming)
 
@@ -51,13 +51,14 @@ class Vault:
         channel_id = incoming.channel.channel_id
         if (old := self.channels.pop(channel_id, None)) is not None:
             self._count(old, -1)
+        self._ends.drop(channel_id)
         self.dirty.add(channel_id)
         if incoming.closed_at is not None:
             return
         self.channels[channel_id] = incoming
         self._count(incoming, 1)
         if incoming.collectable and (deadline := incoming.channel.deadline) is not None:
-            heapq.heappush(self._ends, (deadline, channel_id))
+            self._ends.put(deadline, channel_id)
 
     def _count(self, incoming: Incoming, sign: int) -> None:
         totals = self.totals
@@ -68,21 +69,11 @@ class Vault:
 
     def nearest_deadline(self) -> RippleTime | None:
         """When the first channel ends on which something is still to be collected; None if none has an end."""
-        while self._ends:
-            deadline, channel_id = self._ends[0]
-            held = self.channels.get(channel_id)
-            if held is not None and held.collectable and held.channel.deadline == deadline:
-                return deadline
-            heapq.heappop(self._ends)
-        return None
+        return self._ends.first()
 
     def ended(self, now: RippleTime) -> list[Incoming]:
         """Channels past their deadline on which something is still held; each is told once."""
-        found = []
-        while (deadline := self.nearest_deadline()) is not None and deadline < now:
-            _, channel_id = heapq.heappop(self._ends)
-            found.append(self.channels[channel_id])
-        return found
+        return [self.channels[channel_id] for channel_id in self._ends.due(RippleTime(now - 1))]
 
 
 class Book(Protocol):

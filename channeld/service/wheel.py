@@ -48,6 +48,12 @@ class Wheel(Generic[T]):
             del self._at[thing]
         return found
 
+    def first(self) -> RippleTime | None:
+        """When the first thing is due; None if there is none."""
+        while self._moments and not self._slots[self._moments[0]]:
+            del self._slots[heapq.heappop(self._moments)]
+        return self._moments[0] if self._moments else None
+
     def __contains__(self, thing: object) -> bool:
         return thing in self._at
 

@@ -55,6 +55,7 @@ def test_a_wheel_says_what_is_due_once_and_in_order(moves: list[tuple[str, int, 
             assert sorted(due) == sorted(t for t, at in model.items() if at <= now)
             assert [model[t] for t in due] == sorted(model[t] for t in due)
             model = {t: at for t, at in model.items() if at > now}
+        assert wheel.first() == min(model.values(), default=None)
         assert len(wheel) == len(model)
         assert {t for t in "abcdef" if t in wheel} == model.keys()
         held = [t for slot in wheel._slots.values() for t in slot]

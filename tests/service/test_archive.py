@@ -18,17 +18,21 @@ from engine import Engine
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from lab import TILL, Lab
 from worlds import PAYEES, SOURCE
 
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.backup import copy_store, put_back
 from channeld.adapters.sqlite.journal_reader import reading
 from channeld.adapters.sqlite.reader import read_whole
+from channeld.app.housekeeping import Housekeeping
 from channeld.core.errors import ConfigError
 from channeld.core.freezes import Cause
-from channeld.core.requests import Granted, Refusal
-from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
+from channeld.core.records import Incoming
+from channeld.core.requests import Granted, Refusal, Taken
+from channeld.core.units import ChannelId, Drops, RippleTime, Seconds, to_unix
 from channeld.service.archivist import Archivist
+from channeld.service.clock import Clock
 
 KEEP = 40
 """Seconds for which a channel that is gone stays whole."""
@@ -435,3 +439,76 @@ def test_memory_holds_nothing_of_it(engine: Engine) -> None:
     forget_all(engine)
     archive_all(engine)
     assert traces(channel_id, *parts) == []
+
+
+# --- channels that paid us -------------------------------------------------------------------------------------------
+
+
+def paid_us(path: Path) -> tuple[Lab, str]:
+    """A channel that paid us: claims were taken in and collected, and its source ended it."""
+    lab = Lab(path, receives=True)
+    lab.rig.fund("alice")
+    lab.alive(lab.see)
+    channel_id = lab.rig.open_channel("alice", TILL, Amount="1000", SettleDelay=100)
+    lab.alive(lab.see)
+    for number, drops in enumerate((4, 9, 30)):
+        answer = lab.hand_in(str(number), channel_id, drops, "alice")
+        assert isinstance(answer, Taken), answer
+        lab.tick()
+    for _ in range(2):  # requested, and after the delay deleted
+        lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=0x00020000)
+        lab.tick(20)
+    assert lab.on_disk("SELECT closed_at IS NULL, held, balance FROM incoming") == [(0, 30, 30)]
+    return lab, channel_id
+
+
+def test_a_channel_that_paid_us_goes_as_well(tmp_path: Path) -> None:
+    """As long as an id that brought a claim is remembered it stays; then its entry is left, and memory has nothing."""
+    lab, channel_id = paid_us(tmp_path / "s.db")
+    while lab.archivist.step():
+        pass
+    assert lab.on_disk("SELECT * FROM archive") == []
+    while lab.store.claims.forget(2**40, 2):
+        assert lab.archivist.step() is False
+    facts = "incoming, row, signed, balance, paid, payments > 0, fees > 0, closed_by <> ''"
+    assert lab.on_disk(f"SELECT {facts} FROM archive") == [(1, None, 30, 30, 30, 1, 1, 1)]
+    for table in ("incoming", "redeemed", "tombstone"):
+        assert lab.on_disk(f"SELECT * FROM {table}") == [], table
+    assert lab.on_disk("SELECT * FROM intent WHERE kind = 'redeem'") == []
+    lab.mirror.changed.clear()
+    parts = (lab.mirror, lab.collector, lab.strongbox, lab.planner, lab.executor, lab.reconciler, lab.store)
+    assert traces(channel_id, *parts) == []
+    with reading(lab.path) as journal:
+        entry = journal.archived(channel_id, incoming=True)
+    assert entry is not None
+    assert isinstance(entry.record, Incoming)
+    assert (entry.record.held, entry.record.lost, entry.paid) == (30, False, 30)
+    lab.restart()
+    assert lab.mirror.vault.channels == {}
+    lab.store._db.close()
+
+
+# --- who drives it ---------------------------------------------------------------------------------------------------
+
+
+def test_housekeeping_comes_round_to_it(engine: Engine) -> None:
+    """A minute after it may go it is gone, and neither folding nor forgetting waits for that."""
+    engine.unix, now = to_unix(RippleTime(engine.ledger.time)), 0.0
+    channel_id = gone(engine)
+    keeper = Housekeeping(
+        engine.store,
+        Clock(engine.mirror, lambda: engine.unix, lambda: engine.clock),
+        Seconds(10),
+        lambda: now,
+        archivist=archivist(engine),
+        spending=engine.planner.spending,
+    )
+    for _ in range(200):
+        keeper.step()
+    assert "channel" in tables(engine, channel_id), "its requests are remembered"
+    for _ in range(5):
+        engine.tick(1000)
+    for _ in range(300):
+        now += 0.25
+        keeper.step()
+    assert tables(engine, channel_id).keys() == {"archive", "event"}
