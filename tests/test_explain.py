@@ -18,8 +18,10 @@ from channeld.cli.moments import read_moment
 from channeld.core import reasons
 from channeld.core.errors import BadValue, Refused, StoreError, Unreachable
 from channeld.core.history import RefusedAsk
-from channeld.core.requests import Code, Granted, Taken
+from channeld.core.policy import EarlyEnds
+from channeld.core.requests import Code, Granted, Refusal, Taken
 from channeld.core.rules import Rule, Within
+from channeld.core.units import Seconds
 from channeld.core.vocabulary import Concern
 from channeld.core.world import Reason
 from channeld.wire.mqtt import request_key
@@ -134,6 +136,37 @@ def test_a_refused_request_is_told_with_its_code_and_what_followed(watched: Watc
     assert answer["demand"]["drops"] == "10"
     assert [link["action"] for link in answer["then"]][:1] == ["open"]
     assert "planned" in answer["then"][0]["outcome"]
+
+
+def test_a_payee_that_keeps_closing_its_channels_is_shown_to_wait(watched: Watched) -> None:
+    """On a ledger that does what rippled does: the payee's close deletes the channel at once."""
+    lab = watched.lab
+    early = EarlyEnds(0, Seconds(10_000), Seconds(600), Seconds(5000))
+    lab.policy = lab.mirror.policy = replace(lab.policy, guards=replace(lab.policy.guards, early_ends=early))
+    waits = []
+    for n in range(2):
+        lab.ask(f"{n}", 5)
+        lab.tick(3)
+        assert isinstance(lab.ask(f"{n}", 5), Granted)
+        (channel_id,) = lab.channels()
+        lab.rig.submit("bob", "PaymentChannelClaim", Channel=channel_id, Flags=0x00020000)
+        lab.tick()
+        assert not lab.channels()
+        refused = lab.ask(f"again{n}", 5)
+        assert isinstance(refused, Refusal)
+        waits.append(refused.retry_after_ms)
+        if not n:
+            lab.alive(lab.restart)
+            watched.attach()
+            lab.close(600)
+            lab.alive(lab.see)
+    assert waits == [600_000, 1_200_000]
+    watched.write()
+    last = watched.explain(str(lab.payee("bob")))["chain"][-1]
+    assert (last["reason"], last["inputs"]["early_ends"]) == ("early_ends", 2)
+    assert last["until_unix"] is not None
+    assert watched.annals is not None
+    assert list(watched.annals.chronicle.standing["early_ends"]) == [f"p/{lab.payee('bob')}"]
 
 
 def test_a_request_that_a_rule_refused_names_the_rule_its_facts_and_the_policy(tmp_path: Path) -> None:

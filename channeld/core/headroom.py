@@ -86,6 +86,8 @@ def _cannot_fund(docket: Docket, view: ChannelView, verdict: Verdict, money: int
     Not where money is missing, too: it would be paid for nothing, and again whenever others take the room.
     """
     if docket.account.affordable(Kind.FUND, docket.pool.name, money) >= least:
+        if (stop := docket.bench.above(Concern.FUND, view)) is not None:  # room would be made for nothing
+            return docket.hold(view.channel.channel_id, stop.reason, stop.until, verdict)
         owed = view.channel.unredeemed(view.authorized)
         return pay_once(docket, view, "make_room", docket.verdict(Concern.SETTLE, view), verdict) if owed else None
     if money >= least:
