@@ -34,8 +34,9 @@ from channeld.core.policy import (
 )
 from channeld.core.units import Drops, Seconds
 from channeld.core.vocabulary import TEN_YEARS_S, Concern, Mode
+from channeld.settings.guard_shapes import DEADLINE_PAYOUTS, urgent_fee_cap
 from channeld.settings.policy_checks import TERMS, check_all, sound_rules
-from channeld.settings.policy_shape import DEADLINE_PAYOUTS, POLICY_FILE, purse_of, urgent_fee_cap
+from channeld.settings.policy_shape import POLICY_FILE, purse_of
 from channeld.settings.problems import Problems
 from channeld.settings.sources import parse_toml, read_toml
 
