@@ -42,7 +42,7 @@ LEFT_ALONE: Final[Mapping[str, str]] = MappingProxyType(
         "too_large": "more was asked for at once than the largest channel may hold",
         "channels_per_payee": "the payee has as many channels as the policy allows",
         "guard_rate": "as many channels were opened or closed as a guard allows for now",
-        "guard_treasury": "the wallet is down to its reserve and floor",
+        "guard_treasury": "the wallet is down to what it keeps: the reserve, the floor, the purse for deadlines",
         "cap_locked": "max_locked of the content server is reached",
         "cap_channels": "max_open_channels of the content server is reached",
         "cap_tier": "max_locked of its tier is reached",

@@ -36,7 +36,7 @@ from channeld.service.steps import UNWATCHED, Step, Steps
 
 log = structlog.get_logger()
 
-_PASSES = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.NO_WALLET})
+_PASSES = frozenset({Reason.IN_FLIGHT, Reason.COOLDOWN, Reason.NO_WALLET, Reason.FROZEN_LAG})
 """Reasons that pass without the channel changing: it is looked at again with the next ledger."""
 SLICE: Final = 32
 """Channels decided in one turn of the loop: some 2 ms."""

@@ -13,8 +13,11 @@ from sandbox.rig import address, key
 from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
 from channeld.core.freezes import Cause
+from channeld.core.policy import FreezeIf, Override, Policy, Scope
 from channeld.core.requests import Code, HandIn, Refusal, Taken
-from channeld.core.units import Address, ChannelId, Drops, Seconds
+from channeld.core.rules import OneOf, Rule, Within
+from channeld.core.units import Address, ChannelId, Drops, RippleTime, Seconds
+from channeld.core.vocabulary import HOLD, Concern, Mode
 from channeld.sandbox.ledger.faults import order
 
 CLOSE = 0x00020000
@@ -87,6 +90,56 @@ def test_a_spent_budget_holds_back_what_can_wait_and_nothing_once_the_source_clo
     assert lab.planner.spending.purse_used(TILL) == fee
     lab.restart()
     assert lab.planner.spending.purse_used(TILL) == fee
+
+
+def everything_against_it() -> Policy:
+    """A rule, the mode, an override, a freeze and a spent budget: each alone would hold collecting back."""
+    base = terms()
+    brake = Override(Scope(server="a"), frozenset(Concern), RippleTime(2**31), "why")
+    guards = replace(base.guards, freeze_if=(FreezeIf("network_fee_drops", 0),))
+    stop = (Rule("stop", {}, {}, HOLD),)
+    return replace(
+        base, rules={Concern.REDEEM: stop}, modes={Concern.REDEEM: Mode.OBSERVE}, overrides=(brake,), guards=guards,
+        budgets=(Budget("fees", Purse.FEES, Drops(0), Seconds(1)),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", ["source closes", "fixed end"])
+def test_whatever_the_policy_says_it_is_collected_before_a_deadline(tmp_path: Path, ends: str) -> None:
+    """And not before; with the wallet frozen by hand on top of it, and a death in between."""
+    lab = till(tmp_path / "s.db", policy=everything_against_it())
+    fixed = {"CancelAfter": lab.rig.pct + 250} if ends == "fixed end" else {}
+    channel_id = opened(lab, **fixed)
+    taken(lab, "1", channel_id, 990)
+    lab.mirror.frozen[Cause.OPERATOR.value] = "frozen by hand"
+    lab.tick(13)
+    assert redeems(lab) == []
+    lab.restart()
+    lab.mirror.frozen[Cause.OPERATOR.value] = "frozen by hand"
+    if not fixed:
+        lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick(9)
+    assert earned(lab) == 990
+    assert lab.on_disk("SELECT reason FROM intent") == [("before_end" if fixed else "source_closes",)]
+
+
+def test_rules_decide_when_what_can_wait_is_collected(tmp_path: Path) -> None:
+    """Laid terms, then an act; a rule that counts days is looked at again when they are over."""
+    rules = (
+        Rule("worth more here", {"wallet": OneOf(frozenset({TILL}))}, {"worth": 500, "max_age": 10**6}),
+        Rule("old", {"unredeemed_age": Within(100, None)}, {}, "redeem"),
+    )
+    lab = till(tmp_path / "s.db", policy=replace(terms(), rules={Concern.REDEEM: rules}))
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 499)
+    lab.tick(9)
+    assert earned(lab) == 0
+    lab.tick(3)
+    assert earned(lab) == 499
+    assert lab.on_disk("SELECT reason, path FROM intent") == [("rule", "redeem/worth more here redeem/old")]
+    taken(lab, "2", channel_id, 999)
+    lab.tick(2)
+    assert earned(lab) == 999
 
 
 # --- taking in -------------------------------------------------------------------------------------------------------
