@@ -139,6 +139,11 @@ class Telemetry:
         """What is running: the program, and the policy in force."""
         self._build.info({"version": version, "policy_hash": policy_hash[:12]})
 
+    def pools(self, names: Iterable[str]) -> None:
+        """These are in the policy: their series are there from now on."""
+        for name in names:
+            self._forecast.labels(name)
+
     def reloaded(self, result: str) -> None:
         """The operator's files were read again: `taken`, `unchanged` or `refused`."""
         self._reloads.labels(result).inc()

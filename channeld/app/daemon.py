@@ -90,6 +90,7 @@ class Daemon:
         snapshot = self.store.load()
         self.store_id = snapshot.store_id
         self.telemetry = Telemetry(version=__version__, policy_hash=policy.hash)
+        self.telemetry.pools(policy.pools)
         granted = grants(settings).by_server
         self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, granted)
         self.clock = Clock(self.mirror, time.time, self.monotonic)
@@ -358,6 +359,7 @@ class Daemon:
         self.mirror.take_over(policy, granted.by_server, granted.audience)
         self.admission.reload(*limits(settings))
         self.telemetry.runs(self.version, policy.hash)
+        self.telemetry.pools(policy.pools)
         self.planner.touch_all()
         self.collector.touch_all()
         said = f"{settings.policy_path}, {len(settings.servers)} servers"

@@ -21,6 +21,8 @@ from channeld.service.holdings import Group
 
 MOST_WRITTEN: Final = 256
 """Traces written with one ledger: some 1 ms."""
+MOST_LOOSE: Final = 1_000_000
+"""Payees and users without a group whose demand is kept in memory; of more, those let go of last."""
 
 
 class Demands:
@@ -42,6 +44,8 @@ class Demands:
         """A group is let go of; its payee may come back."""
         if group.trace:
             self._loose[_subject(group)] = group.trace
+        if len(self._loose) > MOST_LOOSE:
+            del self._loose[next(iter(self._loose))]
 
     def _pool(self, name: str) -> _Pool:
         found = self._pools.get(name)
