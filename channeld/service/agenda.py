@@ -35,6 +35,7 @@ class Agenda(Generic[T]):
         self._changed: dict[T, None] = {}
         self._backlog: dict[T, None] = {}
         self._rounds: dict[T, None] = {}
+        self._everything: Collection[T] = ()
         self._walk: list[T] = []
         self._touched: set[T] = set()
         self._due, self._deadlines = Wheel[T](), Wheel[T]()
@@ -60,12 +61,11 @@ class Agenda(Generic[T]):
         line.update(dict.fromkeys(things))
 
     def add_all(self, everything: Collection[T]) -> None:
-        """All there are. What takes more than a moment is done as they are taken out."""
+        """All there are. If they are many they are listed when the first of them is taken out, as they are then."""
         if len(everything) <= AT_ONCE:
             self.add(everything)
         else:
-            self._walk = list(everything)
-            self._walk.reverse()
+            self._everything, self._walk = everything, []
 
     def schedule(self, until: RippleTime, thing: T) -> None:
         """It is due at `until`. Only its next moment is kept: deciding then names all later ones anew."""
@@ -93,10 +93,17 @@ class Agenda(Generic[T]):
     def next(self, most: int, *, backlog: bool) -> list[T]:
         """The first so many, with the `backlog` and rounds or without them. They stay until they are `done`."""
         waiting = (self._backlog, self._rounds) if backlog else ()
-        if backlog and self._walk and len(self._backlog) < most:
-            self._backlog.update(dict.fromkeys(reversed(self._walk[-most:])))
-            del self._walk[-most:]
+        if backlog and self.walking and len(self._backlog) < most:
+            self._walk_on(most)
         return list(dict.fromkeys(islice(chain(self._urgent, self._changed, *waiting), most)))
+
+    def _walk_on(self, most: int) -> None:
+        """Put the next of all there are into the backlog."""
+        if not self._walk:
+            self._walk, self._everything = list(self._everything), ()
+            self._walk.reverse()
+        self._backlog.update(dict.fromkeys(reversed(self._walk[-most:])))
+        del self._walk[-most:]
 
     def next_urgent(self, most: int) -> list[T]:
         """The first so many for which claims wait. They stay until they are `done`."""
@@ -125,14 +132,15 @@ class Agenda(Generic[T]):
     @property
     def walking(self) -> bool:
         """Whether some of all there are is not in any line yet."""
-        return bool(self._walk)
+        return bool(self._walk or self._everything)
 
     @property
     def waiting(self) -> int:
         """Things that are to be decided, however long that takes; one in two lines counts twice."""
-        return len(self._urgent) + len(self._changed) + len(self._backlog) + len(self._rounds) + len(self._walk)
+        lines = (self._urgent, self._changed, self._backlog, self._rounds, self._walk, self._everything)
+        return sum(map(len, lines))
 
     @property
     def rounds_only(self) -> bool:
         """Whether nothing waits but what the clock brings up in thousands."""
-        return bool(self._rounds) and not (self._urgent or self._changed or self._backlog or self._walk)
+        return bool(self._rounds) and not (self._urgent or self._changed or self._backlog or self.walking)

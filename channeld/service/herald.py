@@ -50,7 +50,8 @@ class Herald:
         self._due: dict[ChannelId, Payee] = {}
         self._wrong: deque[tuple[str, ChannelId]] = deque()
         self._walk: list[ChannelId] = []
-        self._checks: deque[tuple[str, list[ChannelId]]] = deque()
+        self._checks: list[ChannelId] = []
+        self._servers, self._server, self._whole = list[str](), "", False
         self._events: deque[Waiting] = deque()
         self._read_to, self._done = 0, list[int]()
         self._unsettled = 0
@@ -65,7 +66,7 @@ class Herald:
     @property
     def waiting(self) -> int:
         """Channels that are still to be looked at, or shown, or cleared."""
-        return len(self._due) + len(self._wrong) + len(self._walk) + sum(len(listed) for _, listed in self._checks)
+        return len(self._due) + len(self._wrong) + len(self._walk) + len(self._checks) + self._whole
 
     # --- what the broker holds ---------------------------------------------------------------------------------------
 
@@ -79,8 +80,7 @@ class Herald:
             self._shown.clear()
             self._due.clear()
             self._wrong.clear()
-            self._walk.clear()
-            self._checks.clear()
+            self._walk, self._checks, self._servers, self._whole = [], [], [], False
 
     def found(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
         """The broker shows that it holds this for a server: from an earlier life, or what was just published."""
@@ -112,14 +112,14 @@ class Herald:
                 if group.payee in gained:
                     self._untold(group)
         if self._complete:
-            self._look_at_all()
+            self._look_at_all(later=True)
 
     def _untold(self, group: Group) -> None:
         for state in group.channels:
             state.told = False
             self._due[state.record.channel.channel_id] = group.payee
 
-    def _look_at_all(self) -> None:
+    def _look_at_all(self, *, later: bool = False) -> None:
         """As soon as a ledger was seen, everything that should be there is looked at, and everything that is, a slice
         at a time; what changes meanwhile comes first.
         """
@@ -128,9 +128,8 @@ class Herald:
             return
         self._due.update(self._mirror.changed)
         self._mirror.changed.clear()
-        self._walk = list(self._mirror.channels)
-        self._checks = deque((server, list(shown)) for server, shown in self._shown.items())
-        self._work()
+        self._walk, self._checks, self._servers, self._whole = [], [], list(self._shown), True
+        (self._go_on_later if later else self._work)()
 
     def _should_go(self, server: str, channel_id: ChannelId) -> bool:
         """Whether nothing should be there. What is in quarantine is left alone: another store may have put it there."""
@@ -218,13 +217,12 @@ class Herald:
 
     def _look_on(self) -> bool:
         """The next slice of everything: what should not be there, and then what should. False: some of it is left."""
-        for _ in range(_LOOKED_AT):
+        room = _LOOKED_AT
+        while room > 0 and (self._checks or self._walk or self._whole):
+            room -= 1
             if self._checks:
-                server, listed = self._checks[0]
-                if not listed:
-                    self._checks.popleft()
-                elif self._should_go(server, channel_id := listed.pop()):
-                    self._wrong.append((server, channel_id))
+                if self._should_go(self._server, channel_id := self._checks.pop()):
+                    self._wrong.append((self._server, channel_id))
             elif self._walk:
                 state = self._mirror.channels.get(self._walk[-1])
                 if self._unsettled >= MOST_UNSETTLED:
@@ -232,11 +230,21 @@ class Herald:
                 if state is not None and not self._show_channel(self._walk[-1], state.record.channel.payee):
                     return False
                 self._walk.pop()
-        left = bool(self._checks or self._walk or self._wrong)
-        if left:
+            else:
+                room -= self._look_further()
+        if left := bool(self._checks or self._walk or self._wrong or self._whole):
             self._go_on_later()
         self._unsure &= left
         return not left
+
+    def _look_further(self) -> int:
+        """List what is shown to the next server, or, after the last one, all channels; how much that was."""
+        if self._servers:
+            self._server = self._servers.pop()
+            self._checks = list(self._shown.get(self._server, ()))
+        else:
+            self._whole, self._walk = False, list(self._mirror.channels)
+        return len(self._checks) + len(self._walk)
 
     def _go_on_later(self) -> None:
         if not self._scheduled:
@@ -274,7 +282,7 @@ class Herald:
             log.error(
                 "notice_refused", remedy="the broker's access list must let this daemon write events and channels"
             )
-        if self._due or self._wrong or self._events or self._walk or self._checks:
+        if self._due or self._wrong or self._events or self._walk or self._checks or self._whole:
             self._go_on_later()
 
     def close(self) -> None:
