@@ -9,7 +9,7 @@ have been out of the ordinary before the ordinary follows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from channeld.core.vocabulary import PPM
@@ -92,7 +92,7 @@ class Allowance:
             return None
         return max(1, known[(len(known) * 9 - 1) // 10], sum(known) // len(known))
 
-    def anomaly(self, subject: str, others: tuple[str, ...], hour: int, drops: int) -> int | None:
+    def anomaly(self, subject: str, others: Iterable[str], hour: int, drops: int) -> int | None:
         """How far `drops` in this hour are from what is usual, in millionths; 1 000 000 is usual.
 
         Of a subject that is not known yet, against the median of the `others` that are; None where none is.
@@ -102,7 +102,7 @@ class Allowance:
             usual = self._median(others, hour)
         return None if usual is None else drops * PPM // usual
 
-    def _median(self, others: tuple[str, ...], hour: int) -> int | None:
+    def _median(self, others: Iterable[str], hour: int) -> int | None:
         if self._default is None:
             known = sorted(u for other in others if (u := self.usual(other, hour)) is not None)
             self._default = (known[len(known) // 2] if known else None,)

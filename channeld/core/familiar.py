@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from channeld.core.allowance import DAY_HOURS, user_hash
@@ -24,15 +25,19 @@ LEAST_DAYS: Final = 3
 """Days with spending that must be known of a subject before anything is usual for it."""
 MOST_ROWS: Final = 200_000
 """Sums of days that are kept, some 40 MB. Whoever's users come when there is no room are not judged apart."""
+_NAMES: Final = 16_384
+"""Names that are not made anew for every request."""
 SAMPLE: Final = 200
 """Subjects whose median stands for those of whom little is known."""
 
 
+@lru_cache(_NAMES)
 def user_known(pool: str, server: str, user: str) -> str:
     """A user of a content server in a pool."""
     return f"{KNOWN}u/{pool}/{server}/{user_hash(user)}"
 
 
+@lru_cache(_NAMES)
 def payee_known(pool: str, payee: object) -> str:
     """A payee in a pool, whoever asks for it."""
     return f"{KNOWN}p/{pool}/{payee}"

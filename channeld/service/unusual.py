@@ -77,7 +77,7 @@ class Unusual:
         ask, pool, payee, fresh, hour = seen
         if kind == "server":
             spent = self._allowance.spent(ask.server, hour, 0) + fresh.get(ask.server, 0) + ask.drops
-            return self._allowance.anomaly(ask.server, tuple(self._mirror.grants), hour, spent), spent
+            return self._allowance.anomaly(ask.server, self._mirror.grants, hour, spent), spent
         subject = _subject(kind, ask, pool, payee)
         if subject is None or self._familiar is None:
             return None, ask.drops
