@@ -79,8 +79,9 @@ class Familiar:
         """Find the rows anew: the only pass over all of them, once a day."""
         for found in (self._known, self._own, self._opened, self._usual, self._default):
             found.clear()
+        oldest = self._day - DAYS * DAY_HOURS
         for subject, day in self._sums:
-            if subject.startswith(KNOWN):
+            if day >= oldest and subject.startswith(KNOWN):
                 self._note(subject, day)
 
     def _note(self, subject: str, day: int) -> None:

@@ -146,7 +146,7 @@ class Thief:
             assert drops <= (self.caps.servers[whose][0] if fact == "max_drops_per_day" else caps[fact]), (fact, whose)
 
 
-@settings(max_examples=max(8, settings().max_examples // 6))
+@settings(max_examples=max(5, settings().max_examples // 12))
 @given(st.integers(0, 2**32))
 def test_neither_spending_nor_locked_capital_of_anybody_passes_its_cap(seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:

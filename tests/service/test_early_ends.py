@@ -70,7 +70,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=max(15, settings().max_examples // 4))
+@settings(max_examples=max(8, settings().max_examples // 6))
 @given(MOVES)
 def test_no_channel_is_ever_opened_before_the_wait_is_over(moves: list[tuple[str, int]]) -> None:
     ended: list[int] = []

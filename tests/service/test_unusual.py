@@ -192,7 +192,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=max(12, settings().max_examples // 5))
+@settings(max_examples=max(6, settings().max_examples // 10))
 @given(moves=moves, often=st.integers(1, 4), own=st.booleans())
 def test_nobody_spends_more_in_a_day_than_so_many_times_what_is_usual_for_it(
     moves: list[tuple[int, str, list[int], str]], often: int, own: bool
