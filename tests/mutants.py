@@ -268,6 +268,7 @@ def faults(policy: Policy) -> list[str]:
         found += [] if pool.cancel_after is None or pool.cancel_after > life else [f"{pool.name}: life"]
     guards = policy.guards
     found += [] if 10 <= guards.fee_cap <= guards.urgent_fee_cap and guards.max_opens_per_ledger >= 1 else ["guards"]
+    found += [] if guards.deadline_purse >= guards.urgent_fee_cap and guards.deadline_window >= 1 else ["purse"]
     known = {"pool": set(policy.pools), "tier": set(policy.tiers)}
     known |= {"region": {r for p in policy.pools.values() for r in p.regions}}
     known |= {"wallet": {p.wallet for p in policy.pools.values()}}

@@ -193,6 +193,9 @@ async def test_rules_decide_when_it_is_collected_and_explain_and_plan_tell_so(tm
         await until(lambda: in_store(stage, "SELECT paid FROM redeemed") == [(2_000_000,)])
         await payer.close(small)
         await until(lambda: in_store(stage, "SELECT sum(paid) FROM redeemed") == [(2_900_000,)])
+        purse = (await stage.status())["deadline_purses"]["till"]
+        assert (purse["limit"], purse["window_s"], purse["covered"], purse["passed"]) == ("1000000", 86_400, True, 0)
+        assert 0 < int(purse["used"]) < 100_000, "what it cost, and no worst case any more"
         chain = json.loads((await asyncio.to_thread(stage.get, f"/api/v1/explain?what={small}"))[1])["chain"]
         (done,) = [link for link in chain if link["answer"] == "done"]
         assert (done["because"], done["by"]) == ("source_closes", "its deadline, which no rule holds back")

@@ -181,6 +181,8 @@ def test_it_is_reserved_at_worst_and_counts_what_it_cost_until_the_window_has_pa
     assert (shown["used"], shown["left"], shown["covered"]) == (str(sum(paid)), str(100 - sum(paid)), True)
     lab.tick(61)
     assert lab.planner.spending.purse_used(TILL) == 0
+    lab.mirror.policy = with_purse(100)
+    assert lab.planner.spending.purse_used(TILL) == sum(paid), "a longer window looks further back"
 
 
 def test_what_can_wait_leaves_the_purse_alone_and_what_earns_more_than_it_costs_does_not_need_to(

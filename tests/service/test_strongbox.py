@@ -126,7 +126,7 @@ def test_whatever_the_policy_says_it_is_collected_before_a_deadline(tmp_path: Pa
 def test_rules_decide_when_what_can_wait_is_collected(tmp_path: Path) -> None:
     """Laid terms, then an act; a rule that counts days is looked at again when they are over."""
     rules = (
-        Rule("worth more here", {"wallet": OneOf(frozenset({TILL}))}, {"worth": 500, "max_age": 10**6}),
+        Rule("worth-more", {"wallet": OneOf(frozenset({TILL}))}, {"worth": 500, "max_age": 10**6}),
         Rule("old", {"unredeemed_age": Within(100, None)}, {}, "redeem"),
     )
     lab = till(tmp_path / "s.db", policy=replace(terms(), rules={Concern.REDEEM: rules}))
@@ -136,7 +136,7 @@ def test_rules_decide_when_what_can_wait_is_collected(tmp_path: Path) -> None:
     assert earned(lab) == 0
     lab.tick(3)
     assert earned(lab) == 499
-    assert lab.on_disk("SELECT reason, path FROM intent") == [("rule", "redeem/worth more here redeem/old")]
+    assert lab.on_disk("SELECT reason, path FROM intent") == [("rule", "redeem/worth-more redeem/old")]
     taken(lab, "2", channel_id, 999)
     lab.tick(2)
     assert earned(lab) == 999
