@@ -49,6 +49,9 @@ close   = { idle = "1h", min_age = "1h" }
 PATIENCE_S: Final = 120.0
 """How long to wait for what must come: generous, for other work may share the machine. It is over when it came."""
 
+_PAGE_S: Final = 30.0
+"""How long a page may take: a daemon whose store stands still answers none."""
+
 
 def free_port() -> int:
     """A TCP port of this machine that nobody listens on now.
@@ -258,7 +261,7 @@ class Stage:
     def get(self, path: str) -> tuple[int, str]:
         """Read a page of the daemon's HTTP listener: status and text; status 0 if it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=_PAGE_S) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

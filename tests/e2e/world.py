@@ -133,6 +133,7 @@ class ContentServer:
             max_inflight_messages=2000,
             max_queued_outgoing_messages=0,
             socket_options=NODELAY,
+            timeout=PATIENCE_S,
         )
         await self._client.__aenter__()
         await self._client.subscribe(f"{self.reply}/#", qos=1)
