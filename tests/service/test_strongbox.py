@@ -470,6 +470,13 @@ def fate(lab: Lab) -> dict[str, Any]:
     }
 
 
+def urgent_fees(lab: Lab) -> int:
+    """What collecting before a deadline really cost, by the ledger's own history."""
+    asked = "SELECT t.hash FROM tx t JOIN intent i ON i.number = t.intent WHERE i.reason = 'source_closes'"
+    hashes = {tx_hash for (tx_hash,) in lab.on_disk(asked)}
+    return sum(r.tx.fee for r in redeems(lab) if r.tx.hash in hashes)
+
+
 def test_a_death_at_every_step_of_collecting_loses_nothing_and_collects_nothing_twice(tmp_path: Path) -> None:
     (tmp_path / "clean").mkdir()
     clean = life(tmp_path / "clean" / "s.db")
@@ -485,6 +492,7 @@ def test_a_death_at_every_step_of_collecting_loses_nothing_and_collects_nothing_
             lab = life(folder / "s.db", where, nth)
             assert lab.died, where
             assert fate(lab) == wanted, (where, nth)
+            assert lab.planner.spending.purse_used(TILL) == urgent_fees(lab) > 0, (where, nth)
             lab.store._db.close()
 
 
