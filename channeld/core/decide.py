@@ -15,8 +15,8 @@ The order of concerns on a channel is fixed:
 Whether 5, 6 and 7 are so, and whether a channel is opened, the rules of the policy say, and behind them the pool's own
 terms (`core.chains`). What is decided is then held against what stands above the rules: overrides, freezes, modes,
 guards, budgets (`core.docket`). Nothing of that holds back what has a deadline: 3, and what is owed where a channel's
-life is over; a purse of its own pays for it. Where a freeze keeps 4, 5 or 6 from happening, they do not stand in the way
-of 7.
+life is over; a purse of its own pays for it. Where a freeze keeps 4, 5 or 6 from happening, they do not stand in the
+way of 7.
 
 Each concern has a room: `core.headroom` opens and funds, `core.payouts` settles, `core.closing` closes. Money, channels
 per ledger and the caps of a content server are taken from one running account (`core.account`), so that they bind
