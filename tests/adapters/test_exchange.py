@@ -11,21 +11,27 @@ import pytest
 from mqtt_help import WAIT_S, Recorder, drop, eventually, running, settings
 from servers import Mosquitto
 
-from channeld.adapters.broker import Exchange, Will
+from channeld.adapters.broker import Exchange, Inbound, Will
 from channeld.adapters.broker.exchange import SAYS
 
 pytestmark = pytest.mark.slow
 
 
 @asynccontextmanager
-async def exchanging(port: int, *, ack: bool = True) -> AsyncIterator[tuple[Exchange, Recorder]]:
-    """An `Exchange` that asks for `ask` and has a will on `status`, connected."""
+async def exchanging(port: int, *, ack: bool = True, reply: bool = False) -> AsyncIterator[tuple[Exchange, Recorder]]:
+    """An `Exchange` that asks for `ask` and has a will on `status`, connected; one that answers, if `reply`."""
     recorder = Recorder(ack=ack)
+
+    def answer(messages: list[Inbound]) -> None:
+        for message in messages:
+            if exchange.publish("reply", message.payload):
+                exchange.ack(message)
+
     exchange = Exchange(
         settings(port),
         subscriptions=("ask",),
         will=Will("status", b"gone"),
-        on_messages=recorder.on_messages,
+        on_messages=answer if reply else recorder.on_messages,
         on_connected=recorder.on_connected,
         on_lost=recorder.on_lost,
     )
@@ -35,7 +41,7 @@ async def exchanging(port: int, *, ack: bool = True) -> AsyncIterator[tuple[Exch
         await eventually(lambda: exchange.connected)
         yield exchange, recorder
     finally:
-        await exchange.stop(0.5)
+        await exchange.stop(WAIT_S)
         await asyncio.wait_for(task, WAIT_S)
 
 
@@ -55,6 +61,29 @@ async def test_asked_over_one_and_answered_over_the_other_and_a_clean_stop_leave
         other.publish("reply", b"end")
         await seen.until(lambda: len(seen.messages) == 4)
         assert seen.payloads == [b"0", b"1", b"2", b"end"]
+
+
+async def test_nothing_is_acknowledged_while_stopping_whose_reply_does_not_leave(tmp_path: Path) -> None:
+    """What comes in the midst of a stop is answered, or comes again to the next one."""
+    asks = 0
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other"), "reply") as (other, seen):
+
+        async def ask() -> None:
+            nonlocal asks
+            while True:
+                asks += other.publish("ask", b"%d" % asks)
+                await asyncio.sleep(0.0005)
+
+        async with exchanging(real.port):
+            pass  # from now on the broker keeps what is asked
+        for _ in range(5):
+            asking = asyncio.create_task(ask())
+            async with exchanging(real.port, reply=True):
+                before = len(seen.payloads)
+                await seen.until(lambda known=before: len(seen.payloads) > known + 50)  # type: ignore[misc]
+            asking.cancel()
+        async with exchanging(real.port, reply=True):
+            await seen.until(lambda: len(set(seen.payloads)) == asks)
 
 
 @pytest.mark.parametrize("which", ["_asked", "_says"])

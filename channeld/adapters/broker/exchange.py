@@ -111,8 +111,10 @@ class Exchange:
         await self._says.run()
 
     async def stop(self, flush_timeout_s: float = 5.0) -> bool:
-        """Flush, leave in a way that drops the will, and wait for `run` to return. False: something was not settled."""
-        flushed = await self._says.stop(flush_timeout_s)
-        self._known.set()
+        """Leave in a way that drops the will, flush, and wait for `run` to return. False: something was not settled.
+
+        Nothing more is taken before the flush, so that nothing is acknowledged whose reply cannot leave any more.
+        """
         await self._asked.stop(0)
-        return flushed
+        self._known.set()
+        return await self._says.stop(flush_timeout_s)
