@@ -143,7 +143,7 @@ async def overload(
 
 
 async def _ask(port: int, name: str, payee: str) -> None:
-    """Ask for one claim more until it is had, and again where no answer comes: what was sent before stands before it."""
+    """Ask for one claim more until it is had, and again where no answer comes: what was sent stands before it."""
     request = json.dumps({"id": "last", "payee": payee, "drops": "1"}).encode()
     async with ContentServer(name, port) as server:
         said = {"status": ""}
