@@ -115,6 +115,7 @@ BAD = [
     ),
     ('high = "30d"', 'high = "1d"', "fund.rule[2].set.runway.high: below runway.target"),
     ('high = "14d"', 'high = "1h"', "pools.eu-video.runway.high: below runway.target"),
+    ('horizon = "48h"', 'horizon = "6h"', "fund.rule[0].set.horizon: not above runway.low"),
     ("max_per_payee = 4", "max_per_payee = 1", "pools.eu-video.channel.spare: not below max_per_payee"),
     ('name = "old"', 'name = "worth-it"', "settle.rule[1].name: names two rules of this chain"),
     ('name = "old"\n', "", "settle.rule[1].name: is missing"),

@@ -106,10 +106,14 @@ def _check_bands(read: Mapping[str, Any], concern: Concern, chain: Placed, probl
                 problems.add((*at, "headroom", "target"), "above channel.max, so never reached", remedy)
             low, horizon = table.get("runway", {}).get("low", 0), rule.set.get("horizon")
             if isinstance(horizon, int) and "runway" not in rule.set and horizon <= low:
-                remedy = f"longer than runway.low of pool {pool}, below which it is filled up"
-                problems.add((*at, "horizon"), "not above runway.low", remedy)
+                _short_horizon((*at, "horizon"), pool, problems)
             if isinstance(amount, int) and amount > most:
                 problems.add((*at, "amount"), "above channel.max", f"at most channel.max of pool {pool}")
+
+
+def _short_horizon(at: Key, pool: str, problems: Problems) -> None:
+    if not problems.has_below(at):  # once, however many pools there are
+        problems.add(at, "not above runway.low", f"longer than runway.low of pool {pool}, below which it is filled up")
 
 
 # --- references ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from worlds import NOW, Case, cases
 
 from channeld.core.decide import decide
 from channeld.core.demand import Rate
+from channeld.core.inputs import facts_of
 from channeld.core.intents import FundChannel
-from channeld.core.policy import Policy
+from channeld.core.policy import CloseTerms, Policy
+from channeld.core.rhythm import HOUR_S
 from channeld.core.rules import OneOf, Rule, Value, Within
 from channeld.core.sizing import LEAD_S
 from channeld.core.units import Drops, RippleTime, Seconds
@@ -140,3 +142,27 @@ def test_a_rule_may_ask_how_far_forecasts_were_off() -> None:
         made = world(view(1, left=1), balance=10**6)
         made = replace(made, groups=(replace(made.groups[0], rate=replace(rate_of(1), error=error)),))
         assert bool(acts(decide(made, policy))) is funds
+
+
+def test_what_is_learnt_is_shown_with_the_facts() -> None:
+    rate = replace(rate_of(3), error=250_000, returns=700_000)
+    made = shown(rate)
+    facts = facts_of(made, terms(0), made.groups[0], made.groups[0].channels[0], (Concern.FUND,))
+    assert (facts["demand_error"], facts["return_probability"]) == (250_000, 700_000)
+    facts = facts_of(shown(rate_of(3)), terms(0), shown(rate_of(3)).groups[0], None, (Concern.OPEN,))
+    assert (facts.get("demand_error"), facts.get("return_probability")) == (None, None)
+
+
+def test_where_hours_differ_a_channel_is_looked_at_again_within_one() -> None:
+    """Nothing happens to it, and yet the next hours may need more than these."""
+    night = tuple(1 if hour < 84 else 200 for hour in range(168))
+    for shape, again in ((night, NOW + HOUR_S), ((), None)):
+        made = world(view(1, amount=10**9, left=10**8, ago=1), balance=10**6)
+        made = replace(made, groups=(replace(made.groups[0], rate=replace(rate_of(3), shape=shape)),))
+        policy = terms(0)
+        pool = replace(policy.pools["p"], close=CloseTerms(Seconds(10**8), Seconds(0)))
+        pool = replace(pool, settle=replace(pool.settle, worth=Drops(10**12), max_age=Seconds(10**9)))
+        (hold,) = (h for h in decide(made, replace(policy, pools={"p": pool})).holds if h.subject == f"{1:064X}")
+        assert hold.reason is Reason.WITHIN_BAND
+        assert hold.until is not None
+        assert (hold.until == again) is bool(shape)
