@@ -32,8 +32,10 @@ from channeld.service.ports import EventStore, NoticeBoard, Waiting
 
 log = structlog.get_logger()
 MOST_UNSETTLED = 500
+_SHOWN = 500
+"""Changed channels looked at in one turn of the loop: claims may wait for them."""
 _LOOKED_AT = 50
-"""Channels looked at in one turn of the loop: some 1 ms."""
+"""So many of all there are, for which nobody waits: some 1 ms."""
 _READ = 1000
 """Events read from the store at once."""
 
@@ -104,7 +106,8 @@ class Herald:
 
     def reload(self, gained: Collection[Payee]) -> None:
         """Other servers or payees than before: what does not concern a server any more goes soon. For the payees that
-        were `gained` some server charges that did not before, and no claim is issued until it was told.
+        were `gained` some server charges that did not before, and no claim is issued until it was told: in this very
+        turn, where they are not very many.
         """
         self._store.only(self._mirror.grants)
         if gained:
@@ -112,7 +115,7 @@ class Herald:
                 if group.payee in gained:
                     self._untold(group)
         if self._complete:
-            self._look_at_all(later=True)
+            self._look_at_all(later=not gained)
 
     def _untold(self, group: Group) -> None:
         for state in group.channels:
@@ -193,7 +196,7 @@ class Herald:
 
     def _show(self) -> bool:
         """Show what is due as it is now. False: some of it is left."""
-        for _ in range(min(_LOOKED_AT, len(self._due))):
+        for _ in range(min(_SHOWN, len(self._due))):
             channel_id = next(iter(self._due))
             if self._unsettled >= MOST_UNSETTLED or not self._show_channel(channel_id, self._due[channel_id]):
                 return False

@@ -130,7 +130,8 @@ async def measure(engine: Engine, times: int) -> dict[str, float]:
     desk.herald.ledger()
     await desk.rest()
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # as the daemon does
+    gc.set_threshold(4_000, 20, 50)
     found = [await watched(desk.reload, desk.rest) for _ in range(times)]
     for task in working:
         task.cancel()
