@@ -221,10 +221,10 @@ def test_what_pays_us_is_decided_in_slices_and_what_is_closing_first(tmp_path: P
 
 @pytest.fixture
 def shown(tmp_path: Path) -> Iterator[Heralded]:
-    """A herald that has shown a thousand channels, a third of them of another payee."""
+    """A herald that has shown a thousand channels, two thirds of them of the second payee."""
     engine = Heralded(tmp_path / "s.db")
     for number in range(1, 1001):
-        payee = PAYEES[number % 3 == 0]
+        payee = PAYEES[number % 3 != 0]
         made = replace(channel(number, amount=9), destination_account=payee.account, destination_tag=payee.tag)
         engine.mirror.add(ChannelRecord(number, made, 0, True, "p", "a", NO_TIME, NO_TIME, None, None))
     engine.mirror.header = replace(engine.ledger.header(), index=LedgerIndex(5))
