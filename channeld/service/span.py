@@ -22,7 +22,7 @@ import structlog
 from channeld.core.channel import Channel
 from channeld.core.churn import cut_short
 from channeld.core.conservation import Moved
-from channeld.core.intents import OpenChannel, Status
+from channeld.core.intents import Action, OpenChannel, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
 from channeld.core.outcome import Outcome, cooled, judge, setback_after, subject_of
 from channeld.core.records import (
@@ -320,6 +320,12 @@ class Span:
             tickets_gone=sorted(self.tickets_gone),
         )
 
+    def _lives(self, action: Action) -> bool:
+        """Whether what an intent was about is there: nothing waits for a channel that went before its intent ended."""
+        if isinstance(action, OpenChannel):
+            return True
+        return action.channel_id in self._mirror.channels or action.channel_id in self._mirror.vault.channels
+
     def _set_back(self) -> None:
         """What the ended intents leave their subjects with; a channel that closed leaves nothing."""
         known = self._mirror.setbacks
@@ -327,7 +333,8 @@ class Span:
             if outcome.status is not Status.PLANNED:
                 subject = subject_of(entry.action)
                 before = self.setbacks.get(subject) or known.get(subject)
-                self.setbacks[subject] = setback_after(before, entry.action, outcome, self._now)
+                after = setback_after(before, entry.action, outcome, self._now)
+                self.setbacks[subject] = after if self._lives(entry.action) else _none(subject)
         for wallet, result in self._failed_tickets.items():
             subject = tickets_subject(wallet)
             self.setbacks[subject] = cooled(known.get(subject), subject, self._now)
@@ -336,5 +343,10 @@ class Span:
         for record in changed:
             if record.closed_at is not None:
                 subject = record.channel.channel_id
-                self.setbacks[subject] = Setback(subject, 0, None, refused=False)
+                self.setbacks[subject] = _none(subject)
         self.setbacks = {s: v for s, v in self.setbacks.items() if s in known or not v.over}
+
+
+def _none(subject: str) -> Setback:
+    """Nothing has failed there."""
+    return Setback(subject, 0, None, refused=False)

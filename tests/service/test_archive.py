@@ -28,6 +28,7 @@ from channeld.adapters.sqlite.reader import read_whole
 from channeld.app.housekeeping import Housekeeping
 from channeld.core.errors import ConfigError
 from channeld.core.freezes import Cause
+from channeld.core.intents import Kind
 from channeld.core.records import Incoming
 from channeld.core.requests import Granted, Refusal, Taken
 from channeld.core.units import ChannelId, Drops, RippleTime, Seconds, to_unix
@@ -336,6 +337,33 @@ def test_a_backup_from_before_does_not_bring_it_back(engine: Engine, tmp_path: P
         left = tables(engine, channel_id).keys()
         assert left <= {"archive", "event", "loss"}
         assert "archive" in left
+
+
+def test_a_payout_that_comes_too_late_leaves_nothing_behind(engine: Engine) -> None:
+    """It fails after the ledger that deleted its channel: there is nothing to cool down for, in memory or on disk."""
+    engine.connect()
+    channel_id, ledger = engine.opened(), engine.ledger
+    for number in range(30):
+        engine.answer(engine.ask(number, 4))
+        engine.tick()
+        if any(entry.action.kind is Kind.SETTLE for entry in engine.mirror.journal.values()):
+            break
+    flying = [entry for entry in engine.mirror.journal.values() if entry.action.kind is Kind.SETTLE]
+    assert flying, "a payout is on its way"
+    assert ledger.pending
+    old = ledger.channels[channel_id]
+    ledger.close(take=False)
+    ledger._record("E" * 64, old.destination_account, 1, "tesSUCCESS", 10, [ledger._delete(old, 0)], 0)
+    engine.see()
+    assert channel_id not in engine.mirror.channels
+    engine.tick()
+    assert not any(entry.action.kind is Kind.SETTLE for entry in engine.mirror.journal.values()), "it has ended"
+    assert channel_id not in engine.mirror.setbacks
+    assert engine.on_disk(f"SELECT * FROM setback WHERE subject = '{channel_id}'") == []
+    engine.tick()
+    forget_all(engine)
+    archive_all(engine)
+    assert tables(engine, channel_id).keys() == {"archive", "event", "loss"}
 
 
 def test_a_store_that_holds_nothing_but_an_archive_belongs_to_its_network(engine: Engine) -> None:

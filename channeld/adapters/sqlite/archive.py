@@ -38,7 +38,7 @@ _GONE: Final = (
 _BUSY: Final = (
     "SELECT EXISTS (SELECT 1 FROM intent WHERE channel_id = ?1 AND status IN ('planned', 'signed'))"
     " OR EXISTS (SELECT 1 FROM intent i JOIN tx t ON t.intent = i.number WHERE i.channel_id = ?1 AND t.ended IS NULL)"
-    " OR EXISTS (SELECT 1 FROM notice WHERE channel_id = ?1) OR EXISTS (SELECT 1 FROM setback WHERE subject = ?1)"
+    " OR EXISTS (SELECT 1 FROM notice WHERE channel_id = ?1)"
 )
 """Something is still being done about a channel."""
 _OWING: Final = {
