@@ -29,8 +29,9 @@ LONGEST = (
     "test_daemon_and_broker_are_killed_at_random_moments",
     "test_a_fixed_end_comes_under_load_and_no_request_is_refused",
     "test_a_channel_lives_from_open_to_close_by_the_policys_values",
+    "test_a_death_at_every_step_ends_as_the_life_without_one",
 )
-"""Tests of half a minute and more."""
+"""Tests that take the longest, by waiting or by work."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
