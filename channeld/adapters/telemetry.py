@@ -6,7 +6,7 @@ somebody asks. So the number of series does not depend on how large the pool is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
@@ -28,6 +28,7 @@ _RESULTS = ("tesSUCCESS", "tec", "dead", "unknown", "displaced")
 _DROPPED = ("expired", "oversized", "topic", "reply_queue_full", "refused_bad_request", "refused_bad_response_topic")
 _RELOADS = ("taken", "unchanged", "refused")
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+_LEDGERS = (1, 2, 3, 4, 6, 8, 12)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -74,7 +75,10 @@ class Telemetry:
         self._admitted = counter("admit_acts", text, "rule", "action", "mode")
         self._planned = counter("intents_planned", "Intents journaled.", "kind")
         self._held = counter("decisions_held", "Channels and payees left alone, by reason.", "reason")
+        text = "Decisions that a rule of the policy had a part in: what was done, or `hold`."
+        self._ruled = counter("rule_decisions", text, "concern", "rule", "action")
         self._transactions = counter("ledger_transactions", "Transactions of ours that ended.", "kind", "result")
+        self._fees = counter("ledger_fees_drops", "Fees of validated transactions of ours.", "kind")
         self._submitted = counter("submit_answers", "Provisional answers of nodes to submissions.", "code")
         self._paid = counter("paid_drops", "Drops that reached payees, from validated metadata.")
         self._forgone = counter("forgone_drops", "Drops signed and not paid when their channel closed.")
@@ -104,6 +108,10 @@ class Telemetry:
             buckets=(1, 4, 16, 64, 256),
             registry=registry,
         )
+        text = "Ledgers until a signed transaction was validated: 1 is the first that could take it."
+        self._validation = Histogram("channeld_validation_ledgers", text, buckets=_LEDGERS, registry=registry)
+        text = "By how much later the event loop came back than it should have."
+        self._loop_lag = Histogram("channeld_loop_lag_seconds", text, buckets=_SECONDS, registry=registry)
         text = "Forecasts for a payee over six hours: how far off, against the larger of forecast and what came."
         self._forecast = Histogram("channeld_forecast_error_ratio", text, ["pool"], buckets=_SHARES, registry=registry)
         self._started = Gauge("channeld_start_time_seconds", "Unix time of this start.", registry=registry)
@@ -118,6 +126,7 @@ class Telemetry:
             self._held.labels(reason.value)
         for kind in (*(k.value for k in Kind), FILLER, TICKETS):
             self._planned.labels(kind)
+            self._fees.labels(kind)
             for result in _RESULTS:
                 self._transactions.labels(kind, result)
         for kind in _REFUSABLE:
@@ -159,14 +168,25 @@ class Telemetry:
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
-    def planned(self, kind: str) -> None:
+    def planned(self, kind: str, path: Sequence[str] = ()) -> None:
         self._planned.labels(kind).inc()
+        self._ruled_by(path, kind)
 
-    def held(self, reason: str) -> None:
+    def held(self, reason: str, path: Sequence[str] = ()) -> None:
         self._held.labels(reason).inc()
+        self._ruled_by(path, "hold")
+
+    def _ruled_by(self, path: Sequence[str], action: str) -> None:
+        for name in path:
+            concern, _, rule = name.partition("/")
+            self._ruled.labels(concern, rule, action).inc()
 
     def transaction(self, kind: str, result: str) -> None:
         self._transactions.labels(kind, result if result in _RESULTS else result[:3]).inc()
+
+    def validated(self, kind: str, fee: int, ledgers: int) -> None:
+        self._fees.labels(kind).inc(fee)
+        self._validation.observe(ledgers)
 
     def submitted(self, code: str) -> None:
         self._submitted.labels(code[:3] if code[:3] in _CLASSES else "other").inc()
@@ -222,6 +242,10 @@ class Telemetry:
 
     def disagreed(self) -> None:
         self._disagreements.inc()
+
+    def late(self, seconds: float) -> None:
+        """The event loop came back so much later than it should have."""
+        self._loop_lag.observe(seconds)
 
     def dropped(self, kind: str) -> None:
         """A message got no answer from the desk."""

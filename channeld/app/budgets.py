@@ -86,6 +86,23 @@ def gauges(mirror: Mirror, spending: Spending, purse: DeadlinePurse) -> Iterator
     yield Gauged("deadline_purse_drops", text, ("wallet", "kind"), kept)
     text = "Payouts and collections before a deadline since this start that their purse did not have."
     yield Gauged("deadline_purse_passed", text, ("wallet",), passed)
+    text = "What an account of ours has: spendable on channels, kept as the ledger's reserve, and in flight at worst."
+    yield Gauged("treasury_drops", text, ("wallet", "kind"), _treasury(mirror, spending))
+
+
+def _treasury(mirror: Mirror, spending: Spending) -> dict[tuple[str, ...], float]:
+    header, guards, drops = mirror.header, mirror.policy.guards, dict[tuple[str, ...], float]()
+    if header is None:
+        return drops
+    try:
+        views = spending.wallet_views()
+    except StoreError:  # the daemon ends by itself where its store fails
+        return drops
+    for name, view in views.items():
+        drops[name, "spendable"] = max(0, view.spendable(header.fees, guards))
+        drops[name, "reserved"] = header.fees.reserve(view.account.owner_count)
+        drops[name, "in_flight"] = view.committed_drops
+    return drops
 
 
 def _used(mirror: Mirror, spending: Spending) -> dict[str, int]:

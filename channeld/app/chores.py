@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _WITNESS_EVERY_S: Final = 1.0
 _CHECKPOINT_EVERY_S: Final = 2.0
 _COUNT_EVERY_S: Final = 5.0
+_LOOP_EVERY_S: Final = 0.5
 
 
 def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
@@ -20,6 +21,7 @@ def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
         ("witness", _bear_witness(of)),
         ("checkpoints", _checkpoints(of)),
         ("accounting", _accounting(of)),
+        ("loop", _loop_lag(of)),
     )
 
 
@@ -40,6 +42,14 @@ async def _accounting(of: Daemon) -> None:
         if hour != of.tallies.hour:
             hour = of.tallies.hour
             of.store.usage.forget(of.mirror.grants, hour)
+
+
+async def _loop_lag(of: Daemon) -> None:
+    """Count by how much the loop comes back too late: nothing else is done in that time."""
+    while True:
+        began = of.monotonic()
+        await asyncio.sleep(_LOOP_EVERY_S)
+        of.telemetry.late(max(0.0, of.monotonic() - began - _LOOP_EVERY_S))
 
 
 async def _checkpoints(of: Daemon) -> None:

@@ -222,7 +222,13 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
         "channel_drops",
         "Drops in live channels, by what they are.",
         ("pool", "kind"),
-        _by(pools, unredeemed=lambda t: t.unredeemed, headroom=lambda t: t.remaining - t.unredeemed),
+        _by(
+            pools,
+            capacity=lambda t: t.capacity,
+            authorized=lambda t: t.capacity - t.remaining + t.unredeemed,
+            unredeemed=lambda t: t.unredeemed,
+            headroom=lambda t: t.remaining - t.unredeemed,
+        ),
     )
     balances: dict[tuple[str, ...], float] = {(n,): w.account.balance for n, w in mirror.wallets.items() if w.account}
     yield Gauged("wallet_balance_drops", "Balance of an account of ours, reserve included.", ("wallet",), balances)
@@ -258,6 +264,9 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     text = "Payees that wait to be decided about, each with its channels."
     yield Gauged("decisions_waiting", text, (), {(): daemon.planner.waiting})
     yield Gauged("intents_open", "Intents that have not ended.", (), {(): len(mirror.journal)})
+    oldest = next(iter(mirror.journal.values())).decided_at if mirror.journal else mirror.processed or 0
+    text = "Ledgers since the oldest intent that has not ended was decided."
+    yield Gauged("intents_oldest_ledgers", text, (), {(): (mirror.processed or 0) - oldest})
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}
     yield Gauged("transactions_waiting", "Transactions not signed for what they would cost now.", ("reason",), dear)

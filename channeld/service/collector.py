@@ -157,7 +157,7 @@ class Collector:
     def _wait(self, seen: Collecting, wait: Wait) -> None:
         """What is left alone is looked at again in time, its reason counted, and told."""
         channel_id = seen.held.channel.channel_id
-        self._telemetry.held(wait.reason.value)
+        self._telemetry.held(wait.reason.value, wait.path)
         if wait.reason in _PASSES:
             self._agenda.touch(channel_id)
         elif wait.until is not None:
@@ -194,7 +194,7 @@ class Collector:
             channel_id = seen.held.channel.channel_id
             self._mirror.open_entry(entry)
             self._flying[channel_id] = entry.number
-            self._telemetry.planned(entry.action.kind.value)
+            self._telemetry.planned(entry.action.kind.value, intent.path)
             log.info(
                 "intent_planned", intent=entry.number, kind=entry.action.kind.value, reason=intent.reason,
                 rules=intent.path,

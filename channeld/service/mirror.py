@@ -247,6 +247,7 @@ class Mirror:
         totals = self.totals.setdefault(record.pool, PoolTotals())
         totals.channels += sign
         totals.issuing += sign * record.issuing
+        totals.capacity += sign * record.channel.amount
         totals.remaining += sign * record.channel.remaining
         totals.unredeemed += sign * record.channel.unredeemed(record.authorized)
 

@@ -221,7 +221,7 @@ class Planner:
                 self._telemetry.forecast(group.pool, compared.off / most)
 
     def _held(self, hold: Hold, group: Group) -> None:
-        self._telemetry.held(hold.reason.value)
+        self._telemetry.held(hold.reason.value, hold.path)
         if hold.reason in (Reason.FROZEN_LAG, Reason.FROZEN):
             self._agenda.touch(group)
         if hold.until is not None:
@@ -247,7 +247,7 @@ class Planner:
         for entry in entries:
             mirror.open_entry(entry)
             mirror.acted(entry.action, on.close_time)
-            self._telemetry.planned(entry.action.kind.value)
+            self._telemetry.planned(entry.action.kind.value, entry.intent.path)
             log.info(
                 "intent_planned",
                 intent=entry.number,

@@ -305,14 +305,17 @@ class WitnessTopic(Protocol):
 class Telemetry(Protocol):
     """What is counted. Every label comes from a small closed set."""
 
-    def planned(self, kind: str) -> None:
-        """An intent was journaled."""
+    def planned(self, kind: str, path: Sequence[str] = ()) -> None:
+        """An intent was journaled; these rules had a part in it."""
 
-    def held(self, reason: str) -> None:
-        """Something was left alone."""
+    def held(self, reason: str, path: Sequence[str] = ()) -> None:
+        """Something was left alone; these rules had a part in it."""
 
     def transaction(self, kind: str, result: str) -> None:
         """A transaction of ours ended: a ledger result code, or `dead`."""
+
+    def validated(self, kind: str, fee: int, ledgers: int) -> None:
+        """It is in a validated ledger, the n-th that could take it, and cost this."""
 
     def submitted(self, code: str) -> None:
         """A node gave a provisional answer."""

@@ -140,6 +140,7 @@ class Span:
         self._endings.append(Ending(live.hash, tx.ledger_index, tx.result))
         kind = kind_of(live, entry)
         self._telemetry.transaction(kind, tx.result)
+        self._telemetry.validated(kind, live.fee, tx.ledger_index - live.first_ledger + 1)
         if live.makes:
             self._tickets(live, tx)
         if entry is not None and live.channel_id is not None:

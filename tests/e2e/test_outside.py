@@ -140,6 +140,15 @@ async def test_metrics_pass_promtool_and_do_not_grow_with_the_pool(tmp_path: Pat
         assert few == many
         assert len(many) < 500
         text = (await asyncio.to_thread(stage.get, "/metrics"))[1]
+        value = {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line[:1] != "#"}
+        kinds = ("capacity", "authorized", "headroom")
+        held, signed, free = (value[f'channeld_channel_drops{{kind="{kind}",pool="standard"}}'] for kind in kinds)
+        assert (held, signed) == (signed + free, 10 * POOL)
+        assert value['channeld_ledger_fees_drops_total{kind="open"}'] >= 10 * POOL
+        assert value["channeld_validation_ledgers_count"] >= POOL
+        assert value["channeld_loop_lag_seconds_count"] > 0
+        treasury = [value[f'channeld_treasury_drops{{kind="{k}",wallet="hot"}}'] for k in ("spendable", "reserved")]
+        assert all(0 < drops < value['channeld_wallet_balance_drops{wallet="hot"}'] for drops in treasury)
         checked = await asyncio.to_thread(promtool, text)
         assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")
 

@@ -1,0 +1,36 @@
+"""What is counted as it happens, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from channeld.adapters.telemetry import Telemetry
+
+
+def page(telemetry: Telemetry) -> str:
+    return telemetry.scrape("")[0].decode()
+
+
+def test_rules_are_counted_by_what_was_done_by_them() -> None:
+    """What is done by its kind, what is left alone as `hold`; where no rule had a part, there is no series."""
+    telemetry = Telemetry(version="1", policy_hash="abc")
+    telemetry.planned("open")
+    assert "channeld_rule_decisions_total{" not in page(telemetry)
+    telemetry.planned("fund", ("fund/gold", "fund/spike"))
+    telemetry.held("rule", ("fund/gold",))
+    text = page(telemetry)
+    assert 'channeld_rule_decisions_total{action="fund",concern="fund",rule="gold"} 1.0' in text
+    assert 'channeld_rule_decisions_total{action="fund",concern="fund",rule="spike"} 1.0' in text
+    assert 'channeld_rule_decisions_total{action="hold",concern="fund",rule="gold"} 1.0' in text
+    assert 'channeld_decisions_held_total{reason="rule"} 1.0' in text
+
+
+def test_fees_and_validation_times_are_counted() -> None:
+    """Every kind is there from the start."""
+    telemetry = Telemetry(version="1", policy_hash="abc")
+    assert 'channeld_ledger_fees_drops_total{kind="tickets"} 0.0' in page(telemetry)
+    telemetry.validated("settle", 12, 2)
+    telemetry.late(0.02)
+    text = page(telemetry)
+    assert 'channeld_ledger_fees_drops_total{kind="settle"} 12.0' in text
+    assert 'channeld_validation_ledgers_bucket{le="1.0"} 0.0' in text
+    assert 'channeld_validation_ledgers_bucket{le="2.0"} 1.0' in text
+    assert 'channeld_loop_lag_seconds_bucket{le="0.025"} 1.0' in text
