@@ -270,6 +270,20 @@ def test_every_reason_has_a_sentence() -> None:
     assert {reason.value for reason in Reason} <= reasons.LEFT_ALONE.keys()
 
 
+def reasons_table() -> str:
+    """The README's tables of reasons, made from their sentences."""
+    rows = ["| left alone | for |", "|---|---|"]
+    rows += [f"| `{reason.value}` | {reasons.why(reason.value, done=False)} |" for reason in Reason]
+    rows += ["", "| done | for |", "|---|---|"]
+    return "\n".join([*rows, *(f"| `{reason}` | {why} |" for reason, why in reasons.DONE.items())])
+
+
+def test_the_readme_has_the_reasons() -> None:
+    """What stands between the two marks is what `reasons_table` makes."""
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    assert text.partition("<!-- reasons -->\n")[2].partition("\n<!-- /reasons -->")[0] == reasons_table()
+
+
 @pytest.mark.parametrize(
     ("text", "moment"),
     [

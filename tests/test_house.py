@@ -118,3 +118,26 @@ def test_the_image_is_built_from_what_is_let_in() -> None:
     assert all((ROOT / source).exists() for source in copied)
     assert re.search(r"(?m)^USER 10001", text)
     assert "HEALTHCHECK" in text
+
+
+def test_the_readme_names_every_room() -> None:
+    """A stranger finds in its tree what each module is for."""
+    tree = set(
+        re.findall(r"\w+", (ROOT / "README.md").read_text().partition("## The house")[2].partition("Two roads")[0])
+    )
+    found = (ROOT / "channeld").glob("*/*.py")
+    rooms = {path.stem for path in found if path.parent.name not in {"cli", "sandbox"} and path.stem[0] != "_"}
+    assert rooms - tree == set()
+
+
+def test_metrics_that_people_are_told_of_exist() -> None:
+    """What the documents and the shipped files call `channeld_...` stands in the source by that name."""
+    source = "\n".join(path.read_text() for path in (ROOT / "channeld").rglob("*.py"))
+    told = [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(path for path in (ROOT / "config").rglob("*") if path.is_file()),
+    ]
+    for path in told:
+        for name in re.findall(r"\bchanneld_([a-z_]+[a-z])\b", path.read_text()):
+            assert re.search(rf'"(channeld_)?{re.sub("_total$", "", name)}', source), f"{path}: {name}"
