@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from spoil import JUNK, WAYS, loads_or_is_told, mutated, spoilt
 from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
 from channeld.settings import check_policy, load, load_policy
+from channeld.settings.guard_shapes import GUARDS
+from channeld.settings.policy_shape import BUDGET, TIER
+from channeld.settings.pool_shapes import POOL
 
 SHIPPED = Path(__file__).parent.parent / "config"
 POLICY = (SHIPPED / "policy.toml").read_text()
@@ -37,6 +41,20 @@ def test_the_shipped_policies_are_sound(variant: str) -> None:
     """They define a pool `standard` on wallet `hot`."""
     policy = load_policy(SHIPPED / variant / "policy.toml")
     assert policy.pools["standard"].wallet == "hot"
+
+
+@pytest.mark.parametrize("variant", [".", "testnet", "mainnet"])
+def test_what_the_shipped_policies_show_commented_out_is_sound(variant: str, tmp_path: Path) -> None:
+    """All of it at once, the last of two where a key is shown twice; it names every key of guards, pools and tiers."""
+    shown: list[str] = []
+    for line in (SHIPPED / variant / "policy.toml").read_text().splitlines():
+        if key := re.match(r"# ([a-z_]+) *= ", line):
+            shown = [other for other in shown if key[1] != "channel" or not other.startswith("channel ")]
+        shown.append(re.sub(r"^# (\[|[a-z_]+ *= )", r"\1", line))
+    text = "\n".join(shown) + "\n"
+    load_policy(write(tmp_path, text))
+    for table in (GUARDS, POOL, TIER, BUDGET):
+        assert [key for key in table.keys if not re.search(rf"\b{key}\b", text)] == []
 
 
 def test_values_arrive_with_their_units() -> None:
