@@ -154,7 +154,7 @@ class Executor:
         numbers = Numbers(self._mirror, wallet)
         batch: list[LiveTransaction] = []
         dear = 0
-        for entry, transaction in self._work(wallet, numbers):
+        for entry, transaction in self._work(wallet):
             kind = _kind(entry, transaction)
             if (offered := self.prices.offer(self._urgency(entry, transaction))) is None:
                 if isinstance(transaction, Noop):
@@ -178,7 +178,7 @@ class Executor:
         self.prices.hold(wallet.name, dear)
         return batch
 
-    def _work(self, wallet: Wallet, numbers: Numbers) -> Iterator[tuple[JournalEntry | None, Transaction]]:
+    def _work(self, wallet: Wallet) -> Iterator[tuple[JournalEntry | None, Transaction]]:
         """What a wallet has to sign, in order: intents, then new tickets, then fillers for gaps that hold others up."""
         for entry in self._planned(wallet):
             transaction = self._transaction(wallet, entry)

@@ -100,7 +100,7 @@ def _object(fields: Json, name: str) -> Json:
 # --- what a node says ------------------------------------------------------------------------------------------------
 
 
-def header(message: Json, *, fallback_hash: str = "") -> LedgerHeader:
+def header(message: Json) -> LedgerHeader:
     """Read a `ledgerClosed` message or the answer to `subscribe` with the ledger stream, which have the same fields."""
     fees = Fees(_drops(message, "fee_base"), _drops(message, "reserve_base"), _drops(message, "reserve_inc"))
     time = RippleTime(_uint32(message, "ledger_time"))

@@ -56,7 +56,6 @@ class SandboxBroker:
         self.access = access or Access()
         self.limits = limits or Limits()
         self.clients: set[Client] = set()
-        self.received = self.delivered = 0
         self._sessions: dict[str, Session] = {}
         self._links: dict[str, Client] = {}
         self._retained: dict[str, Message] = {}
@@ -154,7 +153,6 @@ class SandboxBroker:
 
     def publish(self, message: Message) -> bool:
         """Keep it if it is retained, hand it to all who subscribed. False: nobody did."""
-        self.received += 1
         if message.retain:
             self._keep(message)
         route = self._routes.get(message.topic)
@@ -172,7 +170,6 @@ class SandboxBroker:
                 return
         retain = message.retain and any(one.retain_as_published for one in subscriptions)
         ids = [one.subscription_id for one in subscriptions if one.subscription_id]
-        self.delivered += 1
         session.deliver(Delivery(message, retain, ids), min(message.qos, max(one.qos for one in subscriptions)), now)
 
     def _route(self, topic: str) -> _Route:

@@ -35,7 +35,6 @@ from channeld.sandbox.ledger.codec import Transaction
 from channeld.sandbox.ledger.results import RESULTS
 
 FOREVER: Final = float("inf")
-_COUNTED: Final = ("submit_answer", "submit_refuse", "queue", "reorder", "delay_validation", "stream")
 _TIMED: Final = ("stall", "refuse_connections", "freeze_answers")
 _MAX_COUNT: Final = 1_000_000
 
