@@ -255,6 +255,17 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("mqtt_queued_replies", "Replies waiting for the broker.", (), {(): broker.queued_out})
     text = "Accepted requests that are on disk and held in memory, too, until they are spread into the tables."
     yield Gauged("requests_to_spread", text, (), {(): daemon.store.backlog})
+    yield from _engine_gauges(daemon)
+    yield Gauged("remembered_ids", "Request ids remembered.", (), {(): daemon.store.ids[0]})
+    ahead = daemon.clock.ahead_s
+    ahead_s = float("nan") if ahead is None else ahead
+    yield Gauged("clock_ahead_seconds", "How far this machine's clock is ahead of the ledger's.", (), {(): ahead_s})
+    yield from _standing_gauges(daemon)
+
+
+def _engine_gauges(daemon: Daemon) -> Iterator[Gauged]:
+    """What waits to be decided, recorded, signed and validated."""
+    mirror = daemon.mirror
     chronicle = daemon.annals.chronicle
     yield Gauged(
         "history_waiting", "Answers of the engine not written to the history yet.", (), {(): chronicle.waiting}
@@ -270,15 +281,18 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("transactions_live", "Signed transactions that may still be validated.", (), {(): len(mirror.live)})
     dear: dict[tuple[str, ...], float] = {(why.value,): n for why, n in daemon.executor.prices.waiting.items()}
     yield Gauged("transactions_waiting", "Transactions not signed for what they would cost now.", ("reason",), dear)
-    yield Gauged("remembered_ids", "Request ids remembered.", (), {(): daemon.store.ids[0]})
-    ahead = daemon.clock.ahead_s
-    ahead_s = float("nan") if ahead is None else ahead
-    yield Gauged("clock_ahead_seconds", "How far this machine's clock is ahead of the ledger's.", (), {(): ahead_s})
+
+
+def _standing_gauges(daemon: Daemon) -> Iterator[Gauged]:
+    """Whether claims can be issued by the operator's newest files, and what people should know."""
     text = "Whether the operator's files on disk were refused, and older ones are in force."
     yield Gauged("config_differs", text, (), {(): daemon.files.refusal is not None})
     yield Gauged(
         "config_taken_time_seconds", "Unix time at which what is in force was read.", (), {(): daemon.files.since}
     )
+    text = "Other daemons that say they are online with a wallet of ours."
+    yield Gauged("other_writers", text, (), {(): len(daemon.neighbours.warnings())})
+    yield Gauged("warnings", "What people should know although claims are issued.", (), {(): len(warnings(daemon))})
     yield Gauged("ready", "Whether the daemon can issue claims.", (), {(): not problems(daemon)})
 
 

@@ -23,7 +23,9 @@ PolicyOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the family."""
-    family = typer.Typer(help="Look at a policy file.", no_args_is_help=True, rich_markup_mode=None)
+    family = typer.Typer(
+        help="Check a policy, see what it would do and would have done.", no_args_is_help=True, rich_markup_mode=None
+    )
     family.callback()(_family)
     family.command("check")(check)
     family.command("plan")(plan)
@@ -33,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _family() -> None:
-    """Look at a policy file."""
+    """Check a policy, see what it would do and would have done."""
 
 
 def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: JsonOption = False) -> None:
