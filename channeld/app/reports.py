@@ -253,6 +253,8 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield Gauged("mqtt_reconnects", "Connections to the broker lost since this start.", (), {(): broker.reconnects})
     yield Gauged("mqtt_waiting_requests", "Messages taken and not decided yet.", (), {(): daemon.gateway.waiting})
     yield Gauged("mqtt_queued_replies", "Replies waiting for the broker.", (), {(): broker.queued_out})
+    text = "Messages sent that the broker has not acknowledged yet."
+    yield Gauged("mqtt_in_flight", text, (), {(): broker.in_flight_out})
     text = "Accepted requests that are on disk and held in memory, too, until they are spread into the tables."
     yield Gauged("requests_to_spread", text, (), {(): daemon.store.backlog})
     yield from _engine_gauges(daemon)

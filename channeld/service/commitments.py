@@ -67,8 +67,7 @@ class PoolSums:
 
     `drops` that they lock, channels that they open, or close though nothing forces it; and fees: so many that may be
     urgent, for their channel has a deadline, and so many ordinary ones; fees of deadline work count in no budget, and
-    are not among them. `signed_fees` are drops offered by transactions
-    under way that are for no intent.
+    are not among them. `signed_fees` are drops offered by transactions under way that are for no intent.
     """
 
     drops: int = 0
