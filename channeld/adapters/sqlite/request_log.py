@@ -267,16 +267,17 @@ class RequestLog:
         return self._pending[0].body.at_unix if self._pending else None
 
     def fold(self, limit: int) -> Folding:
-        """Do up to `limit` things of a batch: first each request goes into the table, in the order of their keys.
+        """A step of a batch: up to `limit` requests go into the table, in the order of their keys.
 
         The first call takes the oldest groups as one batch; what stands together on a page of the index is written
-        together. When the last request is in, the groups go one by one, each with its marks and sums in the same
-        transaction. `folded` must be told once it is committed.
+        together. When the last request is in, the groups go, oldest first, with their marks and sums in the same
+        transaction: in one step as many as name few channels between them, for each channel is written once a step.
+        `folded` must be told once it is committed.
         """
         batch = self._batch or self._next_batch()
         done = min(batch.done + limit, len(batch.rows))
         self._db.executemany(_INSERT_REQUEST, batch.rows[batch.done : done])
-        left = batch.done + limit - done if done == len(batch.rows) else 0
+        left = _going(batch.groups, limit) if batch.done == len(batch.rows) else 0
         ended, groups = batch.groups[:left], batch.groups[left:]
         if ended:
             self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
@@ -327,6 +328,17 @@ class RequestLog:
         if gone:
             self._find_oldest()
         return gone
+
+
+def _going(groups: Sequence[_Pending], limit: int) -> int:
+    """How many groups, oldest first, go in one step: such as have 8 * `limit` requests on 2 * `limit` channels, or one."""
+    named, requests = set[tuple[str, int]](), 0
+    for number, group in enumerate(groups):
+        named.update(zip(group.body.servers, group.body.rows, strict=True))
+        requests += len(group.body.keys)
+        if number and (len(named) > 2 * limit or requests > 8 * limit):
+            return number
+    return len(groups)
 
 
 def _accepted(bodies: Iterable[_Body]) -> list[_Spent]:

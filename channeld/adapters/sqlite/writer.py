@@ -214,7 +214,7 @@ class SqliteStore:
         return self._requests.folding
 
     def fold(self, limit: int) -> int:
-        """Do up to `limit` things (a request into its table, a group gone); how many that were, 0 if none is left.
+        """Bring up to `limit` requests into their table, or let go of groups; how many that were, 0 if none is left.
 
         Not synced by itself: if it is lost in a crash, the groups are still there and are folded again.
         """
