@@ -331,7 +331,7 @@ class RequestLog:
 
 
 def _going(groups: Sequence[_Pending], limit: int) -> int:
-    """How many groups, oldest first, go in one step: such as have 8 * `limit` requests on 2 * `limit` channels, or one."""
+    """How many groups, oldest first, go in one step: with 8 * `limit` requests on 2 * `limit` channels, or one."""
     named, requests = set[tuple[str, int]](), 0
     for number, group in enumerate(groups):
         named.update(zip(group.body.servers, group.body.rows, strict=True))
