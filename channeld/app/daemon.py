@@ -160,6 +160,7 @@ class Daemon:
             ids=self.ids,
         )
         self.desk.on_store_failed = self._store_failed
+        self.housekeeping.also(self.desk.gate.facts.forget)
         self.mirror.attendance.serving = lambda: self.desk.stopped() is None and self.broker.connected
         self._wire_strongbox()
 

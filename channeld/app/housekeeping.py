@@ -58,10 +58,14 @@ class Housekeeping:
         spending: Spending,
     ) -> None:
         self._store, self._clock, self._keep_s, self._monotonic = store, clock, keep_s, monotonic
-        self._chores = (archivist.step, lambda: sum_outlays(store, spending))
+        self._chores: list[Callable[[], bool]] = [archivist.step, lambda: sum_outlays(store, spending)]
         self._left: list[Callable[[], bool]] = []
         self._fold_at = self._tidy_at = 0.0
         self._slice = SLICE
+
+    def also(self, chore: Callable[[], bool]) -> None:
+        """Do this as well: a slice at a time, true where more is left."""
+        self._chores.append(chore)
 
     async def run(self) -> None:
         """For ever. Raises `StoreError`."""

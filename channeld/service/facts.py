@@ -6,7 +6,8 @@ with the request in it. Only what some rule asks for is worked out or counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from channeld.core import allowance
@@ -23,6 +24,8 @@ from channeld.service.unusual import FACTS, Seen, Unusual
 
 _DAY_S: Final = 86_400
 _NOBODY: Final = ()
+_FORGET_SLICE: Final = 8192
+"""Sums looked at in one step of forgetting: some 2 ms."""
 _SUMS: Final = {
     "spent_hour": ("server", 1),
     "spent_day": ("server", DAY_HOURS),
@@ -53,7 +56,9 @@ class Facts:
         self.unusual = Unusual(mirror, self._allowance)
         self._asked: frozenset[str] = frozenset()
         self._counted: frozenset[str] = frozenset()
-        self._hour, self._subjects = 0, set[str]()
+        self._hour, self._latest, self._subjects = 0, 0, set[str]()
+        self._swept = 0
+        self._left: Iterator[tuple[str, int]] = iter(())
         self._opened: dict[Payee, int] = {}
         self._opened_at: object = None
 
@@ -149,11 +154,21 @@ class Facts:
         return [(s, day if s.startswith(KNOWN) else hour, drops) for s, drops in spent.items()]
 
     def _turn(self, hour: int) -> None:
-        """A new hour: forget subjects of more than a day ago, and days of more than a week ago."""
-        spent = self._mirror.spent
-        self._hour = hour
+        """Another hour. In a new one nobody was counted, unless this life is new, too, or the clock goes back."""
+        spent = _NOBODY if hour > self._latest > 0 else self._mirror.spent
+        self._hour, self._latest = hour, max(hour, self._latest)
         self._subjects = {subject for subject, h in spent if h == hour and subject.startswith(allowance.SHORT_LIVED)}
+
+    def forget(self) -> bool:
+        """A slice of what is to be forgotten once an hour: subjects of more than a day ago, and days of more than a
+        week ago. True if more is left. Nobody reads them any more: when they go matters to memory only.
+        """
+        hour, spent = self._hour, self._mirror.spent
+        if hour != self._swept:
+            self._swept, self._left = hour, iter(list(spent))
         kept = {allowance.SHORT_LIVED: hour - DAY_HOURS, KNOWN: day_of(hour) - DAYS * DAY_HOURS}
-        old = [key for key in spent if key[1] < kept.get(key[0][0], 0)]
-        for key in old:
-            del spent[key]
+        keys = list(islice(self._left, _FORGET_SLICE))
+        for key in keys:
+            if key[1] < kept.get(key[0][0], 0):
+                spent.pop(key, None)
+        return len(keys) == _FORGET_SLICE

@@ -257,6 +257,50 @@ def test_users_beyond_those_counted_apart_share_one_sum(folder: Path, monkeypatc
     assert said(engine.answer(engine.ask("next", 1)._replace(user="u11"))[0]) is Code.LIMIT_EXCEEDED
 
 
+def test_what_is_forgotten_goes_in_slices_once_an_hour_while_claims_are_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "_FORGET_SLICE", 4)
+    engine = made(folder, refuse("user_spent_hour", 50))
+    spent, forget, hour = engine.mirror.spent, engine.desk.gate.facts.forget, int(engine.unix) // HOUR
+    assert not forget(), "nothing was counted yet"
+    day = hour - hour % 24
+    kept = {("/u/a/x", hour - 24): 1, ("+u/p/a/x", day - 7 * 24): 1, ("a", hour - 2000): 1}
+    old = {(f"/u/a/{n}", hour - 25): 1 for n in range(5)} | {("+u/p/a/y", day - 8 * 24): 1}
+    spent.update(old | kept)
+    engine.answer(engine.ask(1, 1)._replace(user="u"))
+    assert forget()
+    assert 0 < len(old.keys() & spent.keys()) < len(old), "a slice"
+    engine.answer(engine.ask(2, 1)._replace(user="v"))
+    while forget():
+        pass
+    assert not old.keys() & spent.keys()
+    assert kept.keys() <= spent.keys()
+    assert sum(drops for (subject, at), drops in spent.items() if subject[0] == "/" and at == hour) == 2
+    spent.update(old)
+    assert not forget(), "once an hour"
+    assert old.keys() <= spent.keys()
+
+
+def test_after_a_restart_or_with_the_clock_put_back_those_counted_apart_are_known(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "MOST_SUBJECTS", 2)
+    engine = made(folder, refuse("user_spent_hour", 50))
+    for n in range(2):
+        engine.answer(engine.ask(n, 1)._replace(user=f"u{n}"))
+    engine.restart()
+    engine.answer(engine.ask("after", 1)._replace(user="late"))
+    now = engine.unix
+    for number, unix in enumerate((now + HOUR, now, now + HOUR, now)):
+        engine.unix = unix
+        for user in ("one", "two"):
+            engine.answer(engine.ask(f"{user} {number}", 1)._replace(user=f"{user} {number}"))
+    for hour in (int(now) // HOUR, int(now) // HOUR + 1):
+        apart = {subject for subject, at in engine.mirror.spent if at == hour and subject.startswith("/u/")}
+        assert len(apart) <= 2
+
+
 def test_sums_of_users_are_forgotten_after_a_day(folder: Path) -> None:
     engine = made(folder, refuse("user_spent_hour", 50))
     engine.answer(engine.ask(1, 1)._replace(user="u"))
@@ -264,6 +308,7 @@ def test_sums_of_users_are_forgotten_after_a_day(folder: Path) -> None:
         wait(engine, 86_400)
         engine.store.forget(int(engine.unix) - 90_000, 10)
     engine.answer(engine.ask(2, 1)._replace(user="v"))
+    assert not engine.desk.gate.facts.forget()
     assert len([key for key in engine.mirror.spent if key[0].startswith("/")]) == 1
     kept = engine.on_disk("SELECT count(*) FROM spent WHERE server LIKE '/%'")
     assert kept == [(1,)], "the last one only"
