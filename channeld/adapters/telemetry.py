@@ -25,7 +25,15 @@ TICKETS = "tickets"
 _REFUSABLE = (Kind.OPEN.value, Kind.SETTLE.value, Kind.REQUEST_CLOSE.value)
 _CLASSES = ("tes", "tec", "ter", "tef", "tel", "tem", "other")
 _RESULTS = ("tesSUCCESS", "tec", "dead", "unknown", "displaced")
-_DROPPED = ("expired", "oversized", "topic", "reply_queue_full", "refused_bad_request", "refused_bad_response_topic")
+_DROPPED = (
+    "expired",
+    "oversized",
+    "topic",
+    "reply_queue_full",
+    "reply_too_large",
+    "refused_bad_request",
+    "refused_bad_response_topic",
+)
 _RELOADS = ("taken", "unchanged", "refused")
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 _LEDGERS = (1, 2, 3, 4, 6, 8, 12)

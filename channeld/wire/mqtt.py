@@ -376,12 +376,13 @@ def _explain(problem: str) -> str:
 def weigh(payload: bytes) -> int:
     """What a payload costs, in requests, without reading it: its objects if it is an array, and each KiB counts as one.
 
-    At least 1 and never less than the items that would be decided; braces within strings make it more.
+    At least 1 and never less than the items that would be decided; braces within strings make it more. What is no
+    object is refused, but that takes a reply as well: 16 of them count as one.
     """
     kib = len(payload) >> 10
     if payload[:1] == b"{":
         return kib or 1
-    return max(1, kib, min(MOST_ITEMS, payload.count(b"{")))
+    return max(1, kib, min(MOST_ITEMS, max(payload.count(b"{"), payload.count(b",") >> 4)))
 
 
 def refuse_unread(payload: bytes, refusal: Refusal) -> bytes:

@@ -8,6 +8,7 @@ Sources: the contract, section 1, "query".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -29,6 +30,8 @@ LONGEST_SPAN_S: Final = 366 * 86_400
 PAGE_COST: Final = 100
 """What a query that reads more than one request costs, in requests."""
 _HOUR_S: Final = 3600
+_ONE_REQUEST: Final = re.compile(rb'"request"\s*:\s*"').search
+"""Stands in what asks for one request, and else only in what is refused: to ask for more besides is too much."""
 
 _Id = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
 _Time = Annotated[int, Meta(ge=0, le=MAX_UINT32 * 4)]
@@ -69,8 +72,8 @@ _decode: Final = msgspec.json.Decoder(Query).decode
 
 
 def weigh_query(payload: bytes) -> int:
-    """What a query costs, in requests, without reading it."""
-    return 1 if b'"request"' in payload else PAGE_COST
+    """What a query costs, in requests, without reading it: each KiB counts as one, and a page as `PAGE_COST`."""
+    return max(1 if _ONE_REQUEST(payload) else PAGE_COST, len(payload) >> 10)
 
 
 def read_query(payload: bytes) -> Query | tuple[str | None, Refusal]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from channeld.adapters.gateway import FAIR_GROUP, LARGEST_GROUP, Gateway
 from channeld.core.admission import MOST_MESSAGES, Admission
+from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.mqtt import ClaimReader, Topics
@@ -45,6 +46,9 @@ class Out:
     queued_out: int = 0
     queued: dict[str, int] = field(default_factory=dict)
     room: bool = True
+    each: int = 0
+    """How much longer the queue gets with every reply; it takes none at 10 000."""
+    largest: int = 1 << 28
 
     def publish(
         self,
@@ -58,9 +62,13 @@ class Out:
     ) -> bool:
         if topic != TOPICS.status:
             contract.check(topic, payload)
-        if self.room:
-            self.log.append(("reply", (topic, json.loads(payload), retain, correlation_data)))
-        return self.room
+        if len(payload) > self.largest:
+            raise BadValue("payload", "larger than the broker takes")
+        if not self.room or self.queued_out >= 10_000:
+            return False
+        self.queued_out += self.each
+        self.log.append(("reply", (topic, json.loads(payload), retain, correlation_data)))
+        return True
 
     def ack(self, message: object) -> None:
         self.log.append(("ack", message))
@@ -307,10 +315,32 @@ def test_with_too_many_replies_waiting_nothing_is_decided_until_some_went(bench:
     assert bench.gateway.waiting == 0
 
 
-def test_a_reply_that_finds_no_room_leaves_its_request_unacknowledged(bench: Bench) -> None:
+def test_a_reply_that_finds_no_room_is_sent_and_its_request_acknowledged_once_there_is_some(bench: Bench) -> None:
+    """Nobody else would try again, and what is never acknowledged takes up our Receive Maximum."""
     bench.out.room = False
-    assert [kind for kind, _ in bench.give(Sent())] == ["decided"]
-    assert bench.dropped == ["reply_queue_full"]
+    first, second, third = Sent(), Sent(), Sent()
+    assert [kind for kind, _ in bench.give(first, second)] == ["decided"]
+    assert bench.give(third) == [], "nothing more is decided before"
+    bench.gateway.go_on()
+    assert (bench.gateway.waiting, bench.out.log) == (3, [])
+    bench.out.room = True
+    bench.gateway.go_on()
+    assert [kind for kind, _ in bench.out.log] == ["reply", "ack", "reply", "ack", "decided", "reply", "ack"]
+    assert [what for kind, what in bench.out.log if kind == "ack"] == [first, second, third]
+    assert (bench.gateway.waiting, bench.asked, bench.dropped) == (0, [2, 1], [])
+
+
+def test_a_reply_that_the_broker_never_takes_holds_up_nobody(bench: Bench) -> None:
+    bench.out.largest = 300
+    batch, lone = Sent(payload=b"[" + b",".join([GOOD] * 9) + b"]"), Sent()
+    assert [kind for kind, _ in bench.give(batch, lone)] == ["decided", "ack", "reply", "ack"]
+    assert bench.dropped == ["reply_too_large"]
+
+
+def test_what_is_answered_at_length_fills_no_group_with_little(bench: Bench) -> None:
+    """A thousand items of two bytes, each refused: the replies of a group have to find room."""
+    bench.gateway.on_messages([Sent(payload=b"[" + b"1," * 999 + b"1]") for _ in range(200)])
+    assert 0 < len([kind for kind, _ in bench.out.log if kind == "reply"]) <= 5
 
 
 # --- presence --------------------------------------------------------------------------------------------------------
@@ -429,3 +459,37 @@ def test_queries_use_up_a_servers_share_faster_than_claims(bench: Bench) -> None
     assert ("decided", 1) in log
     bench.give()
     assert bench.gateway.waiting == 0
+
+
+ANSWER = b'{"id":"q","status":"unknown","request":"r","code":"unknown_request","reason":"x"}'
+
+
+@pytest.mark.parametrize("each", [1, 49, 245])
+def test_queries_wait_while_half_of_the_queue_is_full_and_none_is_lost(bench: Bench, each: int) -> None:
+    """However long the answers are: what asks for little may be answered at length."""
+    bench.gateway.on_query = lambda server, payload, say: say(ANSWER)
+    bench.out.each = each
+    queries = [Sent(f"{MINE}/query", b'{"id":"q","request":"r"}') for _ in range(200)]
+    log, turns = bench.give(*queries, Sent()), 1
+    assert ("decided", 1) in log
+    while bench.gateway.waiting:
+        assert 5000 <= bench.out.queued_out < 5000 + each
+        bench.out.queued_out, turns = 0, turns + 1
+        bench.gateway.go_on()
+        log = list(bench.out.log)
+    assert [what for kind, what in log if kind == "ack"][1:] == queries
+    assert [kind for kind, _ in log].count("reply") == 201
+    assert (bench.dropped, bench.later) == ([], [])
+    assert turns == -(-201 // -(-5000 // each))
+
+
+def test_a_query_whose_answer_finds_no_room_is_acknowledged_and_counted(bench: Bench) -> None:
+    """Nothing of it is durable: who asks again loses nothing, and who is left unacknowledged stops everybody."""
+    said: list[Callable[[bytes], None]] = []
+    bench.gateway.on_query = lambda server, payload, say: said.append(say)
+    query = Sent(f"{MINE}/query", b'{"id":"q","totals":{"from":0,"to":3600}}')
+    assert bench.give(query) == []
+    bench.out.room = False
+    said.pop()(ANSWER)
+    assert bench.out.log == [("ack", query)]
+    assert bench.dropped == ["reply_queue_full"]

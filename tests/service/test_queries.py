@@ -13,7 +13,7 @@ from typing import Any
 
 import contract
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from service.heralds import Heralded
 from worlds import PAYEES
@@ -24,7 +24,7 @@ from channeld.app.queries import Queries
 from channeld.core.requests import Code, Granted
 from channeld.service.tallies import Tallies
 from channeld.wire.mqtt import request_key
-from channeld.wire.query import PAGE, weigh_query
+from channeld.wire.query import PAGE, PAGE_COST, Query, read_query, weigh_query
 from channeld.wire.replies import reply
 
 REPLY = "p/servers/a/reply"
@@ -192,6 +192,40 @@ def test_what_reads_much_costs_much() -> None:
     assert weigh_query(b'{"id":"q","channels":true}') == weigh_query(b"[]") == 100
     assert weigh_query(b'{"id":"q","request":"r"}') == 1
     assert weigh_query(b'{"id":"\\"request\\"","channels":true}') == 100
+    assert weigh_query(b'{"id":"request","channels":true}') == 100
+    assert weigh_query(b'{"id":"q","request":null,"channels":true}') == 100
+    assert weigh_query(b'{"id":"q" , "request" : "r","channels":null}') == 1
+    assert weigh_query(b'{"id":"q","request":"%b"}' % (b"r" * 500_000)) == 488
+
+
+_WORDS = (
+    "request",
+    "re\\u0071uest",
+    "channels",
+    "ch\\u0061nnels",
+    "totals",
+    "id",
+    "after",
+    '\\"request',
+    '\\"request\\":\\"',
+)
+_VALUES = ("null", "true", '{"from":0,"to":3600}', *(f'"{word}"' for word in _WORDS))
+_MEMBERS = st.tuples(st.sampled_from(_WORDS), st.sampled_from(["", " ", "\n\t"]), st.sampled_from(_VALUES))
+
+
+_ASKED = ('"channels":true', '"totals":{"from":0,"to":3600}', '"request":"r"', '"after":null')
+
+
+@given(st.lists(_MEMBERS, max_size=4), st.sampled_from(_VALUES[3:]), st.sampled_from(_ASKED))
+def test_nothing_that_reads_much_passes_for_what_reads_little(
+    members: list[tuple[str, str, str]], name: str, asked: str
+) -> None:
+    told = [f'"{key}"{space}:{space}{value}' for key, space, value in members]
+    payload = "{" + ",".join([f'"id":{name}', *told, asked]) + "}"
+    query = read_query(payload.encode())
+    if isinstance(query, Query):
+        event(f"asks for one request: {query.request is not None}")
+        assert query.request is not None or weigh_query(payload.encode()) == PAGE_COST
 
 
 def test_rejections_are_counted_for_known_servers_and_their_own_payees_only(engine: Heralded) -> None:

@@ -12,9 +12,11 @@ between two of them the socket is read: then nobody waits for more than a small 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from channeld.adapters.gateway.owed import Owed
 from channeld.adapters.gateway.ports import Message, Outbox, Waiting
 from channeld.adapters.gateway.presence import Presence
 from channeld.adapters.gateway.refusals import Refusals
@@ -63,33 +65,37 @@ class Gateway:
         self._most_queued = most_queued
         self._admission, self._refused = admission, refused
         self._nanoseconds, self._later = nanoseconds, later
-        self._refusals = Refusals(most_queued, self._send, dropped, self._count_refused)
+        self._owed = Owed(topics, dropped)
+        self._refusals = Refusals(most_queued, self._owed.send_or_drop, dropped, self._count_refused)
         self._scheduled = self._closed = False
-        self.outbox: Outbox | None = None
         self.held = False
         self.presence = Presence(topics.status, status, self._say_status, loop_time)
         self.on_witness: Callable[[bytes], None] = lambda payload: None
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
         self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
         self.on_rejected: Callable[[str, Code], None] = lambda server, code: None
-        self._queries = 0
+        self._queries, self._asked = 0, deque[tuple[Message, str]]()
 
     @property
     def waiting(self) -> int:
-        """Requests taken from the socket and not decided yet."""
-        return self._admission.waiting
+        """Requests taken from the socket and not decided or not answered yet."""
+        return self._admission.waiting + len(self._asked) + len(self._owed)
 
     def close(self) -> None:
         """Decide nothing more: what waits stays the broker's."""
         self._closed = True
 
     @property
-    def _out(self) -> Outbox:
-        assert self.outbox is not None
-        return self.outbox
+    def outbox(self) -> Outbox:
+        """The broker's side, to be set before the first message."""
+        return self._owed.out
+
+    @outbox.setter
+    def outbox(self, outbox: Outbox) -> None:
+        self._owed.out = outbox
 
     def _say_status(self, payload: bytes) -> None:
-        self._out.publish(self._topics.status, payload, retain=True)
+        self.outbox.publish(self._topics.status, payload, retain=True)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -102,13 +108,13 @@ class Gateway:
             found = find(message.topic)
             if found is None:
                 self._not_a_request(message)
-                self._out.ack(message)
+                self.outbox.ack(message)
                 continue
             server = found[0]
             if (refusal := refused.get(server)) is None:  # else nothing was decided since: it still has no room
                 query = found[1] == "query"
                 cost = weigh_query(message.payload) if query else weigh(message.payload)
-                refusal = self._refusals.clogged(server, self._out) or admit(server, (message, *found), cost, now)
+                refusal = self._refusals.clogged(server, self.outbox) or admit(server, (message, *found), cost, now)
                 if refusal is None:
                     self._queries += query
                     continue
@@ -129,7 +135,8 @@ class Gateway:
     def _work(self) -> None:
         """Decide a group of what waits, if its replies can be queued; the rest after the socket was served."""
         admission = self._admission
-        while admission.waiting and not (self.held or self._closed) and self._out.queued_out < self._most_queued:
+        self._answer_queries()
+        while admission.waiting and self._ready:
             behind = admission.waiting > LARGEST_GROUP
             self._decide_next(admission.take(FAIR_GROUP if behind else LARGEST_GROUP))
             if behind:
@@ -137,6 +144,11 @@ class Gateway:
                 return
         if self._refusals:
             self._schedule()
+
+    @property
+    def _ready(self) -> bool:
+        """Whether something may be decided: nothing holds it up, and there is room for the replies of a group."""
+        return not (self.held or self._closed or self._owed) and self.outbox.queued_out < self._most_queued
 
     def _decide_next(self, taken: list[Waiting]) -> None:
         """Decide a group, and learn how long it took."""
@@ -148,8 +160,8 @@ class Gateway:
             self._queries -= len(queries)
         group = self._read_all(taken)
         self._decide(group)
-        for message, server, _ in queries:  # behind the claims: what was asked before is decided
-            self._query(message, server)
+        self._asked.extend((message, server) for message, server, _ in queries)
+        self._answer_queries()  # behind the claims: what was asked before is decided
         self._admission.decided(sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began)
 
     def _schedule(self) -> None:
@@ -165,17 +177,19 @@ class Gateway:
         """The socket was served, or the broker has taken something: do what waited for that."""
         if self._closed:
             return
+        if self._owed:
+            self._owed.send_again()
         if self._refusals:
             self._refusals.answer()
-        if self._refusals or self._admission.waiting:
+        if self._refusals or self._admission.waiting or self._asked:
             self._work()
 
     def _refuse(self, message: Message, server: str, refusal: Refusal) -> None:
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
-            self._out.ack(message)
+            self.outbox.ack(message)
         else:
-            self._refusals.add(message, server, refusal, self._out)
+            self._refusals.add(message, server, refusal, self.outbox)
 
     def _count_refused(self, server: str, refusal: Refusal) -> None:
         self._refused(refusal.code.value, 1)
@@ -189,7 +203,7 @@ class Gateway:
         for message, server, verb in taken:
             read = self._read(message, server, verb)
             if read is None:
-                self._out.ack(message)
+                self.outbox.ack(message)
             else:
                 group.append((message, server, *read))
         return group
@@ -210,16 +224,22 @@ class Gateway:
             return parsed, batch
         return [_refused(None if batch else parsed[0].id, *refusal)], False
 
+    def _answer_queries(self) -> None:
+        """As long as there is room: an answer may be long, and what waits here costs nothing."""
+        asked = self._asked
+        while asked and self._ready:
+            self._query(*asked.popleft())
+
     def _query(self, message: Message, server: str) -> None:
-        """Let somebody answer who reads only; acknowledge behind the answer."""
+        """Let somebody answer who reads only; acknowledge behind the answer, for nothing of it has to be durable."""
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
-            self._out.ack(message)
+            self.outbox.ack(message)
             return
 
         def answer(payload: bytes) -> None:
-            if self._send(message, server, payload):
-                self._out.ack(message)
+            self._owed.send_or_drop(message, server, payload)
+            self.outbox.ack(message)
 
         refusal = self._refusal(message, server)
         if refusal is not None:
@@ -257,14 +277,12 @@ class Gateway:
         claims = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, HandIn)]
         taken = iter(self._take_in(claims) if claims else [])
 
-        ack = self._out.ack
         for message, server, parsed, batch in group:
             items = [
                 reply(p.id, next(answers)) if isinstance(p.ask, Ask) else self._not_asked(p.id, p.ask, server, taken)
                 for p in parsed
             ]
-            if self._send(message, server, replies(items) if batch else items[0]):
-                ack(message)
+            self._owed.send(message, server, replies(items) if batch else items[0])
 
     def _not_asked(
         self, request_id: str | None, read: HandIn | Refusal, server: str, taken: Iterator[Taken | Refusal]
@@ -279,17 +297,6 @@ class Gateway:
     def _bad(self, server: str, code: Code) -> None:
         self._dropped(f"refused_{code.value}")
         self.on_rejected(server, code)
-
-    def _send(self, message: Message, server: str, payload: bytes) -> bool:
-        """Queue a reply where the server wants it. False where there is no room: then it is not acknowledged either."""
-        default = self._topics.reply(server)
-        topic = message.response_topic
-        if topic is None or message.bad_response_topic or not self._topics.allows_response(server, topic):
-            topic = default
-        sent = self._out.publish(topic, payload, correlation_data=message.correlation_data, line=server)
-        if not sent:
-            self._dropped("reply_queue_full")
-        return sent
 
 
 def _refused(request_id: str | None, code: Code, reason: str) -> Parsed:
