@@ -581,3 +581,44 @@ def test_a_writer_killed_in_the_middle_of_a_group_leaves_whole_groups_only(tmp_p
         ((spent,),) = whole.execute("SELECT drops FROM spent").fetchall()
         assert spent == sum(authorized for authorized, *_ in sums)
         whole.close()
+
+
+class FailsLate:
+    """A connection whose commits reach the disk and fail all the same."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        done = self._db.execute(statement, *values)
+        if statement == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return done
+
+
+@pytest.mark.parametrize("failed", ["fold", "accept"])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_nothing_is_folded_at_the_close_after_a_commit_that_failed(tmp_path: Path, failed: str, loaded: bool) -> None:
+    """It may be on disk, and folded again what was spent would count twice; once it is loaded, it is folded."""
+    store = SqliteStore(tmp_path / "s.db", network_id=1)
+    store.apply(update(new_channels=[record(1)]))
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [("a", 1, 5)])
+    kept, store._file.db = store._file.db, FailsLate(store._file.db)  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        if failed == "fold":
+            store.fold(100)
+        else:
+            store.accept(2, together(request(2, 1, (5, 8))), [mark(1, 8)], [("a", 1, 3)])
+    store._file.db = kept
+    if loaded:
+        store.load()
+    store.close()
+    with closing(sqlite3.connect(store.path)) as db:
+        (waiting,) = db.execute("SELECT count(*) FROM request_group").fetchone()
+    assert waiting == (2 if failed == "accept" and not loaded else 0)
+    again = SqliteStore(store.path, network_id=1)
+    assert again.load().spent == {("a", 1): 5 if failed == "fold" else 8}
+    again.close()

@@ -25,12 +25,14 @@ _CHECKPOINT_PAGES: Final = 100_000
 class StoreFile:
     """Opens (or creates) the file at `path`. `db` is the one connection that writes to it.
 
+    `in_doubt`: a transaction failed, perhaps after it had reached the disk, and nothing was read `anew` since.
+
     Raises `ConfigError` for a store of another network or schema, `StoreError` for what is none.
     """
 
     def __init__(self, path: Path, network_id: int) -> None:
         self.path = path
-        self._left = 0
+        self._left, self.in_doubt = 0, False
         try:
             self.db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
             path.chmod(0o600)
@@ -121,7 +123,9 @@ class StoreFile:
                 self.db.execute("ROLLBACK")
                 raise
             self.db.execute("COMMIT")
+            self.in_doubt &= not anew
         except sqlite3.Error as error:
+            self.in_doubt = True
             if self.db.in_transaction:
                 self.db.rollback()
             raise StoreError(f"the store failed: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,11 +71,14 @@ class SqliteStore:
         self._open.clear()
 
     def close(self) -> None:
-        """Fold what is left into the tables, and let go of the file. A store that fails now is whole all the same."""
-        try:
-            while self._requests.backlog:
+        """Fold what is left into the tables, and let go of the file. A store that fails now is whole all the same.
+
+        After a failure nothing is folded before `load`: what failed may be on disk, and would count twice.
+        """
+        with suppress(StoreError):
+            while self._requests.backlog and not self._file.in_doubt:
                 self.fold(_FOLD_AT_CLOSE)
-        except StoreError:
+        if self._requests.backlog:
             log.warning("store_closed_unfolded", requests=self._requests.backlog)
         self._db.close()
 
