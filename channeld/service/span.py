@@ -36,7 +36,7 @@ from channeld.core.records import (
     Setback,
 )
 from channeld.core.results import After
-from channeld.core.units import Address, ChannelId, Drops, RippleTime
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
 from channeld.service.ledger_book import SpanBook
 from channeld.service.mirror import Mirror, tx_key
 from channeld.service.numbers import kind_of, tickets_subject
@@ -161,7 +161,7 @@ class Span:
             state = self._mirror.channels.get(action.channel_id)
             if state is not None and action.channel_id not in self.after:
                 log.error("channel_gone_unseen", channel_id=action.channel_id, result=tx.result)
-                self.after[action.channel_id] = replace(state.record, closed_at=tx.ledger_index, issuing=False)
+                self.after[action.channel_id] = self._gone(state.record, tx.ledger_index)
 
     def _tickets(self, live: LiveTransaction, tx: ValidatedTransaction) -> None:
         """Our TicketCreate ended: the numbers after its own are ours to use, or it cools down like any failure."""
@@ -229,11 +229,13 @@ class Span:
                 self.after[channel_id] = self._updated(state.record, channel)
         for channel_id, state in self._mirror.channels.items():
             if state.record.channel.source_account == account.address and channel_id not in seen:
-                self.book.closed(state.record, None)
-                early = cut_short(state.record, self._now)
-                gone = replace(state.record, closed_at=self._header.index, issuing=False, cut_short_at=early)
-                self.after[channel_id] = gone
+                self.after[channel_id] = self._gone(state.record, self._header.index)
         return self.book.compare(account)
+
+    def _gone(self, record: ChannelRecord, at: LedgerIndex) -> ChannelRecord:
+        """A channel is there no more as of ledger `at`, and no transaction shows how it went."""
+        self.book.closed(record, None)
+        return replace(record, closed_at=at, issuing=False, cut_short_at=cut_short(record, self._now))
 
     # --- transactions that were not found -----------------------------------------------------------------------------
 

@@ -280,6 +280,25 @@ def test_what_was_lost_is_kept_until_it_is_booked(engine: Engine) -> None:
     assert tables(engine, channel_id).keys() == {"archive", "event", "loss"}
 
 
+def test_a_channel_whose_end_only_a_failed_payout_shows_is_booked_as_lost_and_put_away(engine: Engine) -> None:
+    """No ledger showed how it went; content servers are told, and the payee's early end counts."""
+    engine.connect()
+    channel_id = engine.opened()
+    (answer,) = engine.answer(engine.ask("it", 4))
+    assert isinstance(answer, Granted)
+    del engine.ledger.channels[channel_id]
+    while channel_id in engine.mirror.channels:
+        engine.tick(10)
+    assert engine.ledger.history[-1].result == "tecNO_TARGET"
+    assert engine.on_disk("SELECT * FROM loss") == [(channel_id, engine.ledger.index, "unseen", 4, "")]
+    assert engine.on_disk("SELECT count(*) FROM channel WHERE closed_at IS NOT NULL AND cut_short_at > 0") == [(1,)]
+    assert "channel_closed" in str(engine.on_disk("SELECT * FROM event"))
+    engine.tick()
+    forget_all(engine)
+    archive_all(engine)
+    assert tables(engine, channel_id).keys() == {"archive", "event", "loss"}
+
+
 @pytest.mark.parametrize("archived", [False, True])
 @pytest.mark.parametrize("told", ["by a transaction", "by a full read", "at a start"])
 def test_a_gone_channel_that_is_shown_again_is_never_issued_on(engine: Engine, archived: bool, told: str) -> None:
