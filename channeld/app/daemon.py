@@ -33,7 +33,7 @@ from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
 from channeld.app.inquiry import Inquiry
 from channeld.app.listener import listener
-from channeld.app.objections import objections
+from channeld.app.objections import homeless, objections
 from channeld.app.presence import presences
 from channeld.app.queries import Queries
 from channeld.app.reload import Files
@@ -79,7 +79,11 @@ def elapsed() -> float:
 
 
 class Daemon:
-    """Wired and ready to `run`. Raises `ConfigError` for keys that do not fit and `StoreError` for the store."""
+    """Wired and ready to `run`.
+
+    Raises `ConfigError` for keys that do not fit, and for a policy without what live channels stand on; `StoreError`
+    for the store.
+    """
 
     def __init__(self, files: Files, keys: keyring.Keyring) -> None:
         settings, policy = files.settings, files.policy
@@ -93,6 +97,9 @@ class Daemon:
         self.telemetry.pools(policy.pools)
         granted = grants(settings).by_server
         self.mirror = Mirror(snapshot, keyring.mirror_wallets(settings, keys), policy, granted)
+        if problems := homeless(self.mirror, settings.policy_path, policy):
+            self.store.close()
+            raise ConfigError(problems)
         self.clock = Clock(self.mirror, time.time, self.monotonic)
         self.mirror.claim_keys = frozenset(keys.claim_signers)
         self.planner = Planner(self.mirror, self.store, self.telemetry, self.monotonic)
