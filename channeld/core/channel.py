@@ -87,6 +87,12 @@ class Channel:
             return None
         return RippleTime(self.cancel_after - self.settle_delay - margin)
 
+    def forfeits(self, authorized: int, margin: Seconds, close_time: RippleTime) -> bool:
+        """Whether its end is set or near, and would take from the payee what is owed if that were not paid before."""
+        phase, last = self.phase(close_time), self.last_claim_time(margin)
+        over = phase is Phase.CLOSING or (last is not None and close_time >= last)
+        return over and phase is not Phase.EXPIRED and self.unredeemed(authorized) > 0
+
     def turning_points(self, margin: Seconds) -> list[RippleTime]:
         """Close times from which something is due that has a deadline: no claim any more, and nothing left to pay."""
         if (deadline := self.deadline) is None:

@@ -34,6 +34,7 @@ from channeld.core.closing import UNUSED_GRACE_S, Due, close, close_due, closing
 from channeld.core.docket import Answer, Answers, Docket
 from channeld.core.headroom import Share, fund, meet_want
 from channeld.core.intents import FinalizeClose, Intent
+from channeld.core.outcome import cooled_at
 from channeld.core.payouts import aged_at, settle
 from channeld.core.policy import Policy
 from channeld.core.rhythm import HOUR_S
@@ -114,17 +115,8 @@ def _channel(docket: Docket, view: ChannelView, due: Due | None, share: Share) -
 
 
 def _cools_until(view: ChannelView, now: RippleTime) -> int | None:
-    """When what failed may be tried again, None where nothing failed.
-
-    As long as a payout is owed that the channel's end would forfeit, a cooldown takes at most half of the time that
-    was left when it began: however often it fails, there is another try in time, and there are only a few more.
-    """
-    channel, deadline = view.channel, view.channel.deadline
-    if view.retry_at is None or view.failed_at is None or deadline is None:
-        return view.retry_at
-    if now >= deadline or not channel.unredeemed(view.authorized):
-        return view.retry_at
-    return min(view.retry_at, (view.failed_at + deadline) // 2)
+    """When what failed may be tried again, None where nothing failed."""
+    return cooled_at(view.channel, view.authorized, (view.retry_at, view.failed_at), now)
 
 
 # --- left alone ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from channeld.core.channel import Channel
 from channeld.core.intents import (
     Action,
     FinalizeClose,
@@ -111,3 +112,18 @@ def _wait_s(failures: int, *, refused: bool) -> int:
     """Seconds to wait after so many failures in a row, 1 or more."""
     longest = LONGEST_REFUSED_S if refused else LONGEST_RETRY_S
     return min(longest, FIRST_RETRY_S << min(failures - 1, _MOST_DOUBLINGS))
+
+
+def cooled_at(channel: Channel, authorized: int, failed: tuple[int | None, int | None], now: RippleTime) -> int | None:
+    """When what failed on a channel may be tried again, None where nothing failed; `failed` has `Setback.retry_at` and
+    `failed_at` of it.
+
+    As long as a payout is owed that the channel's end would forfeit, a cooldown takes at most half of the time that
+    was left when it began: however often it fails, there is another try in time, and there are only a few more.
+    """
+    retry_at, at = failed
+    if retry_at is None or at is None or channel.deadline is None:
+        return retry_at
+    if now >= channel.deadline or not channel.unredeemed(authorized):
+        return retry_at
+    return min(retry_at, (at + channel.deadline) // 2)

@@ -1,13 +1,13 @@
 """Which groups, or channels that pay us, are decided next: by what touched them, and by the clock. It decides nothing.
 
-Four lines, each served before the one behind it:
+Four lines, each served before the one behind it, but for a few of the last in every slice that takes what can wait:
 
     urgent     what a claim cannot wait for
     changed    what a ledger or the end of an intent changed, and whatever a ledger brings to a deadline
     backlog    what would be too much to be decided at once: all of them after a start or a change of policy, or
                thousands that had claims in the same ledger
     rounds     thousands that fall due by the clock in the same ledger without a deadline: what drifts unannounced is
-               looked at again every minute, however much there is
+               looked at again every minute, however much there is, and though the backlog never ends
 
 So what is live comes first, and a ledger is never held up by what can wait.
 """
@@ -23,6 +23,8 @@ from channeld.service.wheel import Wheel
 
 AT_ONCE: Final = 256
 """Groups that a ledger's decision takes on beside those that it changed; if there are more, all of them wait."""
+FEW: Final = 8
+"""One in so many of a slice is of the rounds while there are any, and at least one."""
 
 T = TypeVar("T", bound=Hashable)
 
@@ -91,11 +93,17 @@ class Agenda(Generic[T]):
     # --- getting out of it --------------------------------------------------------------------------------------------
 
     def next(self, most: int, *, backlog: bool) -> list[T]:
-        """The first so many, with the `backlog` and rounds or without them. They stay until they are `done`."""
-        waiting = (self._backlog, self._rounds) if backlog else ()
-        if backlog and self.walking and len(self._backlog) < most:
+        """The first so many, with the `backlog` and rounds or without them. They stay until they are `done`.
+
+        With them, the first of the rounds have their part of it whatever else waits.
+        """
+        if not backlog:
+            return list(dict.fromkeys(islice(chain(self._urgent, self._changed), most)))
+        if self.walking and len(self._backlog) < most:
             self._walk_on(most)
-        return list(dict.fromkeys(islice(chain(self._urgent, self._changed, *waiting), most)))
+        rounds = min(len(self._rounds), max(1, most // FEW))
+        ahead = list(islice(chain(self._urgent, self._changed, self._backlog), most - rounds))
+        return list(dict.fromkeys(chain(ahead, islice(self._rounds, most - len(ahead)))))
 
     def _walk_on(self, most: int) -> None:
         """Put the next of all there are into the backlog."""

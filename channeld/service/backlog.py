@@ -21,7 +21,8 @@ _ORDER: Final = {
     Kind.FINALIZE_CLOSE: 2,
 }
 """Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
-_Place = tuple[int, int]
+_Place = tuple[bool, int, int]
+"""Deadline work first, for what comes too late is lost; then by kind, then by age."""
 
 
 class Backlog:
@@ -44,10 +45,10 @@ class Backlog:
 
     def of(self, wallet: str) -> Iterator[JournalEntry]:
         """What waits for a wallet, first what is signed first. What is dropped meanwhile is left out."""
-        for _, number in tuple(self._places.get(wallet, ())):
+        for *_, number in tuple(self._places.get(wallet, ())):
             if (entry := self._entries.get(number)) is not None:
                 yield entry
 
 
 def _place(entry: JournalEntry) -> _Place:
-    return _ORDER[entry.action.kind], entry.number
+    return not entry.intent.deadline, _ORDER[entry.action.kind], entry.number

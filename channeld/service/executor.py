@@ -53,6 +53,8 @@ _GIVES_WAY: Final = frozenset({Kind.FUND, Kind.REQUEST_CLOSE})
 """Kinds on a channel that a freeze holds back; a channel has one open intent, so nothing else is decided meanwhile."""
 _BATCH: Final = 16
 """Transactions signed and committed together: some 8 ms, after which claims get their turn."""
+_LOOKED_AT: Final = 256
+"""Planned intents looked through in one turn of the loop."""
 
 
 class Executor:
@@ -75,6 +77,7 @@ class Executor:
         self._wake = asyncio.Event()
         self._session: NodeSession | None = None
         self._resend = False
+        self._swept: dict[str, LedgerIndex] = {}
         self.prices = Prices(mirror)
 
     def wake(self) -> None:
@@ -84,6 +87,7 @@ class Executor:
     def connected(self, session: NodeSession | None) -> None:
         """A node that is in sync is there, or gone."""
         self._session, self._resend = session, session is not None
+        self._swept.clear()
         self._wake.set()
 
     def ledger(self) -> None:
@@ -123,6 +127,7 @@ class Executor:
             await self.prices.ask(session, self.courier.on_trouble)
         for wallet in self._mirror.wallets.values():
             self._let_go(wallet)
+            await self._sweep(wallet)
             while wallet.account is not None and self._has_work(wallet):
                 await self.prices.ask(session, self.courier.on_trouble)
                 batch = self._batch(wallet)
@@ -205,6 +210,35 @@ class Executor:
             for entry in self._mirror.backlog.of(wallet.name):
                 if entry.action.kind in _GIVES_WAY and self._mirror.holds_back(entry.action):
                     self._moot(entry, "frozen")
+
+    async def _sweep(self, wallet: Wallet) -> None:
+        """Close, once with every ledger, what has nothing left to do, and what stands in the way of deadline work:
+        what is planned may wait for its price or a number for ever, and one that waits must not hide the next.
+        """
+        index = self._header().index
+        if self._swept.get(wallet.name) == index:
+            return
+        self._swept[wallet.name] = index
+        for count, entry in enumerate(self._planned(wallet), 1):
+            if self._in_the_way(entry):
+                self._moot(entry, "gives way to what is owed before the end")
+            elif self._transaction(wallet, entry) is None:
+                self._moot(entry)
+            elif count % _LOOKED_AT:
+                continue
+            await asyncio.sleep(0)
+
+    def _in_the_way(self, entry: JournalEntry) -> bool:
+        """Whether a payout that has a deadline is not decided because of it: a channel has one open intent.
+
+        What is decided in its place is deadline work itself, so nothing gives way twice.
+        """
+        state = self._channel(entry)
+        pool = self._mirror.policy.pools.get(state.record.pool) if state else None
+        if state is None or pool is None or entry.intent.deadline:
+            return False
+        now = self._header().close_time
+        return state.record.channel.forfeits(state.record.authorized, pool.life_margin, now)
 
     def _channel(self, entry: JournalEntry) -> ChannelState | None:
         action = entry.action

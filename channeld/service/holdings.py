@@ -11,7 +11,7 @@ from types import MappingProxyType
 from channeld.core.demand import Rate
 from channeld.core.intents import Intent, Kind
 from channeld.core.ledger import AccountState
-from channeld.core.outcome import failed_at
+from channeld.core.outcome import cooled_at, failed_at
 from channeld.core.records import ChannelRecord, JournalEntry, Setback
 from channeld.core.standing import Labels
 from channeld.core.units import Address, LedgerIndex, Payee, RippleTime, drawn_by
@@ -53,6 +53,13 @@ class ChannelState:
         cooling = (self.setback.retry_at, failed_at(self.setback)) if self.setback else (None, None)
         said = (*times, self.pending, *cooling, away, *notice, self.funded_at, self.settled_at, r.tier)
         return ChannelView(r.channel, r.authorized, r.issuing, r.server, *said)
+
+    def again_at(self, now: RippleTime) -> int | None:
+        """When what failed is tried again, where the channel's end would forfeit what is owed; None: no such thing."""
+        channel, authorized = self.record.channel, self.record.authorized
+        if self.setback is None or channel.deadline is None or not channel.unredeemed(authorized):
+            return None
+        return cooled_at(channel, authorized, (self.setback.retry_at, failed_at(self.setback)), now)
 
     @property
     def refused(self) -> bool:

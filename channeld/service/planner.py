@@ -194,11 +194,14 @@ class Planner:
         self.on_decided(world, keyed, holds, (*decision.suggested, *kept))
 
     def _watch(self, group: Group, now: RippleTime) -> None:
-        """Its next deadline after `now` brings it up by itself, whatever the answers were and whoever touches it."""
+        """Its next deadline after `now` brings it up by itself, whatever the answers were and whoever touches it; so
+        does the next try of what failed while a payout is owed that has a deadline.
+        """
         pool = self._mirror.policy.pools.get(group.pool)
         margin = pool.life_margin if pool else Seconds(0)
-        moments = [at for state in group.channels for at in state.record.channel.turning_points(margin) if at > now]
-        self._agenda.deadline(min(moments, default=None), group)
+        moments = [at for state in group.channels for at in state.record.channel.turning_points(margin)]
+        moments += [RippleTime(at) for state in group.channels if (at := state.again_at(now)) is not None]
+        self._agenda.deadline(min((at for at in moments if at > now), default=None), group)
 
     def _let_go(self, group: Group) -> None:
         """Users who have nothing, and for whom nothing is to be done, are not kept: there may be any number of them."""

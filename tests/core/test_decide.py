@@ -259,6 +259,29 @@ def test_what_is_in_flight_or_cools_down_is_not_touched_and_a_lagging_ledger_sto
 
 
 @MANY
+@given(cases(), st.booleans())
+def test_what_an_end_would_forfeit_is_paid_as_deadline_work_where_nothing_is_in_flight(
+    case: Case, frozen: bool
+) -> None:
+    """So what gives way to it is not decided again, and what comes in its place gives way to nothing."""
+    groups = []
+    for group in case.world.groups:
+        views = tuple(replace(v, pending=None, retry_at=None, failed_at=None) for v in group.channels)
+        groups.append(replace(group, channels=views))
+    halted = frozenset(case.world.wallets if frozen else ())
+    decision = decide(replace(case.world, groups=tuple(groups), halted=halted), case.policy)
+    planned = {getattr(p.intent.action, "channel_id", ""): p.intent for p in decision.planned}
+    for group in groups:
+        pool = case.policy.pools.get(group.pool)
+        for view in group.channels if pool and pool.wallet in case.world.wallets else ():
+            if view.channel.forfeits(view.authorized, pool.life_margin, RippleTime(NOW)):
+                intent = planned[view.channel.channel_id]
+                event(f"{intent.action.kind.value} {intent.reason}")
+                assert intent.deadline
+                assert intent.action.kind in (Kind.SETTLE, Kind.REQUEST_CLOSE)
+
+
+@MANY
 @given(cases())
 def test_what_is_owed_on_a_live_channel_is_paid_when_it_is_worth_it_or_too_old(case: Case) -> None:
     """Unless the channel is funded or closed first, or cools down: nothing owed is just forgotten."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from service.heralds import Heralded
 from worlds import PAYEES, SOURCE, channel
 
+from channeld.core.intents import Claim, Kind
 from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.requests import Granted
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
@@ -143,7 +145,7 @@ def test_a_deadline_comes_before_thousands_that_are_due_as_well() -> None:
 def test_what_the_clock_brings_up_in_thousands_takes_a_tenth_of_the_time(
     monkeypatch: pytest.MonkeyPatch, deadline: bool
 ) -> None:
-    """What a policy or a start brings up takes half of it."""
+    """What a policy or a start brings up takes half of it; meanwhile they have their part of every slice."""
     agenda, now, rests = Agenda[int](), 0.0, list[float]()
     for number in range(agendas.AT_ONCE + 1):
         agenda.schedule(RippleTime(5), number)
@@ -172,9 +174,66 @@ def test_what_the_clock_brings_up_in_thousands_takes_a_tenth_of_the_time(
             await asyncio.wait([working], timeout=0.001)
 
     asyncio.run(story())
-    slow = -(-(agendas.AT_ONCE + 1) // 32)
-    assert rests[-slow:] == [0.09] * slow
-    assert rests[:-slow] == [0.01] * (80 if deadline else 0)
+    rounds = agendas.AT_ONCE + 1
+    assert rests == ([0.01] * -(-(rounds + 10 * agendas.AT_ONCE) // 32) if deadline else [0.09] * -(-rounds // 32))
+
+
+@given(
+    st.integers(1, 80),
+    st.sampled_from([2, 5, 8, 32]),
+    st.sets(st.sampled_from(["urgent", "changed", "backlog"]), min_size=1),
+)
+def test_however_much_waits_before_it_every_round_is_served(over: int, most: int, lines: set[str]) -> None:
+    """In order, and within as many slices as it takes at a few in each, though the other lines never end."""
+    agenda, others = Agenda[int](), itertools.count(10**6)
+    rounds = range(agendas.AT_ONCE + over)
+    for number in rounds:
+        agenda.schedule(RippleTime(5), number)
+    agenda.ledger(RippleTime(5))
+    served: list[int] = []
+    for _ in range(-(-len(rounds) // max(1, most // agendas.FEW))):
+        if "urgent" in lines:
+            agenda.want(next(others))
+        if "backlog" in lines:
+            agenda.add(list(itertools.islice(others, agendas.AT_ONCE + 1)))
+        for other in itertools.islice(others, most if "changed" in lines else 0):
+            agenda.change(other)
+        taken = agenda.next(most, backlog=True)
+        assert len(taken) <= most
+        assert any(thing not in rounds for thing in taken), "the others go on as well"
+        served += [thing for thing in taken if thing in rounds]
+        agenda.done(taken)
+    assert served == list(rounds)
+
+
+def test_a_payout_that_failed_goes_again_when_it_has_cooled_down_whatever_else_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing else is ever decided by the clock, and whoever asks for a slice."""
+    engine = Engine(tmp_path / "s.db", terms=policy(cancel_after=400, max_per_payee=1))
+    engine.connect()
+    state = engine.mirror.channels[ChannelId(engine.opened())]
+    engine.answer(engine.ask(1, 5))
+
+    def refuse(blob: str) -> None:
+        engine.session.code = "temBAD_AMOUNT" if isinstance(engine.ledger.blobs[blob][0], Claim) else None
+
+    engine.session.on_submit = refuse
+    while state.pending is not Kind.SETTLE:
+        engine.tick()
+    monkeypatch.setattr(agendas, "AT_ONCE", 0)
+    while state.setback is None:
+        engine.tick()
+    engine.session.on_submit, engine.session.code = lambda _: None, None
+    again = state.setback.retry_at
+    assert again is not None
+    while engine.ledger.time < again:
+        assert state.pending is None
+        engine.tick()
+    assert state.pending in (Kind.SETTLE, Kind.REQUEST_CLOSE), "it pays with the first ledger that may"
+    engine.tick()
+    assert state.record.channel.balance == 5
+    engine.kill()
 
 
 # --- a new policy ----------------------------------------------------------------------------------------------------

@@ -14,16 +14,18 @@ from channeld.service.backlog import Backlog
 FIRST, THEN, LAST = {Kind.REDEEM, Kind.OPEN, Kind.FUND}, {Kind.SETTLE, Kind.REQUEST_CLOSE}, {Kind.FINALIZE_CLOSE}
 
 
-def intent(number: int, kind: Kind, wallet: str) -> Any:
-    return SimpleNamespace(number=number, action=SimpleNamespace(kind=kind, wallet=wallet))
+def intent(number: int, kind: Kind, wallet: str, deadline: bool = False) -> Any:
+    return SimpleNamespace(
+        number=number, action=SimpleNamespace(kind=kind, wallet=wallet), intent=SimpleNamespace(deadline=deadline)
+    )
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from("ab")), max_size=40),
+    st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from("ab"), st.booleans()), max_size=40),
     st.lists(st.tuples(st.booleans(), st.integers(0, 39)), max_size=80),
 )
-def test_readers_first_then_payouts_and_closes_then_the_rest_each_by_age(
-    kinds: list[tuple[Kind, str]], steps: list[tuple[bool, int]]
+def test_deadline_work_first_then_readers_then_payouts_and_closes_then_the_rest_each_by_age(
+    kinds: list[tuple[Kind, str, bool]], steps: list[tuple[bool, int]]
 ) -> None:
     intents = [intent(number, *kind) for number, kind in enumerate(kinds)]
     backlog, waiting = Backlog(), set()
@@ -38,7 +40,9 @@ def test_readers_first_then_payouts_and_closes_then_the_rest_each_by_age(
             waiting.add(pick)
     for wallet in "ab":
         mine = [i for i in intents if i.number in waiting and i.action.wallet == wallet]
-        assert list(backlog.of(wallet)) == [i for kinds in (FIRST, THEN, LAST) for i in mine if i.action.kind in kinds]
+        ranks = [(deadline, kinds) for deadline in (True, False) for kinds in (FIRST, THEN, LAST)]
+        expected = [i for rank in ranks for i in mine if i.intent.deadline is rank[0] and i.action.kind in rank[1]]
+        assert list(backlog.of(wallet)) == expected
 
 
 def test_what_is_dropped_while_others_are_looked_at_does_not_come() -> None:

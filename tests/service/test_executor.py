@@ -282,6 +282,41 @@ def test_a_payout_on_a_channel_that_ends_goes_out_up_to_its_own_cap_while_others
     assert "fee_cap" in str(engine.executor.prices.waits())
 
 
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_fund_that_is_too_dear_gives_way_to_the_payout_before_the_end(tmp_path: Path, tells: bool) -> None:
+    """It is planned long before, and would keep the channel from being decided until all is lost."""
+    engine = Engine(tmp_path / "store.db", terms=policy(cancel_after=150))
+    engine.connect()
+    channel_id = engine.opened()
+    engine.answer(engine.ask(1, 5))
+    dear = engine.mirror.policy.guards.urgent_fee_cap
+    engine.session.fees = OpenFees(Drops(10**7), dear) if tells else LedgerError("unknownCmd")
+    engine.answer(engine.ask(2, 18))
+    assert intents(engine)[-1] == ("fund", "planned")
+    end = engine.ledger.channels[channel_id].cancel_after
+    assert end is not None
+    while engine.ledger.time < end and not engine.ledger.channels[channel_id].balance:
+        assert len([kind for kind, _ in intents(engine) if kind == "fund"]) == 1
+        engine.tick(3)
+    assert engine.ledger.channels[channel_id].balance == 5
+    assert engine.on_disk("SELECT kind, status FROM intent WHERE kind IN ('fund', 'settle', 'request_close')") == [
+        ("fund", "moot"),
+        ("request_close", "done"),
+    ]
+
+
+def test_what_is_too_dear_does_not_hide_what_has_nothing_left_to_do(engine: Engine) -> None:
+    channel_id = engine.opened()
+    engine.session.fees = DEAR
+    engine.answer(engine.ask(2, 5, payee=PAYEES[1]))
+    engine.answer(engine.ask(3, 18))
+    assert intents(engine)[1:] == [("open", "planned"), ("fund", "planned")]
+    engine.ledger.channels[channel_id] = replace(engine.ledger.channels[channel_id], amount=Drops(60))
+    engine.connect()
+    engine.work()
+    assert intents(engine)[1:] == [("open", "planned"), ("fund", "moot")]
+
+
 # --- dying -----------------------------------------------------------------------------------------------------------
 
 
