@@ -236,6 +236,17 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 7
 
 
+def test_a_region_that_is_none_beside_a_rule_that_names_another(tmp_path: Path) -> None:
+    """What could not be read is no name to compare with; both are told."""
+    rule = '[[admit.rule]]\nname = "far"\nmatch = { region = { in = ["mars"] } }\nact = "refuse"\n'
+    text = re.sub(r"regions *= *\[", "regions = [7, ", RICH, count=1) + rule
+    assert text.count("[7, ") == 1
+    with pytest.raises(ConfigError) as caught:
+        load_policy(write(tmp_path, text))
+    assert any("regions[0]" in problem for problem in caught.value.problems)
+    assert any("there is no region mars" in problem for problem in caught.value.problems)
+
+
 def test_the_hash_is_of_what_is_said(tmp_path: Path) -> None:
     """Spelling does not change it; the order of rules, a bound, a mode and an override do."""
     original = load_policy(write(tmp_path, RICH)).hash

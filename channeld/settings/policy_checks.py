@@ -122,12 +122,9 @@ def _short_horizon(at: Key, pool: str, problems: Problems) -> None:
 def _check_references(read: Mapping[str, Any], chains: Mapping[Concern, Placed], problems: Problems) -> None:
     """Whatever is named exists."""
     pools, tiers = read.get("pools", {}), read.get("tiers", {})
-    known = {
-        "pool": set(pools),
-        "tier": set(tiers),
-        "region": {region for pool in pools.values() for region in pool.get("regions", ())},
-        "wallet": {pool["wallet"] for pool in pools.values() if "wallet" in pool},
-    }
+    regions = {region for pool in pools.values() for region in pool.get("regions", ()) if region is not BAD}
+    wallets = {pool["wallet"] for pool in pools.values() if "wallet" in pool}
+    known = {"pool": set(pools), "tier": set(tiers), "region": regions, "wallet": wallets}
     for budget, table in read.get("budgets", {}).items():
         for place, pool in enumerate(table.get("pools", ())):
             _must_exist(("budgets", budget, "pools", place), pool, "pool", known, problems)
