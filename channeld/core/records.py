@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,10 +83,6 @@ class Accepted(NamedTuple):
     covers_to: Sequence[int] = ()
     signed: Sequence[int] = ()
     servers: Sequence[str] = ()
-
-    def remembered(self) -> Iterator[tuple[bytes, int, int, int, int]]:
-        """What is to be remembered of each, in the order of the fields of `Remembered`."""
-        return zip(self.contents, self.rows, self.covers_from, self.covers_to, self.signed, strict=True)
 
 
 class ChannelMark(NamedTuple):

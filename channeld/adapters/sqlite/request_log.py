@@ -282,8 +282,9 @@ class RequestLog:
         if ended:
             self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
             self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
-            self._db.executemany(_ADD_ACCEPTED, _accepted(group.body for group in ended))
-            self._db.executemany(usage.ADD_ACCEPTED, _used(group.body for group in ended))
+            used = _used(group.body for group in ended)
+            self._db.executemany(usage.ADD_ACCEPTED, used)
+            self._db.executemany(_ADD_ACCEPTED, _summed((server, hour, n) for server, hour, _, n, _ in used))
             self._db.execute("DELETE FROM request_group WHERE number <= ?", (ended[-1].number,))
         return Folding(groups, batch.rows, done, ended)
 
@@ -341,20 +342,12 @@ def _going(groups: Sequence[_Pending], limit: int) -> int:
     return len(groups)
 
 
-def _accepted(bodies: Iterable[_Body]) -> list[_Spent]:
-    """Requests by server and hour."""
-    found: dict[int, Counter[str]] = {}
-    for body in bodies:
-        found.setdefault(body.at_unix // 3600, Counter()).update(body.servers)
-    return [(server, hour, count) for hour, counts in found.items() for server, count in counts.items()]
-
-
 def _summed(spent: Iterable[_Spent]) -> list[_Spent]:
     """Sums by server and hour: many small groups name the same few."""
     sums: dict[tuple[str, int], int] = {}
-    for server, hour, drops in spent:
-        sums[server, hour] = sums.get((server, hour), 0) + drops
-    return [(server, hour, drops) for (server, hour), drops in sums.items()]
+    for server, hour, amount in spent:
+        sums[server, hour] = sums.get((server, hour), 0) + amount
+    return [(server, hour, amount) for (server, hour), amount in sums.items()]
 
 
 def _used(bodies: Iterable[_Body]) -> list[usage.Accepted]:
