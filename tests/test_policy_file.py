@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from spoil import JUNK, WAYS, loads_or_is_told, mutated, spoilt
 
 from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
+from channeld.core.units import parse_money
 from channeld.settings import check_policy, load, load_policy
 from channeld.settings.guard_shapes import GUARDS
 from channeld.settings.policy_shape import BUDGET, TIER
@@ -41,6 +43,17 @@ def test_the_shipped_policies_are_sound(variant: str) -> None:
     """They define a pool `standard` on wallet `hot`."""
     policy = load_policy(SHIPPED / variant / "policy.toml")
     assert policy.pools["standard"].wallet == "hot"
+
+
+@pytest.mark.parametrize("variant", [".", "testnet", "mainnet"])
+def test_the_shipped_caps_of_a_content_server_leave_room_for_what_its_pool_wants(variant: str) -> None:
+    """A channel may grow to its largest, all that may be opened can be, one busy payee leaves room for another."""
+    pool = load_policy(SHIPPED / variant / "policy.toml").pools["standard"]
+    server = tomllib.loads((SHIPPED / variant / "channeld.toml").read_text())["servers"]["news-eu"]
+    locked, a_day = (parse_money(server[key], key) for key in ("max_locked", "max_drops_per_day"))
+    assert locked >= 2 * pool.channel.max
+    assert locked >= server["max_open_channels"] * pool.channel.min
+    assert a_day >= pool.channel.max
 
 
 @pytest.mark.parametrize("variant", [".", "testnet", "mainnet"])

@@ -63,6 +63,8 @@ def test_run_refuses_a_bad_config(run: Run, tmp_path: Path) -> None:
     status, _, err = run("run")
     assert status == 2
     assert "did you mean hot" in err
+    unit = (SHIPPED / "channeld.service").read_text().splitlines()
+    assert f"RestartPreventExitStatus={status}" in unit, "systemd does not try it again for ever"
 
 
 def test_status_without_daemon_or_store_is_exit_3(run: Run, tmp_path: Path) -> None:
