@@ -57,16 +57,13 @@ LEFT_ALONE: Final[Mapping[str, str]] = MappingProxyType(
         "observed": "the policy's mode is observe: nothing is done",
         "suggested": "the policy's mode is suggest: it waits for a person",
         "below_min_step": "the step would be smaller than the policy allows",
-        "budget_exhausted": "a budget of the policy is spent",
-        "budget_reserved": "what is left of a budget is set aside for what is under way",
+        "budget_exhausted": "a budget of the policy is spent, or set aside for what is under way",
         "frozen_reconcile": "the books differ from the ledger: a guard freezes all but what is owed",
         "fee_climate": "the network asks more for a transaction than a guard allows",
         "notice_pending": "its content servers were told that it is to be closed, and are given time",
         "early_ends": "its payee keeps closing its channels: the next is opened later, each time twice as late",
         "patience": "what makes it due must hold for longer",
-        "own_downtime": "it was idle while we ourselves were not there",
         "low_confidence": "too little is known to decide",
-        "outcome_unknown": "what became of the last transaction is not known yet",
     }
 )
 """Why something is left alone."""
