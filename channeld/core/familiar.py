@@ -8,7 +8,7 @@ three such days, the median of the others of its kind in its pool. A sum of a da
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -60,44 +60,61 @@ def _owner(subject: str) -> str:
     return rest.partition("/")[0] if kind == f"{KNOWN}u" else ""
 
 
-class Familiar:
-    """Reads the sums of days in `sums`, which may grow in the meantime, but only in the day that is asked about.
+class _Day:
+    """Whose sums there are of one day: how many by owner, and the first few names of each kind, by the alphabet."""
 
-    `opened` must be told of every row that is about to be new.
+    __slots__ = ("first", "own")
+
+    def __init__(self) -> None:
+        self.own: Counter[str] = Counter()
+        self.first: dict[str, list[str]] = {}
+
+    def add(self, subject: str, owner: str) -> None:
+        """It is new on this day."""
+        self.own[owner] += 1
+        first = self.first.setdefault(_kin(subject), [])
+        if len(first) < SAMPLE or subject < first[-1]:
+            insort(first, subject)
+            del first[SAMPLE:]
+
+
+class Familiar:
+    """Reads the sums of days in `sums`, all of them once, here; from then on a day costs what is new on it.
+
+    `opened` must be told of every row that is about to be new, and nothing but rows older than a week may go.
     """
 
     def __init__(self, sums: Mapping[tuple[str, int], int]) -> None:
         self._sums = sums
         self._day = -1
-        self._known: dict[str, dict[str, int]] = {}
+        self._days: dict[int, _Day] = {}
         self._own: Counter[str] = Counter()
+        self.rows = 0
+        """Sums of days that are known."""
+        for subject, day in sums:
+            if subject.startswith(KNOWN):
+                self._add(subject, day)
         self._opened: set[str] = set()
         self._usual: dict[str, int | None] = {}
         self._default: dict[str, int | None] = {}
 
-    def _read(self) -> None:
-        """Find the rows anew: the only pass over all of them, once a day."""
-        for found in (self._known, self._own, self._opened, self._usual, self._default):
-            found.clear()
-        oldest = self._day - DAYS * DAY_HOURS
-        for subject, day in self._sums:
-            if day >= oldest and subject.startswith(KNOWN):
-                self._note(subject, day)
-
-    def _note(self, subject: str, day: int) -> None:
-        kin = self._known.setdefault(_kin(subject), {})
-        kin[subject] = min(day, kin.get(subject, day))
-        self._own[_owner(subject)] += 1
+    def _add(self, subject: str, day: int) -> None:
+        owner, known = _owner(subject), self._days.get(day)
+        if known is None:
+            known = self._days[day] = _Day()
+        known.add(subject, owner)
+        self._own[owner] += 1
+        self.rows += 1
 
     def _at(self, day: int) -> None:
+        """Another day: what is a week old is not looked back at any more."""
         if day != self._day:
             self._day = day
-            self._read()
-
-    @property
-    def rows(self) -> int:
-        """Sums of days that are known."""
-        return self._own.total()
+            self._opened, self._usual, self._default = set(), {}, {}
+            for old in [known for known in self._days if known < day - DAYS * DAY_HOURS]:
+                gone = self._days.pop(old).own
+                self._own -= gone
+                self.rows -= gone.total()
 
     def has_room(self, subject: str, day: int) -> bool:
         """Whether a subject is, or may be, counted apart today: nobody takes more room than is left."""
@@ -111,7 +128,7 @@ class Familiar:
         self._at(day)
         if (subject, day) not in self._sums and subject not in self._opened:
             self._opened.add(subject)
-            self._note(subject, day)
+            self._add(subject, day)
 
     def usual(self, subject: str, day: int) -> int | None:
         """Drops a day that are usual, 1 or more; None while nothing is known of it or of any other of its kind."""
@@ -135,8 +152,7 @@ class Familiar:
     def _of_others(self, kin: str, day: int) -> int | None:
         """The median of a sample, which is the same whoever came first today."""
         if kin not in self._default:
-            older = (subject for subject, since in self._known.get(kin, {}).items() if since < day)
-            sample = heapq.nsmallest(SAMPLE, older)
-            known = sorted(u for subject in sample if (u := self._learned(subject, day)) is not None)
+            older = set[str]().union(*(known.first.get(kin, ()) for at, known in self._days.items() if at < day))
+            known = sorted(u for subject in sorted(older)[:SAMPLE] if (u := self._learned(subject, day)) is not None)
             self._default[kin] = known[len(known) // 2] if known else None
         return self._default[kin]

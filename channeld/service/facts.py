@@ -6,7 +6,7 @@ with the request in it. Only what some rule asks for is worked out or counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -56,7 +56,8 @@ class Facts:
         self.unusual = Unusual(mirror, self._allowance)
         self._asked: frozenset[str] = frozenset()
         self._counted: frozenset[str] = frozenset()
-        self._hour, self._latest, self._subjects = 0, 0, set[str]()
+        self._hour, self._subjects, self._most = 0, set[str](), 0
+        self._apart = _counted_apart(mirror.spent)
         self._swept = 0
         self._left: Iterator[tuple[str, int]] = iter(())
         self._opened: dict[Payee, int] = {}
@@ -139,7 +140,7 @@ class Facts:
             subject = self._subject(kind, ask, group.payee)
             if subject is None:
                 continue
-            if subject not in self._subjects and len(self._subjects) >= MOST_SUBJECTS:
+            if subject not in self._subjects and len(self._subjects) >= self._most:
                 subject = _EVERYBODY[kind]
             self._subjects.add(subject)
             found.append(subject)
@@ -154,10 +155,14 @@ class Facts:
         return [(s, day if s.startswith(KNOWN) else hour, drops) for s, drops in spent.items()]
 
     def _turn(self, hour: int) -> None:
-        """Another hour. In a new one nobody was counted, unless this life is new, too, or the clock goes back."""
-        spent = _NOBODY if hour > self._latest > 0 else self._mirror.spent
-        self._hour, self._latest = hour, max(hour, self._latest)
-        self._subjects = {subject for subject, h in spent if h == hour and subject.startswith(allowance.SHORT_LIVED)}
+        """Another hour. Two are remembered, for a clock may be put back; in one before them nobody more is counted
+        apart.
+        """
+        latest = max(self._apart, default=0)
+        if hour > latest:
+            self._apart = {latest: self._apart.get(latest, set()), hour: set()}
+        self._hour, self._subjects = hour, self._apart.get(hour, set())
+        self._most = MOST_SUBJECTS if hour in self._apart else 0
 
     def forget(self) -> bool:
         """A slice of what is to be forgotten once an hour: subjects of more than a day ago, and days of more than a
@@ -172,3 +177,10 @@ class Facts:
             if key[1] < kept.get(key[0][0], 0):
                 spent.pop(key, None)
         return len(keys) == _FORGET_SLICE
+
+
+def _counted_apart(spent: Iterable[tuple[str, int]]) -> dict[int, set[str]]:
+    """Who was counted apart in each of the last two hours in which anybody was: read once, at the start of a life."""
+    rows = [(subject, hour) for subject, hour in spent if subject.startswith(allowance.SHORT_LIVED)]
+    last = sorted({hour for _, hour in rows})[-2:]
+    return {at: {subject for subject, hour in rows if hour == at} for at in last}

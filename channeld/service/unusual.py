@@ -50,7 +50,7 @@ class Unusual:
 
     def __init__(self, mirror: Mirror, allowance: Allowance) -> None:
         self._mirror, self._allowance = mirror, allowance
-        self._familiar: Familiar | None = None
+        self._familiar = Familiar(mirror.spent)
         self._days: tuple[str, ...] = ()
         self.watching = False
         """Whether some pool has terms for it."""
@@ -60,12 +60,11 @@ class Unusual:
         self.watching = any(pool.anomaly is not None for pool in policy.pools.values())
         asked = {fact for rule in policy.chain(Concern.ADMIT) for fact in rule.match}
         self._days = tuple(kind for kind in ("user", "payee") if self.watching or FACTS[kind] in asked)
-        self._familiar = Familiar(self._mirror.spent) if self._days else None
 
     @property
     def counting(self) -> bool:
         """Whether days are counted."""
-        return self._familiar is not None
+        return bool(self._days)
 
     # --- how unusual --------------------------------------------------------------------------------------------------
 
@@ -79,7 +78,7 @@ class Unusual:
             spent = self._allowance.spent(ask.server, hour, 0) + fresh.get(ask.server, 0) + ask.drops
             return self._allowance.anomaly(ask.server, self._mirror.grants, hour, spent), spent
         subject = _subject(kind, ask, pool, payee)
-        if subject is None or self._familiar is None:
+        if subject is None or not self._days:
             return None, ask.drops
         day = day_of(hour)
         spent = self._mirror.spent.get((subject, day), 0) + fresh.get(subject, 0) + ask.drops
@@ -100,7 +99,7 @@ class Unusual:
 
     def counts(self, ask: Ask, pool: str, payee: Payee, hour: int) -> Sequence[str]:
         """Under which subjects the drops of a request that was let in are to be counted by days."""
-        if self._familiar is None:
+        if not self._days:
             return ()
         day, found = day_of(hour), []
         for kind in self._days:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,6 +72,7 @@ def test_the_room_is_bounded_and_nobody_takes_more_than_what_is_left(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(familiar, "MOST_ROWS", most := data.draw(st.integers(0, 30)))
+        patch.setattr(familiar, "SAMPLE", 2)
         sums: dict[tuple[str, int], int] = {}
         known, at = Familiar(sums), TODAY
         for server, user, later in asked:
@@ -86,9 +88,44 @@ def test_the_room_is_bounded_and_nobody_takes_more_than_what_is_left(
                 sums[subject, at] = sums.get((subject, at), 0) + 1
             lately = {key for key in sums if key[1] >= at - DAYS * DAY_HOURS}
             assert known.rows == len(lately) <= most
+            assert known.usual("+u/p/x/y", at) == Familiar(dict(reversed(sums.items()))).usual("+u/p/x/y", at)
             for one in "abc":
                 own = sum(1 for name, _ in lately if name.split("/")[2] == one)
                 assert own <= -(-most // 2) or most == 0, "one that floods leaves half of the room"
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, DAYS + 2), st.integers(1, 9)), max_size=60))
+def test_the_sample_is_the_first_of_those_known_before_today(rows: list[tuple[int, int, int]]) -> None:
+    """Whoever came today, invented names among them, is not in it and displaces nobody."""
+    sums = {(user_known("p", "a", f"u{who}"), TODAY - DAY_HOURS * ago): drops for who, ago, drops in rows}
+    before = sorted({who for who, day in sums if TODAY - DAY_HOURS * DAYS <= day < TODAY})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(familiar, "SAMPLE", 3)
+        known = Familiar(sums)
+        usual = sorted(u for who in before[:3] if (u := Familiar(sums)._learned(who, TODAY)) is not None)
+        assert known.usual(user_known("p", "b", "new"), TODAY) == (usual[len(usual) // 2] if usual else None)
+
+
+class ReadOnce(dict[tuple[str, int], int]):
+    """Sums that may be looked up, and gone through only while they are `open`."""
+
+    open = True
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        assert self.open, "all sums are gone through where a request waits"
+        return super().__iter__()
+
+
+def test_all_sums_are_gone_through_once_and_never_again_as_days_pass() -> None:
+    sums = ReadOnce(days(ME, *[5] * 7))
+    known = Familiar(sums)
+    sums.open = False
+    for day in range(TODAY, TODAY + 10 * DAY_HOURS, DAY_HOURS):
+        assert known.has_room(ME, day)
+        known.opened(ME, day)
+        sums[ME, day] = 5
+        assert known.usual(ME, day) == known.usual(user_known("p", "a", "new"), day) == 5
+        assert known.rows == DAYS + 1
 
 
 def test_days_are_named_by_their_first_hour() -> None:

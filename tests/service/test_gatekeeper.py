@@ -21,6 +21,7 @@ from channeld.core.units import RippleTime
 from channeld.core.vocabulary import PPM, Concern, Mode
 from channeld.service import facts
 from channeld.service.guard import Guard
+from channeld.service.unusual import Seen
 
 HOUR = 3600
 
@@ -299,6 +300,30 @@ def test_after_a_restart_or_with_the_clock_put_back_those_counted_apart_are_know
     for hour in (int(now) // HOUR, int(now) // HOUR + 1):
         apart = {subject for subject, at in engine.mirror.spent if at == hour and subject.startswith("/u/")}
         assert len(apart) <= 2
+
+
+def test_no_request_goes_through_all_sums(folder: Path) -> None:
+    """Not the first of a life, of a policy, of an hour or of a day, and not with the clock put back."""
+
+    class Sums(dict[tuple[str, int], int]):
+        open = True
+
+        def __iter__(self) -> Iterator[tuple[str, int]]:
+            assert self.open
+            return super().__iter__()
+
+    rules = (refuse("user_spent_hour", 50), refuse("user_anomaly", 50))
+    engine = made(folder, *rules)
+    sums = engine.mirror.spent = Sums(engine.mirror.spent)
+    read = facts.Facts(engine.mirror, lambda payee, after: 0, lambda ask, payee: None)
+    sums.open = False
+    group = next(iter(engine.mirror.groups.values()))
+    for hour in (0, 1, 24, 25, 24, 0, 300):
+        read.adopt(replace(engine.mirror.policy))
+        now = int(engine.unix) + hour * HOUR
+        ask = engine.ask(hour, 1)._replace(user="u")
+        assert len(read.counts(ask, group, now)) == 2
+        read.of(Seen(ask, "p", group.payee, {}, now // HOUR), group)
 
 
 def test_sums_of_users_are_forgotten_after_a_day(folder: Path) -> None:
