@@ -13,6 +13,7 @@ from spoil import JUNK, WAYS, loads_or_is_told, mutated
 from xrpl.core.addresscodec import classic_address_to_xaddress
 
 from channeld.adapters.keystore import PublicHalf, sealed
+from channeld.app.broker_settings import broker_settings
 from channeld.core.errors import ConfigError
 from channeld.settings import Settings, find_config, load
 from channeld.settings.lines import find_lines, line_of
@@ -48,6 +49,24 @@ def test_a_sound_file_becomes_values(tmp_path: Path) -> None:
     server = got.servers["news-eu"]
     assert [str(entry.payee) for entry in server.payees] == [PAYEE]
     assert (server.max_drops_per_day, server.max_locked_drops, server.max_open_channels) == (10**9, 2 * 10**8, 50)
+
+
+def test_the_client_id_comes_of_name_and_login_and_nobody_else_can_guess_it(tmp_path: Path) -> None:
+    """A broker hands our session to whoever says it."""
+
+    def client_id(old: str = "", new: str = "") -> str:
+        return broker_settings(load(write_config(tmp_path, changed(old, new) if old else CONFIG), {})).client_id
+
+    ours = client_id()
+    assert ours.startswith("channeld-channeld-1-")
+    assert "pass-word-of-mqtt" not in ours
+    assert ours == client_id(PAYEE, f"{PAYEE}:1"), "a restart or another setting keeps the session"
+    (tmp_path / "secrets" / "other").write_text("another-pass-word\n")
+    assert (
+        len({ours, client_id('name = "channeld-1"', 'name = "two"'), client_id("secrets/mqtt", "secrets/other")}) == 3
+    )
+    login = 'username = "channeld"\npassword_file = "secrets/mqtt"\n'
+    assert client_id(login, "") == "channeld-channeld-1", "anonymous: namesakes still meet"
 
 
 def test_what_may_be_left_out_has_the_contract_values(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from certs import Authority
 from servers import certify, shipped
 
 from channeld.sandbox.stage import Server, Stage
+from e2e.test_nodes import metric
 from e2e.world import World, until
 
 pytestmark = pytest.mark.slow
@@ -44,9 +45,9 @@ class Login:
         process = await asyncio.create_subprocess_exec(*words, stderr=asyncio.subprocess.PIPE)
         await process.communicate()
 
-    async def listen(self, *topics: str, version: str = "mqttv5") -> Listener:
+    async def listen(self, *topics: str, version: str = "mqttv5", more: Sequence[str] = ()) -> Listener:
         """mosquitto_sub, subscribed when this returns."""
-        words = ["mosquitto_sub", *self._arguments, "-V", version, "-q", "1", "-F", "%t %p", "-d"]
+        words = ["mosquitto_sub", *self._arguments, "-V", version, "-q", "1", "-F", "%t %p", "-d", *more]
         words += [word for topic in topics for word in ("-t", topic)]
         process = await asyncio.create_subprocess_exec(
             "stdbuf", "-oL", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -99,7 +100,7 @@ async def test_a_server_neither_speaks_nor_reads_for_another(tmp_path: Path, mut
         more: dict[str, Any] = {"tls": tls_files(authority)} if mutual else {"credentials": ("channeld", "d")}
         payees = {name: f"{world.payee.address}:{n}" for n, name in enumerate("ab")}
         servers = [Server(name, [payee]) for name, payee in payees.items()]
-        await world.stage(servers, **more)
+        stage = await world.stage(servers, **more)
         a, b, daemon = (
             Login(name, password, broker.port, authority, mutual=mutual)
             for name, password in (("a", "pa"), ("b", "pb"), ("channeld", "d"))
@@ -120,6 +121,7 @@ async def test_a_server_neither_speaks_nor_reads_for_another(tmp_path: Path, mut
             await buy(a, of_a, "real-a", "-V", "5")
             await buy(b, of_b, "real-b", "-V", "311")
             before = len(of_b.messages)
+            await steal(a)
             await forge(a, "b")
             await b.publish(f"{PREFIX}/servers/b/claim", '{"id":"last","drops":"1"}')
             await until(lambda: any('"last"' in payload for _, payload in of_b.messages), what="the last reply")
@@ -132,6 +134,7 @@ async def test_a_server_neither_speaks_nor_reads_for_another(tmp_path: Path, mut
             assert len(of_b.messages) == before + 1, "a made something happen on b's topics"
             assert not any("forged" in payload for _, payload in of_daemon.messages)
             assert any('"real-b"' in payload for topic, payload in of_daemon.messages if topic.endswith("b/claim"))
+            assert await metric(stage, "mqtt_reconnects") == 0, "a took the daemon's session"
         finally:
             for listener in (of_a, of_b, of_daemon):
                 await listener.close()
@@ -164,6 +167,13 @@ async def forge(login: Login, victim: str) -> None:
     for version in ("5", "311"):
         await asyncio.gather(*(login.publish(f"{PREFIX}/{topic}", request, "-V", version) for topic in topics))
         await login.publish(f"{PREFIX}/daemons/channeld-1/witness", request, "-V", version, "-r")
+
+
+async def steal(login: Login) -> None:
+    """Log in as the daemon's client ids would be if its name were all that is in them."""
+    for client_id in ("channeld-channeld-1", "channeld-channeld-1.says"):
+        thief = await login.listen(f"{PREFIX}/servers/{login.name}/event", more=("-i", client_id, "-c", "-x", "60"))
+        await thief.close()
 
 
 # -- TLS that does not come about ------------------------------------------------------------------------------------
