@@ -5,8 +5,9 @@ Kept in order as they come and go, so that a batch costs what it signs, however 
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Final
 
 from channeld.core.intents import Kind
@@ -23,6 +24,9 @@ _ORDER: Final = {
 """Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
 _Place = tuple[bool, int, int]
 """Deadline work first, for what comes too late is lost; then by kind, then by age."""
+_FRONT: Final[_Place] = (False, -1, 0)
+_SOME: Final = 64
+"""Places read at once."""
 
 
 class Backlog:
@@ -31,6 +35,7 @@ class Backlog:
     def __init__(self) -> None:
         self._places: dict[str, list[_Place]] = {}
         self._entries: dict[int, JournalEntry] = {}
+        self._touched: dict[str, dict[int, None]] = {}
 
     def add(self, entry: JournalEntry) -> None:
         """It waits to be signed. It must not wait already."""
@@ -43,9 +48,37 @@ class Backlog:
             places = self._places[entry.action.wallet]
             del places[bisect_left(places, _place(entry))]
 
-    def of(self, wallet: str) -> Iterator[JournalEntry]:
-        """What waits for a wallet, first what is signed first. What is dropped meanwhile is left out."""
-        for *_, number in tuple(self._places.get(wallet, ())):
+    def count(self, wallet: str) -> int:
+        """How many wait for a wallet."""
+        return len(self._places.get(wallet, ()))
+
+    def of(self, wallet: str, after: JournalEntry | None = None) -> Iterator[JournalEntry]:
+        """What waits for a wallet, first what is signed first; `after`: only what is behind that, if it waits or not.
+
+        Others may come and go meanwhile: what is dropped is left out, and what is added further on comes, too.
+        """
+        return self._behind(wallet, _FRONT if after is None else _place(after))
+
+    def deadlines(self, wallet: str) -> Iterator[JournalEntry]:
+        """The first part of it: what has a deadline."""
+        return takewhile(lambda entry: entry.intent.deadline, self.of(wallet))
+
+    def _behind(self, wallet: str, place: _Place) -> Iterator[JournalEntry]:
+        places = self._places.get(wallet, [])
+        while some := places[(start := bisect_right(places, place)) : start + _SOME]:
+            place = some[-1]
+            for *_, number in some:
+                if (entry := self._entries.get(number)) is not None:
+                    yield entry
+
+    def touch(self, entry: JournalEntry) -> None:
+        """What it is about is not as it was: somebody should look whether there is anything left to do."""
+        if entry.number in self._entries:
+            self._touched.setdefault(entry.action.wallet, {})[entry.number] = None
+
+    def touched(self, wallet: str) -> Iterator[JournalEntry]:
+        """What was touched since this was asked last, and waits still."""
+        for number in self._touched.pop(wallet, ()):
             if (entry := self._entries.get(number)) is not None:
                 yield entry
 

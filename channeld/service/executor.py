@@ -11,41 +11,27 @@ There is no recovery code: after a crash the journal holds what was planned and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from typing import Final
 
 import structlog
 
-from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, LedgerError, Unreachable
-from channeld.core.fees import Urgency, life
-from channeld.core.intents import (
-    Claim,
-    Create,
-    Kind,
-    MakeTickets,
-    Noop,
-    Number,
-    OpenChannel,
-    Redeem,
-    RedeemChannel,
-    Status,
-    Transaction,
-    transaction_for,
-)
+from channeld.core.fees import life
+from channeld.core.intents import Create, Kind, MakeTickets, Noop, Number, OpenChannel, Status, Transaction
 from channeld.core.ledger import LedgerHeader
-from channeld.core.receiving import redemption
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.courier import Courier
-from channeld.service.holdings import ChannelState, Wallet
+from channeld.service.holdings import Wallet
 from channeld.service.mirror import Mirror
-from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of, tickets_to_make
+from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of
 from channeld.service.ports import NodeSession, Store, Telemetry, TransactionSigner
 from channeld.service.prices import Prices
 from channeld.service.reconciler import Reconciler
 from channeld.service.steps import UNWATCHED, Step, Steps
+from channeld.service.workload import Workload
 
 log = structlog.get_logger()
 
@@ -55,6 +41,12 @@ _BATCH: Final = 16
 """Transactions signed and committed together: some 8 ms, after which claims get their turn."""
 _LOOKED_AT: Final = 256
 """Planned intents looked through in one turn of the loop."""
+_SWEPT: Final = 4096
+"""Planned intents looked through with every ledger, beside those whose channels it has changed."""
+_TOO_DEAR: Final = 512
+"""Transactions passed over for what they cost in one turn of the loop: some 3 ms."""
+_TURNS: Final = 8
+"""Such turns in a round."""
 
 
 class Executor:
@@ -77,7 +69,10 @@ class Executor:
         self._wake = asyncio.Event()
         self._session: NodeSession | None = None
         self._resend = False
+        self._workload = Workload(mirror, reconciler.planner.spending)
         self._swept: dict[str, LedgerIndex] = {}
+        self._swept_to: dict[str, JournalEntry | None] = {}
+        self._passed: dict[str, JournalEntry | None] = {}
         self.prices = Prices(mirror)
 
     def wake(self) -> None:
@@ -126,14 +121,17 @@ class Executor:
         if self._mirror.policy.asks_for_fees:
             await self.prices.ask(session, self.courier.on_trouble)
         for wallet in self._mirror.wallets.values():
-            self._let_go(wallet)
+            await self._let_go(wallet)
             await self._sweep(wallet)
-            while wallet.account is not None and self._has_work(wallet):
+            turns = 0
+            while turns < _TURNS and wallet.account is not None and self._has_work(wallet):
                 await self.prices.ask(session, self.courier.on_trouble)
                 batch = self._batch(wallet)
-                if not batch:
+                if batch:
+                    self._persist(batch)
+                elif not self._passed[wallet.name]:
                     break
-                self._persist(batch)
+                turns += not batch
                 for live in batch:
                     self.courier.send(session, live)
                 await asyncio.sleep(0)
@@ -143,28 +141,30 @@ class Executor:
 
     def _has_work(self, wallet: Wallet) -> bool:
         """Whether something may be there to sign; moot intents are closed on the way."""
-        for entry in self._planned(wallet):
-            if self._transaction(wallet, entry) is not None:
+        for entry in self._workload.planned(wallet):
+            if self._workload.transaction(wallet, entry) is not None:
                 return True
             self._moot(entry)
-        return Numbers(self._mirror, wallet).take_gap() is not None or self._tickets_due(wallet) > 0
-
-    def _tickets_due(self, wallet: Wallet) -> int:
-        """How many tickets to make now: none where no budget is left for that, nor from the purse for deadlines."""
-        count = tickets_to_make(self._mirror, wallet)
-        return self._reconciler.planner.spending.tickets(wallet.name, count) if count else 0
+        return Numbers(self._mirror, wallet).take_gap() is not None or self._workload.tickets_due(wallet) > 0
 
     def _batch(self, wallet: Wallet) -> list[LiveTransaction]:
-        """Sign the next few transactions of a wallet, as far as it has numbers for them and they are not too dear."""
+        """Sign the next few transactions of a wallet, as far as it has numbers for them and they are not too dear.
+
+        Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`.
+        """
         numbers = Numbers(self._mirror, wallet)
         batch: list[LiveTransaction] = []
-        dear = 0
-        for entry, transaction in self._work(wallet):
+        dear, after = 0, self._passed.get(wallet.name)
+        self._passed[wallet.name] = None
+        for entry, transaction in self._workload.of(wallet, after):
             kind = _kind(entry, transaction)
-            if (offered := self.prices.offer(self._urgency(entry, transaction))) is None:
+            if (offered := self.prices.offer(self._workload.urgency(entry, transaction))) is None:
                 if isinstance(transaction, Noop):
                     break
                 dear += 1
+                if entry is not None and not entry.intent.deadline and dear >= _TOO_DEAR:
+                    self._passed[wallet.name] = entry
+                    break
                 continue
             with self._steps(Step.NUMBER_RESERVED, kind):
                 number = self._number(numbers, transaction)
@@ -180,19 +180,10 @@ class Executor:
                 self._unsignable(entry, str(error))
             if len(batch) == _BATCH:
                 break
+        if dear and (after or self._passed[wallet.name]):  # who was not looked at waits as well
+            dear = self._mirror.backlog.count(wallet.name) - len(batch)
         self.prices.hold(wallet.name, dear)
         return batch
-
-    def _work(self, wallet: Wallet) -> Iterator[tuple[JournalEntry | None, Transaction]]:
-        """What a wallet has to sign, in order: intents, then new tickets, then fillers for gaps that hold others up."""
-        for entry in self._planned(wallet):
-            transaction = self._transaction(wallet, entry)
-            if transaction is not None:
-                yield (entry, transaction)
-        if count := self._tickets_due(wallet):
-            yield (None, MakeTickets(count))
-        while True:
-            yield (None, Noop())
 
     def _number(self, numbers: Numbers, transaction: Transaction) -> Number | None:
         if isinstance(transaction, Noop):
@@ -201,60 +192,43 @@ class Executor:
             return numbers.take_highest()
         return numbers.take(by_ticket=isinstance(transaction, Create))
 
-    def _planned(self, wallet: Wallet) -> Iterator[JournalEntry]:
-        return (e for e in self._mirror.backlog.of(wallet.name) if not self._mirror.holds_back(e.action))
-
-    def _let_go(self, wallet: Wallet) -> None:
+    async def _let_go(self, wallet: Wallet) -> None:
         """What a freeze keeps from being signed must not stand in the way of a payout on the same channel."""
         if self._mirror.halted(wallet.name):
             for entry in self._mirror.backlog.of(wallet.name):
                 if entry.action.kind in _GIVES_WAY and self._mirror.holds_back(entry.action):
                     self._moot(entry, "frozen")
+                    await asyncio.sleep(0)
 
     async def _sweep(self, wallet: Wallet) -> None:
-        """Close, once with every ledger, what has nothing left to do, and what stands in the way of deadline work:
-        what is planned may wait for its price or a number for ever, and one that waits must not hide the next.
+        """Close, with every ledger, what has nothing left to do, and what stands in the way of deadline work: what is
+        planned may wait for its price or a number for ever, and one that waits must not hide the next.
+
+        What a ledger has changed is looked at with that ledger; the rest in turn, for only the passing of time can have
+        changed that.
         """
-        index = self._header().index
+        index, backlog = self._header().index, self._mirror.backlog
         if self._swept.get(wallet.name) == index:
             return
         self._swept[wallet.name] = index
-        for count, entry in enumerate(self._planned(wallet), 1):
-            if self._in_the_way(entry):
+        await self._look_at(wallet, backlog.touched(wallet.name))
+        line = chain(backlog.of(wallet.name, self._swept_to.get(wallet.name)), backlog.of(wallet.name))
+        in_turn = islice(line, min(_SWEPT, backlog.count(wallet.name)))
+        self._swept_to[wallet.name] = await self._look_at(wallet, in_turn)
+
+    async def _look_at(self, wallet: Wallet, entries: Iterable[JournalEntry]) -> JournalEntry | None:
+        """Close those of them that give way or are moot; the last of them."""
+        entry = None
+        for count, entry in enumerate(entries, 1):
+            if self._mirror.holds_back(entry.action):
+                closed = False
+            elif closed := self._workload.in_the_way(entry):
                 self._moot(entry, "gives way to what is owed before the end")
-            elif self._transaction(wallet, entry) is None:
+            elif closed := self._workload.transaction(wallet, entry) is None:
                 self._moot(entry)
-            elif count % _LOOKED_AT:
-                continue
-            await asyncio.sleep(0)
-
-    def _in_the_way(self, entry: JournalEntry) -> bool:
-        """Whether a payout that has a deadline is not decided because of it: a channel has one open intent.
-
-        What is decided in its place is deadline work itself, so nothing gives way twice.
-        """
-        state = self._channel(entry)
-        pool = self._mirror.policy.pools.get(state.record.pool) if state else None
-        if state is None or pool is None or entry.intent.deadline:
-            return False
-        now = self._header().close_time
-        return state.record.channel.forfeits(state.record.authorized, pool.life_margin, now)
-
-    def _channel(self, entry: JournalEntry) -> ChannelState | None:
-        action = entry.action
-        return None if isinstance(action, OpenChannel) else self._mirror.channels.get(action.channel_id)
-
-    def _transaction(self, wallet: Wallet, entry: JournalEntry) -> Transaction | None:
-        if isinstance(entry.action, RedeemChannel):
-            held = self._mirror.vault.channels.get(entry.action.channel_id)
-            return redemption(held, self._mirror.policy.receive, self._header().close_time)
-        state = self._channel(entry)
-        channel, authorized = (state.record.channel, state.record.authorized) if state else (None, 0)
-        refused = state is not None and state.refused
-        now = self._header().close_time
-        return transaction_for(
-            entry.action, channel, authorized, claim_key=wallet.claim_key, close_time=now, refused=refused
-        )
+            if closed or not count % _LOOKED_AT:
+                await asyncio.sleep(0)
+        return entry
 
     def _moot(self, entry: JournalEntry, why: str = "overtaken") -> None:
         """Nothing is left to do for it; what its subject needs now is decided with the next ledger."""
@@ -278,7 +252,7 @@ class Executor:
     ) -> LiveTransaction:
         """Sign under a reserved number. Raises `BadValue` where it cannot be signed."""
         header = self._header()
-        last = LedgerIndex(header.index + life(self._urgency(entry, transaction)))
+        last = LedgerIndex(header.index + life(self._workload.urgency(entry, transaction)))
         signed = self._signer(wallet.name, transaction, number, offered, last)
         channel_id = entry.channel_id if entry else None
         if entry is not None and isinstance(entry.action, OpenChannel):
@@ -287,25 +261,6 @@ class Executor:
         life_span = (LedgerIndex(header.index + 1), last)
         makes = transaction.count if isinstance(transaction, MakeTickets) else 0
         return LiveTransaction(*head, *life_span, signed.hash, signed.blob, channel_id, number.ticket, makes)
-
-    def _urgency(self, entry: JournalEntry | None, transaction: Transaction) -> Urgency:
-        """A payout on a channel that ends is urgent; one that the payee refuses is not worth more than the usual."""
-        tried = entry.attempts if entry else 0
-        if isinstance(transaction, Redeem):
-            held = self._mirror.vault.channels[transaction.channel_id]
-            return replace(self._before(held.channel, tried), stake=held.collectable)
-        state = self._channel(entry) if entry else None
-        pays = isinstance(transaction, Claim) and transaction.balance is not None
-        if state is None or not pays or state.refused or state.record.channel.deadline is None:
-            return Urgency(tried)
-        return self._before(state.record.channel, tried)
-
-    def _before(self, channel: Channel, tried: int) -> Urgency:
-        """How pressing a payout is: what counts is the channel's deadline."""
-        if channel.deadline is None:
-            return Urgency(tried)
-        left_s = max(0, channel.deadline - self._header().close_time)
-        return Urgency(tried, int(left_s / max(self._mirror.interval_s, 0.001)))
 
     def _persist(self, batch: list[LiveTransaction]) -> None:
         """Write down what was signed, before any of it is sent."""

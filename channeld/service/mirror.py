@@ -219,6 +219,7 @@ class Mirror:
         state.record = record
         self._note(record, state)
         if state.entry is not None:
+            self.backlog.touch(state.entry)
             self.commitments.count(state.entry, record if record.closed_at is None else None)
         if record.closed_at is None:
             self._count(record, 1)

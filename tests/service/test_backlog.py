@@ -43,6 +43,14 @@ def test_deadline_work_first_then_readers_then_payouts_and_closes_then_the_rest_
         ranks = [(deadline, kinds) for deadline in (True, False) for kinds in (FIRST, THEN, LAST)]
         expected = [i for rank in ranks for i in mine if i.intent.deadline is rank[0] and i.action.kind in rank[1]]
         assert list(backlog.of(wallet)) == expected
+        assert backlog.count(wallet) == len(expected)
+        assert list(backlog.deadlines(wallet)) == [i for i in expected if i.intent.deadline]
+        for place, after in enumerate(expected, 1):
+            assert list(backlog.of(wallet, after)) == expected[place:]
+            if place % 2:
+                backlog.drop(after)
+                assert list(backlog.of(wallet, after)) == expected[place:], "it need not wait any more"
+                backlog.add(after)
 
 
 def test_what_is_dropped_while_others_are_looked_at_does_not_come() -> None:
@@ -58,3 +66,15 @@ def test_what_is_dropped_while_others_are_looked_at_does_not_come() -> None:
             backlog.drop(intents[3])
     assert came == [0, 1, 2, 4]
     assert list(backlog.of("a")) == list(backlog.of("nobody")) == []
+
+
+def test_what_was_touched_comes_once_and_only_while_it_waits() -> None:
+    backlog = Backlog()
+    intents = [intent(number, Kind.FUND, "a") for number in range(4)]
+    for one in intents[:3]:
+        backlog.add(one)
+    for one in (intents[2], intents[0], intents[3], intents[2], intents[1]):
+        backlog.touch(one)
+    backlog.drop(intents[0])
+    assert list(backlog.touched("a")) == [intents[2], intents[1]]
+    assert list(backlog.touched("a")) == list(backlog.touched("b")) == []

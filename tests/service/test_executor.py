@@ -12,13 +12,15 @@ import pytest
 from engine import CHEAP, Engine, Killed, policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import PAYEES
+from worlds import PAYEES, channel
 
 from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.freezes import Cause
-from channeld.core.intents import Claim, Create, Noop, Number
+from channeld.core.intents import Claim, Create, FundChannel, Intent, Noop, Number, SettleChannel
 from channeld.core.ledger import OpenFees
-from channeld.core.units import Drops, LedgerIndex, Seconds
+from channeld.core.records import ChannelRecord
+from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
+from channeld.service import executor
 from channeld.service.prices import Dear
 
 
@@ -315,6 +317,104 @@ def test_what_is_too_dear_does_not_hide_what_has_nothing_left_to_do(engine: Engi
     engine.connect()
     engine.work()
     assert intents(engine)[1:] == [("open", "planned"), ("fund", "moot")]
+
+
+# --- very much at once -----------------------------------------------------------------------------------------------
+
+
+def planted(engine: Engine, count: int) -> list[str]:
+    """So many channels with a fund planned on each, as after a day on which the network was too dear."""
+    assert engine.mirror.header is not None
+    now, found = engine.mirror.header.close_time, []
+    for n in range(count):
+        c = channel(10**6 + n, amount=50, payee=Payee(PAYEES[0].account, n))
+        engine.mirror.add(ChannelRecord(10**6 + n, c, 10, True, "p", "a", now, now, None, None))
+        fund = Intent(FundChannel("hot", c.channel_id, Drops(60)), "running_out", "F", (), "p")
+        for entry in engine.store.journal([fund], engine.mirror.header.index):
+            engine.mirror.open_entry(entry)
+        found.append(c.channel_id)
+    return found
+
+
+@pytest.fixture
+def busy(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    for name, most in (("_SWEPT", 6), ("_TOO_DEAR", 3), ("_TURNS", 2)):
+        monkeypatch.setattr(executor, name, most)
+    engine.session.fees = DEAR
+    return engine
+
+
+def looked_at(engine: Engine) -> list[str]:
+    """Of whom it was asked from here on what is to be signed."""
+    found: list[str] = []
+    workload = engine.executor._workload
+    asked = workload.transaction
+
+    def asking(wallet: Any, entry: Any) -> Any:
+        found.append(entry.action.channel_id)
+        return asked(wallet, entry)
+
+    workload.transaction = asking  # type: ignore[method-assign]
+    return found
+
+
+def test_however_much_waits_a_ledger_looks_at_so_much_of_it_and_at_all_of_it_in_turn(
+    busy: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = planted(busy, 40)
+    seen, turns = looked_at(busy), executor._TURNS
+    for ledger in range(2 * -(-40 // 6)):
+        before = len(seen)
+        monkeypatch.setattr(executor, "_TURNS", 0 if ledger < 7 else turns)
+        busy.executor.ledger()
+        busy.ledger.index += 1
+        busy.mirror.header = busy.ledger.header()
+        busy.work()
+        assert len(seen) - before <= 6 + executor._TURNS * (3 + 2)
+        assert ledger < 6 or set(seen) == set(planned), "what has nothing left to do is found without a price"
+    assert busy.executor.prices.waiting[Dear.FEE_CAP] == 40
+    busy.session.fees = CHEAP
+    for _ in range(3):
+        busy.work()
+    assert busy.executor.prices.waits() is None
+    assert busy.mirror.backlog.count("hot") == 0
+    assert len(busy.mirror.live) == 40
+
+
+def test_behind_very_much_that_is_too_dear_a_payout_before_an_end_is_found(busy: Engine) -> None:
+    """One that was decided before its channel had an end, so that it stands in its place among the others."""
+    planned = planted(busy, 30)
+    last = busy.mirror.channels[ChannelId(planned[-1])]
+    assert last.entry is not None
+    busy.mirror.close_entry(last.entry)
+    settle = Intent(SettleChannel("hot", last.record.channel.channel_id, Drops(10)), "worth_it", "F", (), "p")
+    for entry in busy.store.journal([settle], busy.mirror.processed):
+        busy.mirror.open_entry(entry)
+    far = replace(last.record.channel, cancel_after=RippleTime(busy.ledger.time + 10**6))
+    busy.mirror.replace(last, replace(last.record, channel=far))
+    busy.session.fees = OpenFees(Drops(10**7), busy.mirror.policy.guards.urgent_fee_cap)
+    rounds = 0
+    while not busy.session.submitted:
+        busy.work()
+        rounds += 1
+        assert rounds <= 30
+    assert [type(busy.ledger.blobs[blob][0]) for blob in busy.session.submitted] == [Claim]
+    assert rounds > 1
+
+
+def test_what_a_ledger_changed_is_looked_at_with_it_however_much_waits(busy: Engine) -> None:
+    planned = planted(busy, 40)
+    busy.work()
+    for channel_id in (planned[20], planned[33]):
+        state = busy.mirror.channels[ChannelId(channel_id)]
+        enough = replace(state.record, channel=replace(state.record.channel, amount=Drops(60)))
+        busy.mirror.replace(state, enough)
+    seen = looked_at(busy)
+    busy.ledger.index += 1
+    busy.mirror.header = busy.ledger.header()
+    busy.work()
+    assert seen[:2] == [planned[20], planned[33]]
+    assert [status for _, status in intents(busy)].count("moot") == 2
 
 
 # --- dying -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""What a wallet has to sign now: planned intents as transactions, in their order, and how pressing each of them is.
+
+An intent says what is to be reached. What transaction does that, and whether any does, is asked anew each time, of the
+channel as it is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+
+from channeld.core.channel import Channel
+from channeld.core.fees import Urgency
+from channeld.core.intents import (
+    Claim,
+    MakeTickets,
+    Noop,
+    OpenChannel,
+    Redeem,
+    RedeemChannel,
+    Transaction,
+    transaction_for,
+)
+from channeld.core.receiving import redemption
+from channeld.core.records import JournalEntry
+from channeld.core.units import RippleTime
+from channeld.service.holdings import ChannelState, Wallet
+from channeld.service.mirror import Mirror
+from channeld.service.numbers import tickets_to_make
+from channeld.service.spending import Spending
+
+
+class Workload:
+    """One for an executor. Nothing may be asked before the first ledger is processed."""
+
+    def __init__(self, mirror: Mirror, spending: Spending) -> None:
+        self._mirror, self._spending = mirror, spending
+
+    @property
+    def _now(self) -> RippleTime:
+        assert self._mirror.header is not None
+        return self._mirror.header.close_time
+
+    def planned(self, wallet: Wallet, after: JournalEntry | None = None) -> Iterator[JournalEntry]:
+        """What waits to be signed and may be, in order; of those without a deadline only what is behind `after`."""
+        backlog, name = self._mirror.backlog, wallet.name
+        line = backlog.of(name) if after is None else chain(backlog.deadlines(name), backlog.of(name, after))
+        return (entry for entry in line if not self._mirror.holds_back(entry.action))
+
+    def of(
+        self, wallet: Wallet, after: JournalEntry | None = None
+    ) -> Iterator[tuple[JournalEntry | None, Transaction]]:
+        """What a wallet has to sign, in order: intents, then new tickets, then fillers for gaps that hold others up."""
+        for entry in self.planned(wallet, after):
+            transaction = self.transaction(wallet, entry)
+            if transaction is not None:
+                yield (entry, transaction)
+        if count := self.tickets_due(wallet):
+            yield (None, MakeTickets(count))
+        while True:
+            yield (None, Noop())
+
+    def tickets_due(self, wallet: Wallet) -> int:
+        """How many tickets to make now: none where no budget is left for that, nor from the purse for deadlines."""
+        count = tickets_to_make(self._mirror, wallet)
+        return self._spending.tickets(wallet.name, count) if count else 0
+
+    def transaction(self, wallet: Wallet, entry: JournalEntry) -> Transaction | None:
+        """What reaches an intent's target from the channel as it is; None: nothing is left to do."""
+        if isinstance(entry.action, RedeemChannel):
+            held = self._mirror.vault.channels.get(entry.action.channel_id)
+            return redemption(held, self._mirror.policy.receive, self._now)
+        state = self._channel(entry)
+        channel, authorized = (state.record.channel, state.record.authorized) if state else (None, 0)
+        refused = state is not None and state.refused
+        return transaction_for(
+            entry.action, channel, authorized, claim_key=wallet.claim_key, close_time=self._now, refused=refused
+        )
+
+    def in_the_way(self, entry: JournalEntry) -> bool:
+        """Whether a payout that has a deadline is not decided because of it: a channel has one open intent.
+
+        What is decided in its place is deadline work itself, so nothing gives way twice.
+        """
+        state = self._channel(entry)
+        pool = self._mirror.policy.pools.get(state.record.pool) if state else None
+        if state is None or pool is None or entry.intent.deadline:
+            return False
+        return state.record.channel.forfeits(state.record.authorized, pool.life_margin, self._now)
+
+    def urgency(self, entry: JournalEntry | None, transaction: Transaction) -> Urgency:
+        """A payout on a channel that ends is urgent; one that the payee refuses is not worth more than the usual."""
+        tried = entry.attempts if entry else 0
+        if isinstance(transaction, Redeem):
+            held = self._mirror.vault.channels[transaction.channel_id]
+            return replace(self._before(held.channel, tried), stake=held.collectable)
+        state = self._channel(entry) if entry else None
+        pays = isinstance(transaction, Claim) and transaction.balance is not None
+        if state is None or not pays or state.refused or state.record.channel.deadline is None:
+            return Urgency(tried)
+        return self._before(state.record.channel, tried)
+
+    def _before(self, channel: Channel, tried: int) -> Urgency:
+        """How pressing a payout is: what counts is the channel's deadline."""
+        if channel.deadline is None:
+            return Urgency(tried)
+        left_s = max(0, channel.deadline - self._now)
+        return Urgency(tried, int(left_s / max(self._mirror.interval_s, 0.001)))
+
+    def _channel(self, entry: JournalEntry) -> ChannelState | None:
+        action = entry.action
+        return None if isinstance(action, OpenChannel) else self._mirror.channels.get(action.channel_id)
