@@ -137,7 +137,8 @@ class Admission(Generic[T]):
         earliest = max(line.promised, now + line.cost * each)
         line.promised = min(earliest + cost * each, now + LONGEST_RETRY_NS)
         which = "from this server" if line.cost else "in all"
-        return _refusal(Code.BUSY, f"more requests in flight than channeld takes {which}", line.promised - now)
+        reason = f"more requests in flight than channeld takes {which}"
+        return Refusal(Code.BUSY, reason, SHORTEST_RETRY_MS + (line.promised - now) // _MS)
 
     def take(self, most: int) -> list[T]:
         """The next items in fair order, of `most` requests or a batch more; fewer only where no more wait."""

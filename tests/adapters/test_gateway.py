@@ -83,7 +83,7 @@ NOT_HIGHER = Refusal(Code.AMOUNT_NOT_HIGHER, "held already")
 class Bench:
     """A gateway with a desk that says `busy` to everything and notes what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, a: Limit = Limit(50_000, 3000)) -> None:  # noqa: B008 - a value
         self.out, self.dropped, self.asked, self.now = Out(), [], [], 100.0  # type: ignore[var-annotated]
         self.refused: list[tuple[str, int]] = []
         self.later: list[Callable[[], None]] = []
@@ -96,7 +96,7 @@ class Bench:
             status=lambda online: b'{"online":%d}' % online,
             dropped=self.dropped.append,
             loop_time=lambda: self.now,
-            admission=Admission(Limit(100_000, 4000), {"a": Limit(50_000, 3000), "b": Limit(50_000, 3000)}),
+            admission=Admission(Limit(100_000, 4000), {"a": a, "b": Limit(50_000, 3000)}),
             refused=lambda code, count: self.refused.append((code, count)),
             nanoseconds=lambda: int(self.now * 1e9),
             later=self.later.append,
@@ -122,6 +122,9 @@ class Bench:
         """All that was left for later turns of the loop."""
         while self.later:
             self.later.pop()()
+
+    def replies(self, *messages: Sent) -> list[Any]:
+        return [what for kind, what in self.give(*messages) if kind == "reply"]
 
     def reply(self, message: Sent) -> tuple[str, Any]:
         (said,) = [what for kind, what in self.give(message) if kind == "reply"]
@@ -184,6 +187,19 @@ def test_what_is_beyond_a_servers_share_is_acknowledged_at_once_and_refused_unre
     assert (topic, said["id"], said["code"], said["status"]) == (f"{MINE}/reply", "r1", "busy", "rejected")
     assert said["retry_after_ms"] >= 100, "a thousand requests wait before it"
     assert bench.refused == [("busy", 1)] * 500
+
+
+def test_of_those_refused_in_one_read_each_comes_again_when_it_was_told_and_is_let_in() -> None:
+    """If all were told the same, nearly all would be refused again, and again."""
+    bench = Bench(a=Limit(10, 3000))
+    began, flood = bench.now, [Sent(payload=b'{"id":"%d","drops":"5"}' % n) for n in range(200)]
+    said = [what for _, what, *_ in bench.replies(*flood)]
+    told = {one["id"]: one["retry_after_ms"] for one in said if one.get("retry_after_ms")}
+    assert 150 < len(told) < 200
+    for request_id, wait in sorted(told.items(), key=lambda item: item[1]):
+        bench.now = began + wait / 1000
+        ((_, again, *_),) = bench.replies(Sent(payload=b'{"id":"%s","drops":"5"}' % request_id.encode()))
+        assert "retry_after_ms" not in again, "the desk of the bench says no such thing"
 
 
 def test_a_refused_batch_is_answered_item_by_item(bench: Bench) -> None:

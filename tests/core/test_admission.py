@@ -121,6 +121,17 @@ def test_codes_say_whether_a_configured_rate_or_the_load_is_the_reason() -> None
     assert set(refused) == {Code.BUSY}
 
 
+def test_who_is_refused_for_what_waits_is_told_a_moment_of_its_own() -> None:
+    """Where little waits, too: if all came back at once, as few would be let in as now."""
+    admission: Admission[int] = Admission(Limit(1_000_000, 1000), {"a": Limit(1_000_000, 5)})
+    refused = [refusal for n in range(205) if (refusal := admission.admit("a", n, 1, 0))]
+    waits = [refusal.retry_after_ms or 0 for refusal in refused]
+    assert len(waits) == 200
+    assert waits == sorted(waits)
+    assert waits[0] == SHORTEST_RETRY_MS
+    assert max(waits.count(wait) for wait in waits) <= 10, "a millisecond is enough for ten"
+
+
 # --- the overall rate ------------------------------------------------------------------------------------------------
 
 OPEN = Limit(1_000_000, 1_000_000_000)

@@ -103,23 +103,19 @@ class Gateway:
         """Take what one read of the socket brought."""
         now = self._nanoseconds()
         find, admit = self._topics.request, self._admission.admit
-        refused: dict[str, Refusal] = {}
         for message in messages:
             found = find(message.topic)
             if found is None:
                 self._not_a_request(message)
                 self.outbox.ack(message)
                 continue
-            server = found[0]
-            if (refusal := refused.get(server)) is None:  # else nothing was decided since: it still has no room
-                query = found[1] == "query"
-                cost = weigh_query(message.payload) if query else weigh(message.payload)
-                refusal = self._refusals.clogged(server, self.outbox) or admit(server, (message, *found), cost, now)
-                if refusal is None:
-                    self._queries += query
-                    continue
-                refused[server] = refusal
-            self._refuse(message, server, refusal)
+            server, query = found[0], found[1] == "query"
+            cost = weigh_query(message.payload) if query else weigh(message.payload)
+            refusal = self._refusals.clogged(server, self.outbox) or admit(server, (message, *found), cost, now)
+            if refusal is None:
+                self._queries += query
+            else:
+                self._refuse(message, server, refusal)
         if not self._scheduled:  # else it follows, and the socket may bring more before: one group a turn of the loop
             self._work()
 
