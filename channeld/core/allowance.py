@@ -77,6 +77,15 @@ class Allowance:
             past = self._past[subject, hours] = sum(sums.get((subject, h), 0) for h in range(hour - hours, hour))
         return past + self._sums.get((subject, hour), 0)
 
+    def falls_to(self, subject: str, hour: int, hours: int, most: int) -> int:
+        """Hours until no more than `most` of what was spent is in the window, if nothing more is: 0 to `hours` + 1."""
+        left, sums = self.spent(subject, hour, hours), self._sums
+        for passed in range(hours + 1):
+            if left <= most:
+                return passed
+            left -= sums.get((subject, hour - hours + passed), 0)
+        return hours + 1
+
     def usual(self, subject: str, hour: int) -> int | None:
         """Drops an hour that are usual for a subject, 1 or more; None while too little is known of it."""
         self._at(hour)

@@ -31,8 +31,6 @@ from channeld.service.usher import Usher
 
 log = structlog.get_logger()
 
-_HOUR_S = 3600
-
 
 class ClaimDesk:
     """Decides on requests. `signers` holds a signer per public key; `verify` gives rippled's verdict on a signature."""
@@ -179,10 +177,16 @@ class ClaimDesk:
             return frozen(group.stopped)
         if len(group.accepted) >= counter.room and not group.has_share(ask.server, counter):
             return self._ids.refusal(group.now, full=len(group.accepted) >= group.room)
-        if ask.drops > counter.left:
-            left = _HOUR_S - group.now % _HOUR_S
-            return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", left * 1000)
-        return None
+        return self._over_the_day(ask, counter, group) if ask.drops > counter.left else None
+
+    def _over_the_day(self, ask: Ask, counter: Counter, group: Grouped) -> Refusal:
+        """The cap of a day does not allow it: come again when enough of the day is over, if that can ever be."""
+        most, facts = counter.grant.max_drops_per_day, self.gate.facts
+        if ask.drops > most:
+            return Refusal(Code.LIMIT_EXCEEDED, "more than max_drops_per_day of this server")
+        fresh = most - facts.spent_today(ask.server, group.now) - counter.left  # by this group: of the current hour
+        wait_s = facts.fewer_in(ask.server, group.now, most - ask.drops - fresh)
+        return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", wait_s * 1000)
 
     def stopped(self) -> str | None:
         """Why nothing may be issued now, or None."""

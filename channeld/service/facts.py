@@ -97,6 +97,11 @@ class Facts:
         """Drops accepted from a content server in the last 24 hours, the oldest hour counted whole."""
         return self._allowance.spent(server, now // HOUR_S, DAY_HOURS)
 
+    def fewer_in(self, server: str, now: int, most: int) -> int:
+        """Seconds until no more than `most` of what was accepted from a content server is of the last 24 hours."""
+        hours = self._allowance.falls_to(server, now // HOUR_S, DAY_HOURS, most)
+        return max(0, hours * HOUR_S - now % HOUR_S)
+
     def _sum(self, subject: str, kind: str, hours: int, now: tuple[int, Mapping[str, int]]) -> int:
         """What a subject spent in a window, and what those spent who are not counted apart."""
         hour, fresh = now

@@ -288,6 +288,37 @@ def test_a_day_is_never_shorter_than_twenty_four_hours(tmp_path: Path) -> None:
     assert code(engine.answer(engine.ask(2, 10))[0]) is Code.LIMIT_EXCEEDED
 
 
+@pytest.mark.parametrize(("drops", "hours"), [(1, 20), (4, 20), (5, 25), (10, 25)])
+def test_who_is_over_the_cap_of_a_day_is_told_when_enough_of_it_is_over(tmp_path: Path, drops: int, hours: int) -> None:
+    """4 drops, 6 five hours later, and then one more is too much. A second earlier it is still refused."""
+    engine = Engine(tmp_path / "s.db", caps={"a": (10, 10**6, 5), "b": (10, 10**6, 5)})
+    engine.connect()
+    engine.opened()
+    engine.unix = 3600.0 * 480_000 + 7
+    assert granted(engine.answer(engine.ask(1, 4))[0])
+    engine.pass_time(5 * 3600)
+    engine.tick(1)
+    _, refusal = engine.answer(engine.ask(2, 6), engine.ask(3, drops))
+    assert isinstance(refusal, Refusal)
+    wait = (refusal.retry_after_ms or 0) / 1000
+    assert engine.unix + wait == pytest.approx(3600 * (480_005 + hours), abs=2)
+    engine.pass_time(wait - 3)
+    engine.tick(1)
+    assert code(engine.answer(engine.ask(3, drops))[0]) is Code.LIMIT_EXCEEDED
+    engine.pass_time(3)
+    engine.tick(1)
+    assert granted(engine.answer(engine.ask(3, drops))[0])
+
+
+def test_more_than_the_cap_of_a_day_is_never_told_to_come_again(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "s.db", caps={"a": (10, 10**6, 5), "b": (10, 10**6, 5)})
+    engine.connect()
+    engine.opened()
+    (refusal,) = engine.answer(engine.ask(1, 11))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.retry_after_ms) == (Code.LIMIT_EXCEEDED, None)
+
+
 @pytest.mark.parametrize(("late", "accepted"), [(-1, True), (0, True), (1, False)])
 def test_a_request_is_not_decided_after_its_time_but_a_repeat_is_answered(
     engine: Engine, late: int, accepted: bool
