@@ -15,6 +15,7 @@ import structlog
 
 from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
+from channeld.core.freezes import Cause
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim
 from channeld.core.units import MAX_DROPS, Payee
@@ -201,9 +202,15 @@ class ClaimDesk:
         return None
 
     def _look_at(self, held: Held) -> None:
-        """Freeze issuing if a claim is valid and above what the store says was signed: the store is an old one."""
+        """Freeze issuing if a claim is valid and above what the store says was signed: the store is an old one.
+
+        Said once. Of a channel that was adopted, or retired when a person said to go on from an old store, it proves
+        nothing new, and nothing is signed on it.
+        """
         state = self._mirror.channels.get(held.channel_id)
-        if state is None or not state.record.authorized < held.amount <= MAX_DROPS:
+        if state is None or state.record.adopted or not state.record.authorized < held.amount <= MAX_DROPS:
+            return
+        if Cause.OLD_STORE.value in self._mirror.frozen:
             return
         key = state.record.channel.public_key
         message = claim_message(state.id_bytes, held.amount)
@@ -216,7 +223,7 @@ class ClaimDesk:
         log.error("store_older_than_truth", channel_id=held.channel_id, held=held.amount)
 
     def _freeze_in_memory(self, found: str) -> None:
-        self._mirror.frozen.setdefault("old_store", found)
+        self._mirror.frozen.setdefault(Cause.OLD_STORE.value, found)
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 

@@ -15,10 +15,12 @@ from worlds import KEY, PAYEES
 
 from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
+from channeld.core.freezes import Cause
 from channeld.core.intents import Kind, RequestClose
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
 from channeld.core.units import ChannelId, Drops
 from channeld.service.clock import KEPT_LONGER_S
+from channeld.service.guard import Guard
 from channeld.service.holdings import Wallet
 
 
@@ -347,6 +349,28 @@ def test_only_a_valid_claim_above_what_was_signed_freezes(
     assert (code(answer) is Code.FROZEN) is frozen
     assert (code(engine.answer(engine.ask(3, 1))[0]) is Code.FROZEN) is frozen
     assert granted(engine.answer(engine.ask(1, 5))[0]).replayed
+
+
+def test_a_proof_of_an_old_store_is_told_once_and_proves_nothing_more_once_a_person_has_said_go_on(
+    engine: Engine,
+) -> None:
+    """Servers go on to send the best claim they hold; none is ever signed on that channel again."""
+    guard, told = Guard(engine.mirror, engine.store.books, lambda: 1.0), list[str]()
+
+    def doubt(found: str) -> None:
+        told.append(found)
+        guard.doubt(Cause.OLD_STORE, found)
+
+    engine.desk.on_old_store = doubt
+    old = engine.opened()
+    granted(engine.answer(engine.ask(1, 5))[0])
+    for number in range(2, 50):
+        assert code(engine.answer(engine.ask(number, 5, held=held(engine, old, 9)))[0]) is Code.FROZEN
+    assert len(told) == 1, "each of them is a line in the log"
+    guard.thaw("", Cause.OLD_STORE, "eva", "the newest is lost")
+    assert old in engine.mirror.channels
+    (answer,) = engine.answer(engine.ask(60, 5, held=held(engine, old, 9)))
+    assert code(answer) is Code.NO_HEADROOM, "not frozen: a channel is being opened"
 
 
 def test_a_proof_of_an_old_store_stops_the_whole_group_it_came_in(engine: Engine) -> None:
