@@ -46,7 +46,7 @@ from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
-from channeld.wire.mqtt import request_key
+from channeld.wire.requests import request_key
 
 T = TypeVar("T")
 FEES = Fees(Drops(10), Drops(1000), Drops(200))

@@ -19,13 +19,11 @@ sys.path.insert(0, str(HERE))
 import tap  # noqa: E402
 
 ENCODERS = {
+    "daemons.marker_payload": "marker",
+    "daemons.status_payload": "status",
+    "daemons.witness_payload": "witness",
     "events.channel_payload": "channel",
     "events.event_payload": "event",
-    "mqtt.marker_payload": "marker",
-    "mqtt.refuse_unread": "",
-    "mqtt.request_key": None,
-    "mqtt.status_payload": "status",
-    "mqtt.witness_payload": "witness",
     "query.channels": "channelsPage",
     "query.decided": "requestDecided",
     "query.refused": "rejected",
@@ -34,6 +32,10 @@ ENCODERS = {
     "receive.taken_in": "receiveAccepted",
     "replies.replies": "batchReply",
     "replies.reply": "",
+    "requests.hash16": None,
+    "requests.request_key": None,
+    "requests.scope_of": None,
+    "unread.refuse_unread": "",
 }
 """Which message each function of `channeld.wire` encodes: "" for a reply of any kind, None for what is no message."""
 TAKEN = {"claim": "claimRequest", "read_hand_in": "receiveRequest", "read_query": "query"}

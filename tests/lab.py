@@ -45,7 +45,7 @@ from channeld.service.planner import Planner
 from channeld.service.reconciler import Reconciler
 from channeld.service.steps import Step, Steps
 from channeld.service.strongbox import Strongbox
-from channeld.wire.mqtt import request_key
+from channeld.wire.requests import request_key
 
 T = TypeVar("T")
 Where = tuple[str, str, bool]

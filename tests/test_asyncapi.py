@@ -23,9 +23,11 @@ from channeld.core.requests import Ask, Code, Granted, Refusal, SignedClaim
 from channeld.core.units import ChannelId, Drops, LedgerIndex, RippleTime, Seconds
 from channeld.core.witness import Witness
 from channeld.wire import query
+from channeld.wire.claims import ClaimReader
+from channeld.wire.daemons import marker_payload, status_payload, witness_payload
 from channeld.wire.events import channel_payload, channel_topic, event_payload, event_topic
-from channeld.wire.mqtt import ClaimReader, Topics, marker_payload, status_payload, witness_payload
 from channeld.wire.replies import replies, reply
+from channeld.wire.topics import Topics
 
 TOPICS = Topics("channeld/v1", "d1")
 ID = ChannelId("A" * 64)

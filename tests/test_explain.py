@@ -24,7 +24,7 @@ from channeld.core.rules import Rule, Within
 from channeld.core.units import Seconds
 from channeld.core.vocabulary import Concern
 from channeld.core.world import Reason
-from channeld.wire.mqtt import request_key
+from channeld.wire.requests import request_key
 
 
 class Watched:

@@ -19,7 +19,7 @@ STATUS = b'{"status":"online","instance":"i","version":"1","wallets":[]}'
 DAEMON = """
 import os, signal, sys
 from channeld.adapters.broker import Broker, BrokerSettings, Will
-from channeld.wire.mqtt import ClaimReader
+from channeld.wire.claims import ClaimReader
 
 nothing = lambda *_: None
 will = Will("p/daemons/d/status", sys.argv[1].encode())

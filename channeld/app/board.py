@@ -11,7 +11,7 @@ from channeld.core.units import ChannelId
 from channeld.service.herald import Herald
 from channeld.service.ports import Waiting
 from channeld.wire.events import channel_payload, channel_topic, event_payload, event_topic, read_channel_topic
-from channeld.wire.mqtt import Topics
+from channeld.wire.topics import Topics
 
 
 class BrokerBoard:

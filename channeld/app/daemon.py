@@ -62,7 +62,9 @@ from channeld.service.strongbox import Strongbox
 from channeld.service.tallies import Tallies
 from channeld.service.witness_watch import WitnessWatch
 from channeld.settings import Settings
-from channeld.wire.mqtt import ClaimReader, Topics, status_payload
+from channeld.wire.claims import ClaimReader
+from channeld.wire.daemons import status_payload
+from channeld.wire.topics import Topics
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from channeld.adapters.sqlite.journal_reader import JournalReader
 from channeld.adapters.sqlite.reader import read_request
 from channeld.core.history import RefusedAsk, Told
 from channeld.settings import Settings
-from channeld.wire.mqtt import request_key
+from channeld.wire.requests import request_key
 
 _REFUSED_WHY: Final = "what was asked for counts as demand, and as wanted, until something can carry it"
 

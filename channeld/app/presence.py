@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from channeld.core.errors import Malformed
 from channeld.service.neighbours import Neighbours, Presence
-from channeld.wire.mqtt import Topics, read_status
+from channeld.wire.daemons import read_status
+from channeld.wire.topics import Topics
 
 
 def presences(topics: Topics, neighbours: Neighbours) -> Callable[[str, bytes], bool]:

@@ -9,7 +9,7 @@ from channeld.adapters.gateway import Gateway
 from channeld.core.errors import Malformed
 from channeld.core.witness import Witness
 from channeld.service.witness_watch import WitnessWatch
-from channeld.wire.mqtt import marker_payload, read_witness, witness_payload
+from channeld.wire.daemons import marker_payload, read_witness, witness_payload
 
 log = structlog.get_logger()
 

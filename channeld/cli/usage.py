@@ -56,7 +56,7 @@ def requests(
 ) -> None:
     """Show what a request was accepted as; exit 1 if it is not remembered as accepted."""
     from channeld.adapters.sqlite.reader import read_request
-    from channeld.wire.mqtt import request_key
+    from channeld.wire.requests import request_key
 
     if not (request_id.isascii() and request_id.isprintable()) or not 1 <= len(request_id) <= 128:
         raise BadValue("ID", "not an id", "1 to 128 printable ASCII characters")

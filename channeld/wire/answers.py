@@ -1,6 +1,6 @@
 """The claim contract as a content server sees it: write requests, read answers and retained channel states.
 
-The other side of `channeld.wire.mqtt` and `replies`, on the standard library alone, so that a client stays light. What
+The other side of `wire.claims` and `wire.replies`, on the standard library alone, so that a client stays light. What
 comes is read as strictly as the daemon reads requests, for it is money: exact types, no repeated names, no guesses;
 only unknown fields are passed over, for contracts grow new ones.
 

@@ -11,7 +11,7 @@ from channeld.core.channel import Channel
 from channeld.core.news import Event
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId
-from channeld.wire.mqtt import Topics
+from channeld.wire.topics import Topics
 
 encode: Final = msgspec.json.Encoder().encode
 """JSON, compact."""

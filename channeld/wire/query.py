@@ -20,8 +20,8 @@ from channeld.core.records import ChannelRecord
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import MAX_UINT32
 from channeld.wire.events import channel_object, channel_state, encode
-from channeld.wire.mqtt import LARGEST_OBJECT, request_key
 from channeld.wire.replies import reply
+from channeld.wire.requests import LARGEST_OBJECT, request_key
 from channeld.wire.strict import readable_id, refuse_repeated
 
 PAGE: Final = 1000

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.units import ChannelId
-from channeld.wire.mqtt import BadRequest, ClaimObject, Parsed, RequestId, read_object, request_key
+from channeld.wire.requests import BadRequest, ClaimObject, Parsed, RequestId, read_object, request_key
 
 
 class _Request(Struct, forbid_unknown_fields=True, gc=False):

@@ -25,7 +25,7 @@ from engine import Engine
 from worlds import PAYEES
 
 from channeld.core.requests import Ask, Granted
-from channeld.wire.mqtt import ClaimReader
+from channeld.wire.claims import ClaimReader
 from channeld.wire.replies import reply
 
 

@@ -17,7 +17,8 @@ from channeld.core.admission import MOST_MESSAGES, Admission
 from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
-from channeld.wire.mqtt import ClaimReader, Topics
+from channeld.wire.claims import ClaimReader
+from channeld.wire.topics import Topics
 
 TOPICS = Topics("channeld/v1", "d1")
 MINE = "channeld/v1/servers/a"

@@ -19,7 +19,7 @@ from channeld.adapters.signer import verify
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.claim import claim_message
 from channeld.sandbox.stage import POLICY, Server, Stage
-from channeld.wire.mqtt import request_key
+from channeld.wire.requests import request_key
 from e2e.world import XRP, World, until
 
 SERVERS: Final = 3

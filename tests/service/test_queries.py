@@ -23,9 +23,9 @@ from channeld.adapters.sqlite.usage import read_usage
 from channeld.app.queries import Queries
 from channeld.core.requests import Code, Granted
 from channeld.service.tallies import Tallies
-from channeld.wire.mqtt import request_key
 from channeld.wire.query import PAGE, PAGE_COST, Query, read_query, weigh_query
 from channeld.wire.replies import reply
+from channeld.wire.requests import request_key
 
 REPLY = "p/servers/a/reply"
 

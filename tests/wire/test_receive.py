@@ -45,7 +45,7 @@ def test_another_claim_has_other_contents(field: str) -> None:
 
 
 def test_an_id_of_the_claim_topic_is_another_id() -> None:
-    from channeld.wire.mqtt import request_key
+    from channeld.wire.requests import request_key
 
     assert read({"id": "a1", "claim": CLAIM}).key != request_key("a", "claim", "a1")
 

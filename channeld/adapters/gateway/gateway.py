@@ -22,11 +22,14 @@ from channeld.adapters.gateway.presence import Presence
 from channeld.adapters.gateway.refusals import Refusals
 from channeld.core.admission import Admission
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
-from channeld.wire.mqtt import LARGEST_ANSWERED, ClaimReader, Parsed, Topics, weigh
+from channeld.wire.claims import ClaimReader
 from channeld.wire.query import weigh_query
 from channeld.wire.receive import read_hand_in, taken_in
 from channeld.wire.replies import replies, reply
+from channeld.wire.requests import LARGEST_ANSWERED, Parsed
 from channeld.wire.strict import readable_id
+from channeld.wire.topics import Topics
+from channeld.wire.unread import weigh
 
 LARGEST_GROUP: Final = 256
 """Requests decided in one transaction: bounds how long the loop is held."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from channeld.adapters.gateway.ports import Message, Outbox
 from channeld.core.errors import BadValue
-from channeld.wire.mqtt import Topics
+from channeld.wire.topics import Topics
 
 
 class Owed:

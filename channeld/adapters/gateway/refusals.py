@@ -13,7 +13,7 @@ from typing import Final
 
 from channeld.adapters.gateway.ports import Message, Outbox
 from channeld.core.requests import Code, Refusal
-from channeld.wire.mqtt import refuse_unread
+from channeld.wire.unread import refuse_unread
 
 AT_ONCE: Final = 64
 """Requests of one server refused in one turn of the loop, or half of those that wait for it."""

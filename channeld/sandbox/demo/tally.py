@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from channeld.wire.mqtt import request_key
+from channeld.wire.requests import request_key
 
 _MOST_PROBLEMS: Final = 100
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import KEY, PAYEES, SOURCE
+from worlds import PAYEES
 
-from channeld.core.requests import Answer, Ask, Code, Granted, Refusal, SignedClaim
-from channeld.core.units import Address, ChannelId
-from channeld.wire.mqtt import ClaimReader, Parsed, Topics, request_key
-from channeld.wire.replies import replies, reply
+from channeld.core.requests import Ask, Code, Refusal
+from channeld.wire.claims import ClaimReader
+from channeld.wire.replies import reply
+from channeld.wire.requests import Parsed, request_key
+from channeld.wire.topics import Topics
 
 READER = ClaimReader(0)
 PAYEE = str(PAYEES[0])
@@ -311,117 +312,6 @@ def test_a_batch_in_a_batch_is_no_batch(inner: bytes) -> None:
     items, _ = READER.read("a", b"[" + inner + b"]")
     assert [item.id for item in items] == [None]
     assert isinstance(items[0].ask, Refusal)
-
-
-# --- topics ----------------------------------------------------------------------------------------------------------
-
-TOPICS = Topics("channeld/v1", "d1")
-
-
-@given(
-    st.text()
-    | st.from_regex(r"channeld/v1/servers/[a-zA-Z0-9_\-/+#]{0,70}/(claim|receive|query|reply)", fullmatch=True)
-)
-@settings(max_examples=3 * settings().max_examples)
-def test_only_the_topics_of_servers_are_requests(topic: str) -> None:
-    found = TOPICS.request(topic)
-    if found is not None:
-        server, verb = found
-        assert topic == f"channeld/v1/servers/{server}/{verb}"
-        assert 1 <= len(server) <= 64
-        assert set(server) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
-        assert verb in ("claim", "receive", "query")
-
-
-@pytest.mark.parametrize(
-    ("topic", "allowed"),
-    [("reply", True), ("reply/x", True), ("reply/x/y", True), ("reply/", True), ("replyx", False), ("event", False),
-     ("", False), ("reply/+", False), ("reply/#", False), ("reply/\0", False), ("reply/" + "x" * 1024, False),
-     ("claim", False), ("../b/reply", False)],
-)  # fmt: skip
-def test_a_reply_goes_to_the_servers_own_reply_topic_or_below_it(topic: str, allowed: bool) -> None:
-    assert TOPICS.allows_response("a", f"channeld/v1/servers/a/{topic}") is allowed
-    assert not TOPICS.allows_response("b", f"channeld/v1/servers/a/{topic}")
-    assert not TOPICS.allows_response("a", topic)
-
-
-# --- replies ---------------------------------------------------------------------------------------------------------
-
-
-def granted(*, covers: tuple[int, int] = (46_700, 48_200), replayed: bool = False, **other: Any) -> Answer:
-    values: dict[str, Any] = {
-        "channel_id": ChannelId("C" * 64),
-        "amount": 50_000,
-        "signature": b"\xab" * 64,
-        "public_key": KEY,
-        "source_account": SOURCE,
-        "destination_account": PAYEES[0].account,
-        "destination_tag": 0,
-        "headroom": 7,
-    }
-    return Granted(*covers, SignedClaim(**(values | other)), replayed)
-
-
-def test_an_accepted_request_is_answered_in_the_contracts_words() -> None:
-    item = one(GOOD)
-    assert json.loads(reply(item.id, granted())) == {
-        "id": "r1",
-        "status": "accepted",
-        "drops": "1500",
-        "covers": {"from": "46700", "to": "48200"},
-        "claim": {"channel_id": "C" * 64, "amount": "50000", "signature": "AB" * 64, "public_key": KEY},
-        "source_account": SOURCE,
-        "destination_account": PAYEES[0].account,
-        "destination_tag": 0,
-        "headroom": "7",
-        "replayed": False,
-    }
-    closed = json.loads(reply(item.id, granted(paid=0, replayed=True)))
-    assert (closed["channel_state"], closed["paid"], closed["replayed"]) == ("closed", "0", True)
-
-
-@given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=9), st.data())
-def test_what_a_reply_says_is_read_back_as_it_was(request_id: str, data: st.DataObject) -> None:
-    amounts = st.integers(0, 10**17)
-    covers = sorted(data.draw(st.sets(amounts, min_size=2, max_size=2)))
-    tag, paid = data.draw(st.none() | st.integers(0, 2**32 - 1)), data.draw(st.none() | amounts)
-    amount, headroom, signature = (
-        data.draw(st.integers(1, 10**17)),
-        data.draw(amounts),
-        data.draw(st.binary(min_size=64, max_size=72)),
-    )
-    answer = granted(
-        covers=(covers[0], covers[1]), amount=amount, headroom=headroom, signature=signature,
-        destination_tag=tag, paid=paid,
-    )  # fmt: skip
-    said = json.loads(reply(request_id, answer))
-    assert said["id"] == request_id
-    assert said["covers"] == {"from": str(covers[0]), "to": str(covers[1])}
-    assert said["drops"] == str(covers[1] - covers[0])
-    assert (said["claim"]["amount"], bytes.fromhex(said["claim"]["signature"])) == (str(amount), signature)
-    assert (said["headroom"], said["destination_tag"]) == (str(headroom), tag)
-    assert said.get("paid") == (None if paid is None else str(paid))
-
-
-@pytest.mark.parametrize("code", Code)
-@pytest.mark.parametrize("retry", [None, 0, 4000])
-def test_a_refusal_says_when_to_come_again_only_where_that_helps(code: Code, retry: int | None) -> None:
-    said = json.loads(reply(one(GOOD).id, Refusal(code, "why", retry)))
-    assert said == {"id": "r1", "status": "rejected", "code": code.value, "reason": "why"} | (
-        {} if retry is None else {"retry_after_ms": retry}
-    )
-
-
-def test_the_largest_batch_of_answers_fits_into_a_message() -> None:
-    item = one(GOOD | {"id": "x" * 128})
-    largest = 10**17
-    account = Address("r" * 35)
-    answer = granted(
-        covers=(largest - 1, largest), amount=largest, signature=b"\xff" * 72, public_key="ED" + "E" * 64,
-        source_account=account, destination_account=account, destination_tag=2**32 - 1, headroom=largest,
-        replayed=True, paid=largest,
-    )  # fmt: skip
-    assert len(replies([reply(item.id, answer)] * 1000)) <= 1024 * 1024
 
 
 def test_nothing_is_kept_of_what_strangers_invent() -> None:
