@@ -47,7 +47,7 @@ def homeless(mirror: Mirror, path: Path, policy: Policy) -> list[str]:
 
 def _as_before(mirror: Mirror, policy: Policy) -> bool:
     """Whether every pool in use keeps its wallet: then nothing need be looked at again, channel by channel."""
-    used = {pool for pool, totals in mirror.totals.items() if pool and totals.channels}
+    used = {pool for pool, totals in mirror.sums.pools.items() if pool and totals.channels}
     used |= {entry.action.pool for entry in mirror.journal.values() if isinstance(entry.action, OpenChannel)}
     both = [(mirror.policy.pools.get(pool), policy.pools.get(pool)) for pool in used]
     return all(before and after and before.wallet == after.wallet for before, after in both)

@@ -15,7 +15,7 @@ from channeld.core.ledger import AMENDMENTS
 from channeld.core.records import ChannelRecord
 from channeld.core.units import to_unix
 from channeld.service.endpoints import Endpoint, Endpoints
-from channeld.service.holdings import PoolTotals
+from channeld.service.sums import PoolTotals
 from channeld.settings import Settings
 from channeld.wire import events as contract
 
@@ -162,7 +162,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
                 "unredeemed": str(t.unredeemed),
                 "headroom": str(t.remaining - t.unredeemed),
             }
-            for pool, t in mirror.totals.items()
+            for pool, t in mirror.sums.pools.items()
             if pool or t.channels
         },
         "budgets": budgets.status(mirror, daemon.planner.spending),
@@ -211,7 +211,7 @@ def channels(daemon: Daemon) -> dict[str, Any]:
 def gauges(daemon: Daemon) -> Iterator[Gauged]:
     """The daemon's state as gauges; costs the same however many channels there are."""
     mirror, broker = daemon.mirror, daemon.broker
-    pools = {pool or "quarantine": totals for pool, totals in mirror.totals.items()}
+    pools = {pool or "quarantine": totals for pool, totals in mirror.sums.pools.items()}
     yield Gauged(
         "channels",
         "Live channels.",

@@ -79,7 +79,7 @@ class Gatekeeper:
         """Told whom to hold back (a scope, `core.freezes.PEOPLE`), and what was found. May raise `StoreError`."""
 
     def _hold_in_memory(self, scope: str, found: str) -> None:
-        self._mirror.freeze(Freeze(scope, Cause.HELD, found, "", 0))
+        self._mirror.stopped.freeze(Freeze(scope, Cause.HELD, found, "", 0))
 
     def _adopt(self, policy: Policy) -> None:
         self._policy, self._chain = policy, policy.chain(Concern.ADMIT)

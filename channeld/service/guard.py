@@ -41,7 +41,7 @@ class Guard:
 
     def hold(self, scope: str, found: str) -> None:
         """The policy holds a content server, a user or a payee back until a person has looked. Raises `StoreError`."""
-        if Cause.HELD.value not in self._mirror.frozen_in(scope):
+        if Cause.HELD.value not in self._mirror.stopped.of(scope):
             self._freeze(Freeze(scope, Cause.HELD, found, _SELF, self.now()))
 
     def freeze(self, scope: str, who: str, why: str) -> Freeze:
@@ -69,14 +69,14 @@ class Guard:
         self._store.thaw(scope, lifted, Audit(self.now(), who, f"thaw {where} {lifted.value}", why))
         if lifted in RETIRES:
             self._retire()
-        self._mirror.thaw(scope, lifted)
+        self._mirror.stopped.thaw(scope, lifted)
         log.warning("thawed", scope=where, cause=lifted.value, who=who, why=why)
         self.on_thawed(lifted)
         return [lifted]
 
     def _causes(self, scope: str) -> list[Cause]:
         """What is frozen and can be lifted by hand; what passes by itself is not among it."""
-        frozen = self._mirror.frozen_in(scope)
+        frozen = self._mirror.stopped.of(scope)
         return [cause for cause in Cause if cause.value in frozen]
 
     def _known(self, scope: str) -> None:
@@ -91,7 +91,7 @@ class Guard:
 
     def _freeze(self, freeze: Freeze) -> None:
         self._store.freeze(freeze)
-        self._mirror.freeze(freeze)
+        self._mirror.stopped.freeze(freeze)
         log.error("frozen", scope=freeze.scope or "everything", cause=freeze.cause.value, reason=freeze.reason)
 
     def _retire(self) -> None:

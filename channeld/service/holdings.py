@@ -119,19 +119,6 @@ class Group:
 
 
 @dataclass(slots=True)
-class PoolTotals:
-    """Sums over the live channels of a pool, kept as they change. Headroom is `remaining` - `unredeemed`; what is
-    authorised is `capacity` - headroom.
-    """
-
-    channels: int = 0
-    issuing: int = 0
-    capacity: int = 0
-    remaining: int = 0
-    unredeemed: int = 0
-
-
-@dataclass(slots=True)
 class Wallet:
     """An account of ours. `account` is None until a validated ledger showed it.
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from channeld.core.caps import opened_for
-from channeld.core.freezes import EVERYTHING, PAYEE, SERVER, USER, Cause, Freeze
 from channeld.core.intents import Action, Kind, OpenChannel, RequestClose, Status
 from channeld.core.ledger import LedgerHeader
 from channeld.core.policy import Policy
@@ -30,8 +28,10 @@ from channeld.service.backlog import Backlog
 from channeld.service.commitments import Commitments, WalletSums
 from channeld.service.demands import Demands
 from channeld.service.early_ends import EarlyEnds
-from channeld.service.holdings import ChannelState, Grant, Group, GroupKey, PoolTotals, Wallet
+from channeld.service.frozen import Frozen
+from channeld.service.holdings import ChannelState, Grant, Group, GroupKey, Wallet
 from channeld.service.locked import Locked
+from channeld.service.sums import Sums
 from channeld.service.vault import Vault
 
 _NOTHING = WalletSums()
@@ -43,7 +43,8 @@ class Mirror:
 
     `changed` are channels that are not as they were when somebody last took note, gone ones included, with their
     payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
-    `held` says which content servers are held back, and why; `held_apart` which users and payees, by scope.
+    `stopped` says what is frozen, and why; of it `frozen` is everything, `held` are content servers, `held_apart` users
+    and payees, by scope.
     `cautions` are channels whose end single nodes showed in ledgers not processed yet: nothing is issued on them.
     """
 
@@ -81,21 +82,17 @@ class Mirror:
         for held in snapshot.incoming:  # what pays an account that is to receive no more is followed to its end
             if (paid := self.by_address.get(held.channel.destination_account)) is not None:
                 paid.receives = True
-        self.frozen: dict[str, str] = {}
-        self.frozen_wallets: dict[str, dict[str, str]] = {}
-        self.held: dict[str, dict[str, str]] = {}
-        self.held_apart: dict[str, dict[str, str]] = {}
+        self.stopped = stopped = Frozen(snapshot.freezes)
+        self.frozen, self.frozen_wallets, self.halted = stopped.everything, stopped.wallets, stopped.halted
+        self.held, self.held_apart = stopped.servers, stopped.people
         self.claim_keys = frozenset(w.claim_key for w in self.wallets.values())
-        self.totals: dict[str, PoolTotals] = {pool: PoolTotals() for pool in policy.pools}
-        self._used: dict[str, tuple[int, int]] = {}
+        self.sums = Sums(policy.pools, self.locked)
         self._audience = Audience(grants)
         self.tells = False
         self.changed: dict[ChannelId, Payee] = {}
         for address, balance in snapshot.balances.items():
             if address in self.by_address:
                 self.by_address[address].booked = balance
-        for freeze in snapshot.freezes:
-            self.freeze(freeze)
         for record in snapshot.channels:
             self.add(record)
         for notice in snapshot.announced:
@@ -108,8 +105,7 @@ class Mirror:
     def take_over(self, policy: Policy, grants: Mapping[str, Grant], audience: Audience) -> None:
         """Another policy and other grants are in force from now on; `audience` is of these grants."""
         self.policy, self.grants, self._audience = policy, grants, audience
-        kept = {pool: totals for pool, totals in self.totals.items() if pool in policy.pools or totals.channels}
-        self.totals = {pool: PoolTotals() for pool in policy.pools} | kept
+        self.sums.take_over(policy.pools)
 
     def servers_of(self, payee: Payee) -> tuple[str, ...]:
         """Content servers that may charge for a payee, by name."""
@@ -119,35 +115,7 @@ class Mirror:
         """The accounts of ours that are followed as payees."""
         return frozenset(w.address for w in self.wallets.values() if w.receives)
 
-    # --- freezes -----------------------------------------------------------------------------------------------------
-
-    def freeze(self, freeze: Freeze) -> None:
-        """The store has it: stop. The first of a cause stands."""
-        frozen = self.frozen_in(freeze.scope)
-        frozen.setdefault(freeze.cause.value, freeze.reason)
-        if freeze.scope.startswith((USER, PAYEE)):
-            self.held_apart[freeze.scope] = frozen
-
-    def thaw(self, scope: str, cause: Cause) -> None:
-        """The store has it lifted."""
-        self.frozen_in(scope).pop(cause.value, None)
-        if not self.held_apart.get(scope, True):
-            del self.held_apart[scope]
-
-    def frozen_in(self, scope: str) -> dict[str, str]:
-        """Why a scope is frozen, by cause."""
-        if scope.startswith(SERVER):
-            return self.held.setdefault(scope.removeprefix(SERVER), {})
-        if scope.startswith((USER, PAYEE)):
-            return self.held_apart.get(scope, {})
-        return self.frozen if scope == EVERYTHING else self.frozen_wallets.setdefault(scope, {})
-
-    def halted(self, wallet: str) -> str | None:
-        """Why nothing may be issued for a wallet, opened, funded or closed; None if all of it may be."""
-        for frozen in (self.frozen, self.frozen_wallets.get(wallet)):
-            if frozen:
-                return next(iter(frozen.values()))
-        return None
+    # --- what has to wait ---------------------------------------------------------------------------------------------
 
     def cautious(self, state: ChannelState) -> str | None:
         """Why nothing may be issued on a channel until some ledger to come is processed, or None."""
@@ -210,19 +178,19 @@ class Mirror:
         if group is not None:
             group.channels.append(state)
             group.tier = group.tier or record.tier or None
-        self._count(record, 1)
+        self.sums.count(record, 1)
         return state
 
     def replace(self, state: ChannelState, record: ChannelRecord) -> None:
         """Put a changed record in the place of the old one; a closed channel leaves."""
-        self._count(state.record, -1)
+        self.sums.count(state.record, -1)
         state.record = record
         self._note(record, state)
         if state.entry is not None:
             self.backlog.touch(state.entry)
             self.commitments.count(state.entry, record if record.closed_at is None else None)
         if record.closed_at is None:
-            self._count(record, 1)
+            self.sums.count(record, 1)
             return
         self.went(record)
         del self.channels[record.channel.channel_id], self.by_row[record.row]
@@ -241,17 +209,6 @@ class Mirror:
         state.told = not self.tells
         self.changed[record.channel.channel_id] = record.channel.payee
 
-    def _count(self, record: ChannelRecord, sign: int) -> None:
-        locked, count = self._used.get(record.server, (0, 0))
-        self._used[record.server] = (locked + sign * record.channel.remaining, count + sign)
-        self.locked.add(opened_for(record).names, sign * record.channel.remaining)
-        totals = self.totals.setdefault(record.pool, PoolTotals())
-        totals.channels += sign
-        totals.issuing += sign * record.issuing
-        totals.capacity += sign * record.channel.amount
-        totals.remaining += sign * record.channel.remaining
-        totals.unredeemed += sign * record.channel.unredeemed(record.authorized)
-
     def mark(self, state: ChannelState, mark: ChannelMark) -> None:
         """The store has taken it: the channel is signed further. What is authorised never falls."""
         record = state.record
@@ -260,13 +217,13 @@ class Mirror:
         before = channel.unredeemed(record.authorized)
         record.authorized, record.last_claim_at = mark.authorized, mark.last_claim_at
         record.unredeemed_since = mark.unredeemed_since
-        self.totals[record.pool].unredeemed += channel.unredeemed(mark.authorized) - before
+        self.sums.pools[record.pool].unredeemed += channel.unredeemed(mark.authorized) - before
 
     def stop_issuing(self, state: ChannelState) -> None:
         """The store has it: an intent to close is written down."""
-        self._count(state.record, -1)
+        self.sums.count(state.record, -1)
         state.record.issuing = False
-        self._count(state.record, 1)
+        self.sums.count(state.record, 1)
         self.changed[state.record.channel.channel_id] = state.record.channel.payee
 
     def announced(self, notice: Announced) -> None:
@@ -277,10 +234,10 @@ class Mirror:
     def adopt(self, state: ChannelState, pool: str, authorized: int) -> None:
         """The store has it: a quarantined channel was taken over, to settle and close only."""
         record = state.record
-        self._count(record, -1)
+        self.sums.count(record, -1)
         record.pool, record.server, record.issuing, record.adopted = pool, "", False, True
         record.authorized = max(record.authorized, authorized)
-        self._count(record, 1)
+        self.sums.count(record, 1)
         self._note(record, state)
         state.group = self.group(pool, record.channel.payee)
         state.group.channels.append(state)
@@ -382,7 +339,7 @@ class Mirror:
         views = {}
         for server in servers:
             if (grant := self.grants.get(server)) is not None:
-                (used, channels), (flying, opening) = self._used.get(server, (0, 0)), self.commitments.server(server)
+                (used, channels), (flying, opening) = self.sums.of_server(server), self.commitments.server(server)
                 views[server] = ServerView(used + flying, channels + opening, grant.max_locked, grant.max_open_channels)
         return views
 

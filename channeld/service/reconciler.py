@@ -159,7 +159,7 @@ class Reconciler:
     def _adopt_book(self, span: Span) -> None:
         booked = span.book.booked
         for freeze in booked.freezes:
-            self._mirror.freeze(freeze)
+            self._mirror.stopped.freeze(freeze)
         for loss in booked.losses:
             self._telemetry.lost(loss.kind.value, loss.drops)
         for address, balance in booked.balances.items():

@@ -17,8 +17,8 @@ from channeld.core.ledger import LedgerHeader
 from channeld.core.units import RippleTime, Seconds
 from channeld.core.world import Pulse, WalletView
 from channeld.service.commitments import PoolSums
-from channeld.service.holdings import PoolTotals
 from channeld.service.mirror import Mirror
+from channeld.service.sums import PoolTotals
 
 CLOSES_WINDOW: Seconds = Seconds(3600)
 _NOTHING = PoolSums()
@@ -80,7 +80,7 @@ class Spending:
         for pool in self._mirror.policy.pools:
             window, flying = self._closed.get(pool), self._mirror.commitments.pools.get(pool, _NOTHING)
             closed = window.total(header.close_time) if window else 0
-            channels = self._mirror.totals.get(pool, PoolTotals()).channels
+            channels = self._mirror.sums.pools.get(pool, PoolTotals()).channels
             pulses[pool] = Pulse(channels, closed + flying.freely_closing)
         return pulses
 
@@ -135,7 +135,7 @@ class Spending:
             if budget.bounds(budget.purse, pool):
                 used += self._flying(budget.purse, sums, header.fees.reserve_increment)
         if budget.window is None:
-            for pool, totals in mirror.totals.items():
+            for pool, totals in mirror.sums.pools.items():
                 if budget.bounds(budget.purse, pool):
                     reserve = totals.channels * header.fees.reserve_increment
                     used += reserve if budget.purse is Purse.RESERVE else totals.remaining

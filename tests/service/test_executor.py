@@ -192,7 +192,7 @@ def test_a_foreign_transaction_under_our_number_displaces_ours_without_doing_it_
     settled(engine)
     assert list(engine.mirror.frozen_wallets["hot"]) == ["foreign_transaction"]
     assert [c.payee for c in engine.ledger.channels.values()] == [PAYEES[3]]  # nothing new while another one writes
-    engine.mirror.thaw("hot", Cause.FOREIGN_TRANSACTION)
+    engine.mirror.stopped.thaw("hot", Cause.FOREIGN_TRANSACTION)
     settled(engine)
     ours = [c for c in engine.ledger.channels.values() if c.payee == PAYEES[0]]
     assert len(ours) == 1

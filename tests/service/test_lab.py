@@ -141,7 +141,7 @@ def test_a_payout_that_meets_an_expired_channel_succeeds_and_is_booked_as_paying
     lab.close()
     order(lab.rig.node.faults, {"kind": "delay_validation", "count": 1})
     lab.alive(lab.see)
-    lab.mirror.thaw("hot", Cause.FOREIGN_TRANSACTION)  # the operator closed it by hand, and says so
+    lab.mirror.stopped.thaw("hot", Cause.FOREIGN_TRANSACTION)  # the operator closed it by hand, and says so
     lab.tick()
     (live,) = lab.mirror.live.values()
     while lab.rig.node.validated.index < live.last_ledger:

@@ -164,7 +164,7 @@ def test_a_server_whose_users_are_all_held_is_held_itself(folder: Path, monkeypa
     for n in range(3):
         assert said(engine.answer(engine.ask(n, 20, user=f"n{n}"))[0]) is Code.FROZEN
     assert len(engine.mirror.held_apart) == 2
-    assert Cause.HELD.value in engine.mirror.frozen_in(f"{SERVER}a")
+    assert Cause.HELD.value in engine.mirror.stopped.of(f"{SERVER}a")
     assert said(engine.answer(engine.ask("x", 1))[0]) is Code.FROZEN
     assert said(engine.answer(engine.ask("y", 1, server="b"))[0]) is None
 
