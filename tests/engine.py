@@ -403,7 +403,7 @@ class Engine:
 
     def ask(self, number: int | str, drops: int, *, server: str = "a", payee: Payee = PAYEES[0], **more: Any) -> Ask:
         held: Held | None = more.get("held")
-        contents = more.get("contents", f"{drops}".encode())
+        contents = more.get("contents", b"%16d" % drops)
         key = request_key(server, "claim", str(number))
         said = (more.get("user", ""), more.get("tier"), more.get("region"))
         return Ask(server, key, contents, payee, drops, more.get("not_after"), held, *said)

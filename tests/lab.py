@@ -308,7 +308,7 @@ class Lab:
 
     def ask(self, number: str, drops: int, payee: str = "bob") -> Answer | None:
         """A content server asks, once; None if the process died of it."""
-        asked = Ask("a", request_key("a", "claim", number), f"{drops}".encode(), self.payee(payee), drops, None, None)
+        asked = Ask("a", request_key("a", "claim", number), b"%16d" % drops, self.payee(payee), drops, None, None)
         answers: list[Answer] = []
 
         def work() -> None:

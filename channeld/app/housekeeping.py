@@ -16,7 +16,7 @@ from channeld.service.archivist import Archivist
 from channeld.service.clock import Clock
 from channeld.service.spending import Spending
 
-SLICE: Final = 128
+SLICE: Final = 256
 LARGEST_SLICE: Final = 2048
 OUTLAYS: Final = 128
 """Transactions whose outlays are summed in one step: some 2 ms."""
@@ -33,7 +33,7 @@ def fold_slice(backlog: int) -> int:
 
     Without that an overload grows memory (some 500 bytes a request) until it is over.
     """
-    return min(LARGEST_SLICE, max(SLICE, backlog // 128))
+    return min(LARGEST_SLICE, max(SLICE, backlog // 64))
 
 
 def forget_slice(last: int, gone: int) -> int:

@@ -119,7 +119,7 @@ def _positive(number: int) -> int:
 
 def _ids(number: int) -> int:
     if not 1000 <= number <= 1_000_000_000:
-        raise BadValue("number", "out of bounds", "1000 to 1000000000 ids, each of which takes some 110 bytes of disk")
+        raise BadValue("number", "out of bounds", "1000 to 1000000000 ids, each of which takes some 90 bytes of disk")
     return number
 
 

@@ -69,7 +69,7 @@ class Request(NamedTuple):
 
 
 def request(number: int, row: int, covers: tuple[int, int], signed: int | None = None) -> Request:
-    said = Remembered(b"c%d" % number, row, *covers, covers[1] if signed is None else signed)
+    said = Remembered(b"contents %07d" % number, row, *covers, covers[1] if signed is None else signed)
     return Request(number.to_bytes(16, "big"), said)
 
 
@@ -316,7 +316,7 @@ class Model(RuleBasedStateMachine):
         assert {e.number: e for e in said.journal} == self.journal
         assert {t.intent: t for t in said.live} == self.live
         assert said.spent == self.spent
-        keys = [*self.requests, b"unknown" * 2]
+        keys = [*self.requests, b"unknown".rjust(16) * 2]
         assert self.store.remembered(keys) == {k: r for k, (r, _) in self.requests.items()}
 
 

@@ -60,7 +60,9 @@ class StoreFile:
             raise ConfigError([f"store.url: {problem} (take the channeld that wrote it, or another store)"])
         if version == 0:
             script = (resources.files(__package__) / "schema.sql").read_text()
+            index_secret = secrets.randbits(64) | 1
             facts = f"('store_id', '{secrets.token_hex(16)}'), ('network_id', '{network_id:d}')"
+            facts += f", ('index_secret', '{index_secret}')"
             end = f"INSERT INTO meta VALUES {facts}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
             self.db.executescript(f"BEGIN IMMEDIATE; {script} {end}")
         if (kept := self.meta("network_id")) != str(network_id):
@@ -136,12 +138,21 @@ class StoreFile:
 
     @contextmanager
     def unsynced(self) -> Iterator[None]:
-        """Transactions in here may be lost in a crash, whole, and only together with all that follow."""
-        self.db.execute("PRAGMA synchronous = NORMAL")
+        """Transactions in here may be lost in a crash, whole, and only together with all that follow.
+
+        Raises `StoreError`.
+        """
+        self._synchronous("NORMAL")
         try:
             yield
         finally:
-            self.db.execute("PRAGMA synchronous = FULL")
+            self._synchronous("FULL")
+
+    def _synchronous(self, level: str) -> None:
+        try:
+            self.db.execute(f"PRAGMA synchronous = {level}")
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
 
     def meta(self, key: str) -> str | None:
         """A fact about the store, None if it is not there."""

@@ -10,6 +10,7 @@ from typing import Any
 import aiosqlite
 
 from channeld.adapters.sqlite import claims, rows
+from channeld.adapters.sqlite.blocks import Blocks
 from channeld.adapters.sqlite.request_log import RequestLog, accepted_in, signed_in
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord, Incoming
@@ -42,11 +43,12 @@ async def read_balances(path: Path) -> dict[Address, int]:
 async def read_facts(path: Path) -> dict[str, Any]:
     """What a store says of itself: its id, network, last processed ledger, and how much it holds."""
     totals = (
-        "SELECT count(*), coalesce(sum(balance), 0), (SELECT count(*) FROM request), (SELECT count(*) FROM payment)"
+        "SELECT count(*), coalesce(sum(balance), 0), (SELECT coalesce(sum(length(keys)), 0) / 16 FROM request_block),"
+        " (SELECT count(*) FROM payment)"
         " + (SELECT coalesce(sum(payments), 0) FROM archive WHERE NOT incoming), coalesce(sum(archived), 0) FROM"
         " (SELECT balance, 0 AS archived FROM channel UNION ALL SELECT balance, 1 FROM archive WHERE NOT incoming)"
     )
-    meta, sums = await _fetch(path, "SELECT key, value FROM meta", totals)
+    meta, sums = await _fetch(path, "SELECT key, value FROM meta WHERE key <> 'index_secret'", totals)
     names = ("channels_ever", "drops_paid", "requests_folded", "payments", "channels_archived")
     return dict(meta) | dict(zip(names, sums[0], strict=True))
 
@@ -57,12 +59,13 @@ def read_request(path: Path, key: bytes) -> dict[str, Any] | None:
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             db.execute("BEGIN")
-            query = "SELECT channel, covers_from, covers_to, signed, at_unix FROM request WHERE key = ?"
             groups = (body for (body,) in db.execute("SELECT body FROM request_group ORDER BY number"))
-            found = db.execute(query, (key,)).fetchone() or accepted_in(groups, key)
+            blocks = Blocks(db)
+            blocks.load()
+            found = blocks.find([key]).get(key) or accepted_in(groups, key)
             if found is None:
                 return None
-            row, covers_from, covers_to, signed, at = found
+            _, row, covers_from, covers_to, signed, at = found
             channel = db.execute(f"SELECT {columns} FROM channel c WHERE row = ?", (row,)).fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"cannot read the store {path}: {error}") from error
@@ -80,7 +83,8 @@ def read_request(path: Path, key: bytes) -> dict[str, Any] | None:
 
 
 def read_whole(path: Path) -> sqlite3.Connection:
-    """A private copy, in memory, of a store as it would be with everything folded into its tables.
+    """A private copy, in memory, of a store as it would be with everything folded into its tables, and with a table
+    `request` that has a row for each request: `key`, `channel` (the row of its), `covers_from`, ...
 
     For audits and tests that read tables; it takes as much memory as the file is large. Raises `StoreError`.
     """
@@ -95,6 +99,7 @@ def read_whole(path: Path) -> sqlite3.Connection:
         requests.load()
         while requests.backlog:
             requests.folded(requests.fold(limit=1 << 62))
+        requests.spread()
     except sqlite3.Error as error:
         raise StoreError(f"cannot read the store {path}: {error}") from error
     return copy

@@ -1,10 +1,10 @@
-"""What was accepted: appended as one blob a group on the hot path, spread into tables later, in slices.
+"""What was accepted: appended as one row a group on the hot path, folded into blocks and tables later, in slices.
 
-A commit that had to touch a page of the id index for every request, and one of every channel it debits, would grow with
+A commit that had to touch a page of the index for every request, and one of every channel it debits, would grow with
 the store. So a group is one row of `request_group`: its requests, how far it signed which channels, and what its
-servers spent. Until it is folded, memory holds what look-ups need of it; after a crash the rows that are left are read
-again. Folding a group into `request`, `channel` and `spent` and deleting its row is one transaction, so nothing counts
-twice.
+servers spent. Until it is folded, memory holds it; after a crash the rows that are left are read again. The requests of
+a group may stand in the index before it goes. Its last step is one transaction: its requests become blocks, what it
+says of channels and servers goes into their tables, and its row is deleted, so nothing counts twice.
 
 A mark in a group tells how far a channel was signed then. The channel's own row may be ahead of it (`apply` writes it
 forward when a ledger changes the channel); the higher authorised amount is always the newer one.
@@ -13,35 +13,29 @@ forward when a ledger changes the channel); the higher authorised amount is alwa
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, repeat
-from operator import itemgetter
+from itertools import chain, count, groupby
 from typing import Final
 
 import msgspec
 
 from channeld.adapters.sqlite import archive, usage
+from channeld.adapters.sqlite.blocks import Blocks, Columns, Kept
 from channeld.core.allowance import SHORT_LIVED, USUAL_HOURS
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.units import RippleTime
 
-_LOOKUP_LIMIT: Final = 500
-"""Keys asked for in one statement; SQLite takes 32 766 parameters, and small statements stay in its cache."""
 _SPENT_HOURS_KEPT: Final = USUAL_HOURS + 2
 _SHORT_HOURS_KEPT: Final = 2
 """Beyond the day for which ids are remembered at least, of what is short-lived."""
 _NOT_SHORT: Final = chr(ord(SHORT_LIVED) + 1)
-BATCH: Final = 4096
-"""Requests folded as one batch: the larger, the fewer writes, but to gather and sort it holds the loop (here 2 ms)."""
-_BY_KEY: Final = itemgetter(1)
+BATCH: Final = 16_384
+"""Requests folded as one batch: the larger, the fewer writes of pages of the index, but to sort it holds the loop."""
 
 _INSERT_GROUP: Final = "INSERT INTO request_group (number, body) VALUES (?, ?)"
-_INSERT_REQUEST: Final = (
-    "INSERT OR IGNORE INTO request (seq, key, contents, channel, covers_from, covers_to, signed, at_unix)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
 _RAISE: Final = (
     "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4 WHERE row = ?1 AND authorized < ?2"
 )
@@ -53,10 +47,6 @@ _ADD_SPENT: Final = (
     "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
 )
 
-_Request = tuple[int, bytes, bytes, int, int, int, int, int]
-"""A request in the order of its table's columns: number, key, contents, channel, from, to, signed, Unix time."""
-_Said = tuple[bytes, int, int, int, int]
-"""What memory holds of a request that is not folded: `Remembered`, made into one when it is asked for."""
 _Mark = tuple[int, int, RippleTime, RippleTime | None]
 _Spent = tuple[str, int, int]
 
@@ -76,14 +66,14 @@ class _Body(msgspec.Struct, array_like=True, gc=False):
     marks: Sequence[_Mark]
     spent: Sequence[_Spent]
 
-    def said(self) -> Iterator[_Said]:
-        """What is remembered of each request."""
-        return zip(self.contents, self.rows, self.covers_from, self.covers_to, self.signed, strict=True)
+    def facts(self) -> Iterator[tuple[int, int, int, int]]:
+        """Of each request: row of its channel, covers from, covers to, signed."""
+        return zip(self.rows, self.covers_from, self.covers_to, self.signed, strict=True)
 
-    def requests(self) -> Iterator[_Request]:
-        """The requests as rows of their table."""
-        columns = (self.keys, self.contents, self.rows, self.covers_from, self.covers_to, self.signed)
-        return zip(count(self.first), *columns, repeat(self.at_unix))
+    def request(self, at: int) -> Kept:
+        """One of them, by its place."""
+        numbers = (self.rows[at], self.covers_from[at], self.covers_to[at], self.signed[at])
+        return Kept(self.contents[at], *numbers, self.at_unix)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -92,21 +82,22 @@ _decode = msgspec.msgpack.Decoder(_Body).decode
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A group that is on disk and not folded yet."""
+    """A group that is on disk and not folded yet, and what is to stand in the index of it, in ascending order."""
 
     number: int
     body: _Body
+    entries: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """A batch of groups on its way into the tables: `done` of its `rows`, in the order of their keys, are in.
+    """A batch of groups on its way into blocks: `done` of its `entries`, in ascending order, are in the index.
 
     Once all are, the groups go, oldest first; `groups` are those that stay after this step, `ended` those that went.
     """
 
     groups: list[_Pending]
-    rows: Sequence[_Request]
+    entries: Sequence[int]
     done: int
     ended: Sequence[_Pending] = ()
 
@@ -119,16 +110,16 @@ class RequestLog:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._blocks = Blocks(db)
         self._clear()
 
     def _clear(self) -> None:
         self._pending: deque[_Pending] = deque()
-        self._recent: dict[bytes, _Said] = {}
+        self._recent: dict[bytes, int] = {}
         self._marks: dict[int, ChannelMark] = {}
         self._absent: set[bytes] = set()
         self._batch: Folding | None = None
         self._next_number = self._next_seq = self._oldest_seq = 1
-        self._oldest_folded: int | None = None
         self._cleaned: int | None = None
         self._by_hour: dict[int, Counter[str]] = {}
         self.by_server: Counter[str] = Counter()
@@ -157,7 +148,7 @@ class RequestLog:
     @property
     def since_unix(self) -> int | None:
         """When the oldest of them was accepted; None if there is none."""
-        return min((at for at in (self._oldest_folded, self.oldest_unix) if at is not None), default=None)
+        return min((at for at in (self._blocks.oldest_unix, self.oldest_unix) if at is not None), default=None)
 
     def load(self) -> dict[tuple[str, int], int]:
         """Read what is not folded; drops spent by (server, hour), folded or not."""
@@ -165,11 +156,11 @@ class RequestLog:
         spent = {(s, h): d for s, h, d in self._db.execute("SELECT server, hour, drops FROM spent")}
         for server, hour, requests in self._db.execute("SELECT server, hour, requests FROM accepted"):
             self._count({server: requests}, hour)
-        (last,) = self._db.execute("SELECT coalesce(max(seq), 0) FROM request").fetchone()
-        self._next_seq = max(last, archive.last_use(self._db)) + 1
+        self._blocks.load()
+        self._next_seq = max(self._blocks.end(), archive.last_use(self._db) + 1)
         for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
             body = _decode(blob)
-            self._take(_Pending(number, body))
+            self._take(self._group(number, body))
             self._count(Counter(body.servers), body.at_unix // 3600)
             for server, hour, drops in body.spent:
                 spent[server, hour] = spent.get((server, hour), 0) + drops
@@ -181,16 +172,16 @@ class RequestLog:
         self._by_hour.setdefault(hour, Counter()).update(requests)
 
     def _find_oldest(self) -> None:
-        """Of a batch that is half folded some rows stand in both places: the lower number counts."""
-        found = self._db.execute("SELECT seq, at_unix FROM request ORDER BY seq LIMIT 1").fetchone()
-        self._oldest_folded = None if found is None else found[1]
-        pending = self._next_seq - self.backlog
-        self._oldest_seq = pending if found is None else min(pending, found[0])
+        found = self._blocks.find_oldest()
+        self._oldest_seq = self._next_seq - self.backlog if found is None else found
+
+    def _group(self, number: int, body: _Body) -> _Pending:
+        return _Pending(number, body, sorted(self._blocks.entries(body.first, b"".join(body.keys))))
 
     def _take(self, group: _Pending) -> None:
         body = group.body
         self._pending.append(group)
-        self._recent.update(zip(body.keys, body.said(), strict=True))
+        self._recent.update(zip(body.keys, count(body.first)))
         self._marks.update((mark[0], ChannelMark(*mark)) for mark in body.marks)
         self._next_number = group.number + 1
         self._next_seq = max(self._next_seq, body.first + len(body.keys))
@@ -211,16 +202,16 @@ class RequestLog:
         older = [key for key in keys if key not in recent]
         found = {}
         if len(older) < len(keys):
-            found = {key: Remembered(*recent[key]) for key in keys if key in recent}
-        for start in range(0, len(older), _LOOKUP_LIMIT):
-            part = older[start : start + _LOOKUP_LIMIT]
-            query = (
-                "SELECT key, contents, channel, covers_from, covers_to, signed FROM request"
-                f" WHERE key IN ({', '.join('?' * len(part))})"
-            )
-            found.update((row[0], Remembered(*row[1:])) for row in self._db.execute(query, part))
-        self._absent = set(older).difference(found)
-        return found
+            found = {key: self._recall(recent[key]) for key in keys if key in recent}
+        kept = self._blocks.find(older) if older else {}
+        self._absent = set(older).difference(kept)
+        found.update(kept)
+        return {key: Remembered(*request[:5]) for key, request in found.items()}
+
+    def _recall(self, number: int) -> Kept:
+        """A request that is not folded, by its number."""
+        group = self._pending[bisect_right(self._pending, number, key=_first) - 1]
+        return group.body.request(number - group.body.first)
 
     def known(self, keys: Sequence[bytes]) -> bool:
         """Whether one of these ids was accepted, or stands here twice. Cheap for what `lookup` has just not found."""
@@ -235,7 +226,7 @@ class RequestLog:
     def append(self, now: int, requests: Accepted, marks: Sequence[ChannelMark], spent: Sequence[_Spent]) -> _Pending:
         """Write a group down. `took` must be told once it is committed."""
         body = _Body(now, self._next_seq, *requests, marks, spent)
-        group = _Pending(self._next_number, body)
+        group = self._group(self._next_number, body)
         self._db.execute(_INSERT_GROUP, (group.number, _encode(body)))
         return group
 
@@ -243,7 +234,7 @@ class RequestLog:
         """The group is committed."""
         body = group.body
         self._pending.append(group)
-        self._recent.update(zip(body.keys, body.said(), strict=True))
+        self._recent.update(zip(body.keys, count(body.first)))
         self._marks.update((m.row, m) for m in marks)
         self._absent.clear()
         self._next_number, self._next_seq = group.number + 1, body.first + len(body.keys)
@@ -267,7 +258,7 @@ class RequestLog:
         return self._pending[0].body.at_unix if self._pending else None
 
     def fold(self, limit: int) -> Folding:
-        """A step of a batch: up to `limit` requests go into the table, in the order of their keys.
+        """A step of a batch: up to `limit` requests go into the index, in its order.
 
         The first call takes the oldest groups as one batch; what stands together on a page of the index is written
         together. When the last request is in, the groups go, oldest first, with their marks and sums in the same
@@ -275,36 +266,37 @@ class RequestLog:
         `folded` must be told once it is committed.
         """
         batch = self._batch or self._next_batch()
-        done = min(batch.done + limit, len(batch.rows))
-        self._db.executemany(_INSERT_REQUEST, batch.rows[batch.done : done])
-        left = _going(batch.groups, limit) if batch.done == len(batch.rows) else 0
+        done = min(batch.done + limit, len(batch.entries))
+        if done > batch.done:
+            self._blocks.enter(batch.entries[batch.done : done])
+        left = _going(batch.groups, limit) if batch.done == len(batch.entries) else 0
         ended, groups = batch.groups[:left], batch.groups[left:]
         if ended:
+            self._blocks.write(_columns(ended))
             self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
             self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
             used = _used(group.body for group in ended)
             self._db.executemany(usage.ADD_ACCEPTED, used)
             self._db.executemany(_ADD_ACCEPTED, _summed((server, hour, n) for server, hour, _, n, _ in used))
             self._db.execute("DELETE FROM request_group WHERE number <= ?", (ended[-1].number,))
-        return Folding(groups, batch.rows, done, ended)
+        return Folding(groups, batch.entries, done, ended)
 
     def _next_batch(self) -> Folding:
-        groups: list[_Pending] = []
-        rows: list[_Request] = []
+        groups, entries = list[_Pending](), list[int]()
         for group in self._pending:
             groups.append(group)
-            rows += group.body.requests()
-            if len(rows) >= BATCH:
+            entries += group.entries
+            if len(entries) >= BATCH:
                 break
-        rows.sort(key=_BY_KEY)
-        return Folding(groups, rows, 0)
+        entries.sort()  # runs in ascending order are merged
+        return Folding(groups, entries, 0)
 
     def folded(self, batch: Folding) -> int:
-        """A step of folding is committed; how many things it did: requests in their table, groups gone."""
+        """A step of folding is committed; how many things it did: requests in the index, groups gone."""
         did = batch.done - (self._batch.done if self._batch else 0) + len(batch.ended)
         self._batch = batch if batch.groups else None
-        if self._oldest_folded is None and batch.ended:
-            self._oldest_folded = batch.ended[0].body.at_unix
+        if self._blocks.oldest_unix is None and batch.ended:
+            self._blocks.find_oldest()
         for group in batch.ended:
             assert self._pending.popleft() is group
             for key in group.body.keys:
@@ -314,10 +306,10 @@ class RequestLog:
         return did
 
     def forget(self, before: int, limit: int) -> int:
-        """Drop up to `limit` folded requests accepted before `before` (Unix seconds), oldest first; how many went."""
-        oldest = "SELECT seq FROM request ORDER BY seq LIMIT ?"
-        delete = f"DELETE FROM request WHERE seq IN ({oldest}) AND at_unix < ?"
-        gone = self._db.execute(delete, (limit, before)).rowcount
+        """Drop the oldest folded requests accepted before `before` (Unix seconds), until `limit` went, and those that
+        stand in one block with them; how many went.
+        """
+        gone = self._blocks.forget(before, limit)
         if (hour := before // 3600) != self._cleaned:
             self._cleaned = hour
             short = "DELETE FROM spent WHERE server >= ? AND server < ? AND hour < ?"
@@ -330,14 +322,32 @@ class RequestLog:
             self._find_oldest()
         return gone
 
+    def spread(self) -> None:
+        """Make a table `request` that has a row for each folded request, for audits and tests."""
+        self._blocks.spread()
+
+
+def _first(group: _Pending) -> int:
+    return group.body.first
+
+
+def _columns(groups: Iterable[_Pending]) -> Iterator[Columns]:
+    """The requests of groups, those of one second together. Groups are numbered without a gap."""
+    for at_unix, together in groupby((group.body for group in groups), lambda body: body.at_unix):
+        bodies = list(together)
+        keys = list(chain.from_iterable(body.keys for body in bodies))
+        contents = list(chain.from_iterable(body.contents for body in bodies))
+        facts = list(chain.from_iterable(body.facts() for body in bodies))
+        yield Columns(at_unix, bodies[0].first, keys, contents, facts)
+
 
 def _going(groups: Sequence[_Pending], limit: int) -> int:
-    """How many groups, oldest first, go in one step: with 8 * `limit` requests on 2 * `limit` channels, or one."""
+    """How many groups, oldest first, go in one step: with 4 * `limit` requests on 2 * `limit` channels, or one."""
     named, requests = set[tuple[str, int]](), 0
     for number, group in enumerate(groups):
         named.update(zip(group.body.servers, group.body.rows, strict=True))
         requests += len(group.body.keys)
-        if number and (len(named) > 2 * limit or requests > 8 * limit):
+        if number and (len(named) > 2 * limit or requests > 4 * limit):
             return number
     return len(groups)
 
@@ -368,13 +378,11 @@ def signed_in(bodies: Iterable[bytes]) -> dict[int, int]:
     return {row: authorized for body in bodies for row, authorized, *_ in _decode(body).marks}
 
 
-def accepted_in(bodies: Iterable[bytes], key: bytes) -> tuple[int, ...] | None:
-    """A request in groups that are not folded: channel row, covers from and to, signed, Unix time; None if it is in
-    none.
-    """
-    for body in bodies:
-        if key in body:  # the bytes stand there as they are: few groups need to be read
-            for request in _decode(body).requests():
-                if request[1] == key:
-                    return request[3:]
+def accepted_in(bodies: Iterable[bytes], key: bytes) -> Kept | None:
+    """A request in groups that are not folded; None if it is in none."""
+    for encoded in bodies:
+        if key in encoded:  # the bytes stand there as they are: few groups need to be read
+            body = _decode(encoded)
+            if key in body.keys:
+                return body.request(body.keys.index(key))
     return None

@@ -90,26 +90,29 @@ CREATE TABLE archive (
 CREATE INDEX archive_payee ON archive (destination, gone_at);
 CREATE INDEX archive_cut_short ON archive (cut_short_at) WHERE cut_short_at IS NOT NULL;
 
--- Groups of accepted requests as the hot path wrote them (MessagePack), until they are folded into the tables below and
+-- Groups of accepted requests as the hot path wrote them (MessagePack), until they are folded into what follows and
 -- into `channel`. One row a group, so that a commit costs the same however large the store is.
 CREATE TABLE request_group (
     number INTEGER PRIMARY KEY,
     body   BLOB NOT NULL
 );
 
--- What was accepted: key = hash of (server, topic, id), contents = hash of the rest. Filled by folding, dropped from the
--- old end. `signed` is the amount of the claim that answered it; the signature is made again when asked for.
-CREATE TABLE request (
-    seq         INTEGER PRIMARY KEY,
-    key         BLOB NOT NULL,
-    contents    BLOB NOT NULL,
-    channel     INTEGER NOT NULL,
-    covers_from INTEGER NOT NULL,
-    covers_to   INTEGER NOT NULL,
-    signed      INTEGER NOT NULL,
-    at_unix     INTEGER NOT NULL
+-- What was accepted, in blocks of requests that are numbered from `first` on and were accepted in one second. Filled by
+-- folding, dropped from the old end. Of each request: key = hash of (server, topic, id), contents = hash of the rest, 16
+-- bytes each; facts = row of the channel, covers from, covers to, and the amount of the claim that answered it, 64 bits
+-- each, little-endian. The signature is made again when asked for.
+CREATE TABLE request_block (
+    first    INTEGER PRIMARY KEY,
+    at_unix  INTEGER NOT NULL,
+    keys     BLOB NOT NULL,
+    contents BLOB NOT NULL,
+    facts    BLOB NOT NULL
 );
-CREATE UNIQUE INDEX request_key ON request (key);
+
+-- Where a request stands: 32 bits of its key times the store's `index_secret`, then the low 31 bits of its number.
+CREATE TABLE request_index (
+    entry INTEGER PRIMARY KEY
+);
 
 -- How many of the remembered requests a content server has, by the hour (Unix time / 3600) they were accepted in.
 CREATE TABLE accepted (
