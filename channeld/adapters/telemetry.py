@@ -31,8 +31,6 @@ _DROPPED = (
     "topic",
     "reply_queue_full",
     "reply_too_large",
-    "refused_bad_request",
-    "refused_bad_response_topic",
 )
 _RELOADS = ("taken", "unchanged", "refused")
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
@@ -100,7 +98,7 @@ class Telemetry:
         self._failovers = counter("ledger_failovers", "Times that another node is followed than before.")
         self._disagreements = counter("ledger_disagreements", "Times that nodes contradicted each other.")
         self._reloads = counter("config_reloads", "Readings of the operator's files, by what became of them.", "result")
-        self._dropped = counter("mqtt_unserved", "Messages refused before the desk, or dropped.", "kind")
+        self._dropped = counter("mqtt_unserved", "Messages that got no answer.", "kind")
         self._ledger_seconds = Histogram(
             "channeld_ledger_processing_seconds", "Applying a span of ledgers.", buckets=_SECONDS, registry=registry
         )
@@ -256,5 +254,5 @@ class Telemetry:
         self._loop_lag.observe(seconds)
 
     def dropped(self, kind: str) -> None:
-        """A message got no answer from the desk."""
+        """A message got no answer."""
         self._dropped.labels(kind).inc()

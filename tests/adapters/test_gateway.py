@@ -286,6 +286,15 @@ def test_a_response_topic_of_somebody_else_is_refused_on_the_servers_own(bench: 
     assert bench.asked == []
 
 
+def test_what_is_bad_is_counted_with_all_others_that_were_refused(bench: Bench) -> None:
+    """An operator looks in one place for why readers are turned away."""
+    bench.give(
+        Sent(payload=b"{"), Sent(payload=b"[1,2]"), Sent(response_topic="x"), Sent(topic=f"{MINE}/receive", payload=b"")
+    )
+    assert sorted(bench.refused) == [*[("bad_request", 1)] * 4, ("bad_response_topic", 1)]
+    assert bench.dropped == []
+
+
 def test_a_retained_request_is_refused_and_not_decided(bench: Bench) -> None:
     assert bench.reply(Sent(retain=True))[1]["code"] == "bad_request"
     assert bench.asked == []

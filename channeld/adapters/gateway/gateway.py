@@ -43,8 +43,8 @@ class Gateway:
 
     With `most_queued` replies waiting for the broker nothing more is decided until `go_on` says that it has taken some.
     `dropped` is told why a message got no answer: a word of a small closed set; `refused` by which code requests were
-    refused unread, and how many. `nanoseconds` is a clock that never goes back, and `later` calls back once the socket
-    was served.
+    refused that the desk never saw, and how many. `nanoseconds` is a clock that never goes back, and `later` calls back
+    once the socket was served.
     """
 
     def __init__(
@@ -294,7 +294,7 @@ class Gateway:
         return taken_in(request_id, said) if isinstance(said, Taken) else reply(request_id, said)
 
     def _bad(self, server: str, code: Code) -> None:
-        self._dropped(f"refused_{code.value}")
+        self._refused(code.value, 1)
         self.on_rejected(server, code)
 
 
