@@ -24,11 +24,12 @@ from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
-from channeld.app import keyring, reports
+from channeld.app import keyring
 from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
 from channeld.app.broker_settings import SEND_LIMIT, broker_settings
 from channeld.app.chores import chores
+from channeld.app.gauges import gauges
 from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
 from channeld.app.inquiry import Inquiry
@@ -115,7 +116,7 @@ class Daemon:
         self._wire_annals(settings)
         self.inquiry = Inquiry(self)
         self.http = listener(self)
-        self.telemetry.gauges(lambda: reports.gauges(self))
+        self.telemetry.gauges(lambda: gauges(self))
         self.telemetry.started(time.time())
 
     def _wire_engine(self, settings: Settings) -> None:

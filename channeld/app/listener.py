@@ -6,7 +6,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from channeld.adapters.http import HttpServer
-from channeld.app import reports
+from channeld.app import health, reports
 from channeld.app.operations import Operations
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ def listener(of: Daemon) -> HttpServer:
     operations, inquiry, token = Operations(of), of.inquiry, of.settings.http.admin_token
     return HttpServer(
         scrape=of.telemetry.scrape,
-        problems=lambda: reports.problems(of),
-        warnings=lambda: reports.warnings(of),
+        problems=lambda: health.problems(of),
+        warnings=lambda: health.warnings(of),
         reads={
             "status": lambda: reports.status(of),
             "channels": lambda: reports.channels(of),

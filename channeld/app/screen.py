@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from channeld.app.reports import problems
+from channeld.app.health import problems
 from channeld.core.units import format_xrp
 
 if TYPE_CHECKING:
