@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+
 from channeld.adapters.telemetry import Telemetry
+from channeld.service import ports
 
 
 def page(telemetry: Telemetry) -> str:
@@ -34,3 +37,15 @@ def test_fees_and_validation_times_are_counted() -> None:
     assert 'channeld_validation_ledgers_bucket{le="1.0"} 0.0' in text
     assert 'channeld_validation_ledgers_bucket{le="2.0"} 1.0' in text
     assert 'channeld_loop_lag_seconds_bucket{le="0.025"} 1.0' in text
+
+
+def test_whatever_is_told_is_counted_somewhere() -> None:
+    """Every method of the port changes the page, whatever it is told."""
+    told = {"str": "other", "int": 3, "float": 0.5, "Sequence[str]": ("fund/gold",)}
+    methods = [name for name in vars(ports.Telemetry) if not name.startswith("_")]
+    assert len(methods) > 20
+    for name in methods:
+        telemetry = Telemetry(version="1", policy_hash="abc")
+        before, tell = page(telemetry), getattr(telemetry, name)
+        tell(*(told[parameter.annotation] for parameter in inspect.signature(tell).parameters.values()))
+        assert page(telemetry) != before, name
