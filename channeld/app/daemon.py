@@ -1,18 +1,15 @@
-"""One life of the daemon: everything wired together, from opening the store to letting go of it.
+"""The daemon, wired together: which part tells which other, and how other files are taken over.
 
-A life ends when it is told to stop, or when the store fails: then the next one starts from what is on disk, as after a
-crash, for that is the only way to know what a failed commit left.
+This is the only room that knows every adapter. What runs in it, and how it ends, is in `app.life`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -28,7 +25,6 @@ from channeld.app import keyring
 from channeld.app.annals import Annals
 from channeld.app.board import BrokerBoard
 from channeld.app.broker_settings import SEND_LIMIT, broker_settings
-from channeld.app.chores import chores
 from channeld.app.gauges import gauges
 from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
@@ -40,7 +36,7 @@ from channeld.app.queries import Queries
 from channeld.app.reload import Files
 from channeld.app.witness_topic import BrokerWitness
 from channeld.core.admission import Admission
-from channeld.core.errors import ConfigError, StoreError, Unreachable
+from channeld.core.errors import ConfigError, StoreError
 from channeld.core.freezes import Audit, Cause
 from channeld.core.policy import Policy
 from channeld.core.requests import Answer, Ask, Refusal
@@ -69,11 +65,8 @@ from channeld.wire.topics import Topics
 
 log = structlog.get_logger()
 
-_FLUSH_S = 5.0
 _FILES = "(the files)"
 """Who is named in the audit where files were taken over, whoever wrote them."""
-_COLLECT_EVERY = 4_000
-"""New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
 
 def elapsed() -> float:
@@ -82,7 +75,7 @@ def elapsed() -> float:
 
 
 class Daemon:
-    """Wired and ready to `run`.
+    """Wired and ready to `live`.
 
     Raises `ConfigError` for keys that do not fit, and for a policy without what live channels stand on; `StoreError`
     for the store.
@@ -107,7 +100,8 @@ class Daemon:
         self.mirror.claim_keys = frozenset(keys.claim_signers)
         self.planner = Planner(self.mirror, self.store, self.telemetry, self.monotonic)
         self.reconciler = Reconciler(self.mirror, self.store, self.planner, self.telemetry, self.monotonic)
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with `StoreError` once the store failed, and with it this life."""
         self._wire_engine(settings)
         self._wire_desk()
         self._wire_broker(settings)
@@ -194,8 +188,8 @@ class Daemon:
         self.reconciler.on_redeemed = self.collector.redeemed
 
     def _store_failed(self) -> None:
-        if not self._failed.done():
-            self._failed.set_exception(StoreError(self.mirror.frozen.get("store", "the store failed")))
+        if not self.failed.done():
+            self.failed.set_exception(StoreError(self.mirror.frozen.get("store", "the store failed")))
 
     def _wire_broker(self, settings: Settings) -> None:
         self.topics = topics = Topics(settings.mqtt.topic_prefix, settings.daemon.name)
@@ -303,60 +297,6 @@ class Daemon:
         answers = self.desk.answer(asks)
         self.telemetry.group(len(asks), self.monotonic() - started)
         return answers
-
-    # --- running -----------------------------------------------------------------------------------------------------
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set, then drain.
-
-        Raises `StoreError` when the store failed, `ConfigError` at first contact.
-        """
-        try:
-            await self.http.start(self.settings.http.host, self.settings.http.port)
-        except Unreachable as error:
-            raise ConfigError([str(error)]) from error
-        tasks = [
-            asyncio.create_task(work, name=name)
-            for name, work in (
-                ("follower", self.follower.run()),
-                ("planner", self.planner.run()),
-                ("collector", self.collector.run()),
-                ("executor", self.executor.run()),
-                ("broker", self.broker.run()),
-                ("housekeeping", self.housekeeping.run()),
-                *chores(self),
-                ("annals", self.annals.run()),
-            )
-        ]
-        stopping = asyncio.create_task(stop.wait())
-        gc.collect()
-        gc.freeze()  # what was loaded lives as long as we do: collections need not look at it again
-        gc.set_threshold(_COLLECT_EVERY, 20, 50)
-        try:
-            watched: list[asyncio.Future[Any]] = [*tasks, stopping, self._failed]
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-            await self._drain(clean=stopping.done())
-            for ended in watched:
-                if ended.done():
-                    ended.result()
-        finally:
-            for task in (*tasks, stopping):
-                task.cancel()
-            await asyncio.gather(*tasks, stopping, return_exceptions=True)
-            self.gateway.close()
-            self._failed.cancel()
-            self.queries.close()
-            self.herald.close()
-            self.annals.close()
-            await self.http.stop()
-            self.store.close()
-
-    async def _drain(self, *, clean: bool) -> None:
-        """Answer what was taken and say goodbye; after a failure only say goodbye."""
-        if clean and self.broker.connected:
-            self.gateway.presence.offline()
-            await self.broker.stop(_FLUSH_S)
-        log.info("stopping", answered_all=self.gateway.waiting == 0)
 
     # --- other files -------------------------------------------------------------------------------------------------
 

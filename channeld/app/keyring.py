@@ -16,7 +16,7 @@ from channeld.core.witness import source_tag
 from channeld.service.holdings import Wallet
 from channeld.service.ports import ClaimSigner
 from channeld.settings import Settings, WalletSettings
-from channeld.wire.ledger import transaction_json
+from channeld.wire.transactions import transaction_json
 
 
 @dataclass(frozen=True, slots=True)

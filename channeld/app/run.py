@@ -16,6 +16,7 @@ import uvloop
 
 from channeld.app import keyring
 from channeld.app.daemon import Daemon
+from channeld.app.life import live
 from channeld.app.reload import Files
 from channeld.app.screen import start_screen
 from channeld.core.errors import ConfigError, StoreError
@@ -80,7 +81,7 @@ class _Lives:
             daemon = self._files.running = Daemon(self._files, self._keys)
             screen = asyncio.create_task(_show(daemon))
             try:
-                await daemon.run(self._stop)
+                await live(daemon, self._stop)
             finally:
                 screen.cancel()
         except StoreError as error:

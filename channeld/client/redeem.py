@@ -25,6 +25,7 @@ from channeld.core.channel import Channel, Phase
 from channeld.core.errors import BadValue, Malformed
 from channeld.core.units import format_xrp, to_ripple
 from channeld.wire import ledger as wire
+from channeld.wire.transactions import LARGEST_IMPLIED_NETWORK
 
 _LIVES_LEDGERS: Final = 20
 _LOOK_S: Final = 0.5
@@ -134,7 +135,7 @@ class Redeemer:
             "LastLedgerSequence": last,
             "SigningPubKey": self._wallet.public_key,
         }
-        if self._network_id > wire.LARGEST_IMPLIED_NETWORK:
+        if self._network_id > LARGEST_IMPLIED_NETWORK:
             fields["NetworkID"] = self._network_id
         blob, digest = self._sign(fields)
         answer = await self._result("submit", tx_blob=blob)

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from channeld.adapters.signer import KeyPair, derive, sign_transaction
 from channeld.core.errors import LedgerError, Unreachable
-from channeld.wire.ledger import LARGEST_IMPLIED_NETWORK
+from channeld.wire.transactions import LARGEST_IMPLIED_NETWORK
 
 GENESIS_SEED: Final = "snoPBrXtMeMyMHUVTgbuqAfg1SUTb"
 """The seed of a new network's one account (`masterpassphrase`); secp256k1."""

@@ -1,4 +1,4 @@
-"""Between a node's JSON and core values, in both directions. For api_version 2, and for nothing but what we ask.
+"""From a node's JSON to core values. For api_version 2, and for nothing but what we ask.
 
 Everything here raises `Malformed` for a message that lacks what it promised; unknown fields and unknown ledger entries
 are passed over, for ledgers grow new ones. Amounts are strings of drops except in `ledgerClosed`, where fees are
@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from channeld.core.channel import Channel
 from channeld.core.errors import BadValue, Malformed
-from channeld.core.intents import Claim, Create, Fund, MakeTickets, Noop, Number, Redeem, Transaction
 from channeld.core.ledger import (
     AMENDMENTS,
     AccountState,
@@ -43,13 +42,10 @@ from channeld.core.units import (
 
 Json = Mapping[str, Any]
 
-TF_CLOSE: Final = 0x00020000
 LSF_DISABLE_MASTER: Final = 0x00100000
 _CLIO: Final = 2001
 AMENDMENTS_ENTRY: Final = hashlib.sha512(b"\x00f").hexdigest()[:64].upper()
 """Where the ledger keeps its Amendments object. Sources: rippled Indexes.cpp (space letter f, nothing else)."""
-LARGEST_IMPLIED_NETWORK: Final = 1024
-"""Networks up to this id must not be named in a transaction, those above must be. Sources: rippled Transactor.cpp."""
 
 
 def _uint32(fields: Json, name: str) -> int:
@@ -295,73 +291,3 @@ def open_fees(result: Json) -> OpenFees:
     """Read from the answer to `fee` what a reference transaction must offer now."""
     drops = _object(result, "drops")
     return OpenFees(_drops(drops, "open_ledger_fee"), _drops(drops, "minimum_fee"))
-
-
-# --- what we say -----------------------------------------------------------------------------------------------------
-
-
-def transaction_json(
-    transaction: Transaction, *, account: Address, number: Number, fee: Drops, last_ledger: LedgerIndex, network_id: int
-) -> dict[str, Any]:
-    """A transaction in the ledger's JSON form, ready to sign; `last_ledger` is the last that may contain it.
-
-    Sources: rippled Transactor.cpp checkSeqProxy (a ticket goes with Sequence 0).
-    """
-    common: dict[str, Any] = {
-        "Account": account,
-        "Sequence": 0 if number.ticket else number.value,
-        "Fee": str(fee),
-        "LastLedgerSequence": last_ledger,
-        "Flags": 0,
-    }
-    if number.ticket:
-        common["TicketSequence"] = number.value
-    if network_id > LARGEST_IMPLIED_NETWORK:
-        common["NetworkID"] = network_id
-    return common | _own_fields(transaction)
-
-
-def _own_fields(transaction: Transaction) -> dict[str, Any]:
-    if isinstance(transaction, Create):
-        fields: dict[str, Any] = {
-            "TransactionType": "PaymentChannelCreate",
-            "Destination": transaction.destination,
-            "Amount": str(transaction.amount),
-            "SettleDelay": transaction.settle_delay,
-            "PublicKey": transaction.public_key,
-        }
-        if transaction.destination_tag is not None:
-            fields["DestinationTag"] = transaction.destination_tag
-        if transaction.cancel_after is not None:
-            fields["CancelAfter"] = transaction.cancel_after
-        return fields
-    if isinstance(transaction, Fund):
-        amount = str(transaction.amount)
-        return {"TransactionType": "PaymentChannelFund", "Channel": transaction.channel_id, "Amount": amount}
-    if isinstance(transaction, Claim):
-        fields = {"TransactionType": "PaymentChannelClaim", "Channel": transaction.channel_id}
-        if transaction.balance is not None:
-            fields["Balance"] = str(transaction.balance)
-        return fields | ({"Flags": TF_CLOSE} if transaction.close else {})
-    if isinstance(transaction, Redeem):
-        return _redeem_fields(transaction)
-    if isinstance(transaction, MakeTickets):
-        return {"TransactionType": "TicketCreate", "TicketCount": transaction.count}
-    assert isinstance(transaction, Noop)
-    return {"TransactionType": "AccountSet"}
-
-
-def _redeem_fields(redeem: Redeem) -> dict[str, Any]:
-    """A Claim by the destination.
-
-    Balance is what is to have been paid afterwards, Amount what was signed; without Balance it would deliver nothing.
-    """
-    fields = {
-        "TransactionType": "PaymentChannelClaim",
-        "Channel": redeem.channel_id,
-        "Balance": str(redeem.balance),
-        "Amount": str(redeem.amount),
-        "Signature": redeem.signature,
-        "PublicKey": redeem.public_key,
-    }
-    return fields | ({"Flags": TF_CLOSE} if redeem.close else {})

@@ -15,7 +15,7 @@ import pytest
 
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Process, Server, Stage
-from channeld.wire.ledger import TF_CLOSE
+from channeld.wire.transactions import TF_CLOSE
 from e2e.world import XRP, World, accounts_for, content_server, until
 
 pytestmark = pytest.mark.slow

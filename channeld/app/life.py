@@ -1,0 +1,92 @@
+"""One life of the daemon: what runs in it, and how it ends, from wired to letting go of the store.
+
+A life ends when it is told to stop, or when the store fails: then the next one starts from what is on disk, as after a
+crash, for that is the only way to know what a failed commit left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from channeld.app.chores import chores
+from channeld.core.errors import ConfigError, Unreachable
+
+if TYPE_CHECKING:
+    from channeld.app.daemon import Daemon
+
+log = structlog.get_logger()
+
+_FLUSH_S: Final = 5.0
+_COLLECT_EVERY: Final = 4_000
+"""New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
+
+
+async def live(daemon: Daemon, stop: asyncio.Event) -> None:
+    """Until `stop` is set, then drain.
+
+    Raises `StoreError` when the store failed, `ConfigError` at first contact.
+    """
+    try:
+        await daemon.http.start(daemon.settings.http.host, daemon.settings.http.port)
+    except Unreachable as error:
+        raise ConfigError([str(error)]) from error
+    tasks = _begun(daemon)
+    stopping = asyncio.create_task(stop.wait())
+    _collect_less()
+    try:
+        watched: list[asyncio.Future[Any]] = [*tasks, stopping, daemon.failed]
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        await _drain(daemon, clean=stopping.done())
+        for ended in watched:
+            if ended.done():
+                ended.result()
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        await _let_go(daemon)
+
+
+def _begun(of: Daemon) -> list[asyncio.Task[None]]:
+    """Everything that runs for as long as the life lasts."""
+    work = (
+        ("follower", of.follower.run()),
+        ("planner", of.planner.run()),
+        ("collector", of.collector.run()),
+        ("executor", of.executor.run()),
+        ("broker", of.broker.run()),
+        ("housekeeping", of.housekeeping.run()),
+        *chores(of),
+        ("annals", of.annals.run()),
+    )
+    return [asyncio.create_task(each, name=name) for name, each in work]
+
+
+def _collect_less() -> None:
+    """What was loaded lives as long as we do: collections need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, 20, 50)
+
+
+async def _drain(of: Daemon, *, clean: bool) -> None:
+    """Answer what was taken and say goodbye; after a failure only say goodbye."""
+    if clean and of.broker.connected:
+        of.gateway.presence.offline()
+        await of.broker.stop(_FLUSH_S)
+    log.info("stopping", answered_all=of.gateway.waiting == 0)
+
+
+async def _let_go(of: Daemon) -> None:
+    """Nothing runs any more: close what is open, the store last."""
+    of.gateway.close()
+    of.failed.cancel()
+    of.queries.close()
+    of.herald.close()
+    of.annals.close()
+    await of.http.stop()
+    of.store.close()
