@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from channeld.core.limits import LONGEST_RETRY_NS, SECOND_NS, Bucket, Limit
 from channeld.core.requests import Code, Refusal
@@ -41,6 +41,17 @@ _SHARED_AHEAD_NS: Final = SECOND_NS // 2
 """How far ahead of the overall rate one may get beyond its share; all shares together may add as much again."""
 _FIRST_GUESS_NS: Final = 100_000
 _MS: Final = 1_000_000
+
+
+class Group(NamedTuple):
+    """How many requests to decide together: as many as take `ns`, but `least` and no more than `most`.
+
+    Items of a batch cost less than lone requests, and with more of them in a transaction less still.
+    """
+
+    least: int
+    most: int
+    ns: int
 
 
 class Line(Generic[T]):
@@ -140,6 +151,10 @@ class Admission(Generic[T]):
         reason = f"more requests in flight than channeld takes {which}"
         return Refusal(Code.BUSY, reason, SHORTEST_RETRY_MS + (line.promised - now) // _MS)
 
+    def size(self, group: Group) -> int:
+        """Requests of a group, as long as deciding takes of late."""
+        return min(group.most, max(group.least, group.ns // self._each_ns))
+
     def take(self, most: int) -> list[T]:
         """The next items in fair order, of `most` requests or a batch more; fewer only where no more wait."""
         taken: list[T] = []
@@ -173,9 +188,9 @@ class Admission(Generic[T]):
         return used
 
     def decided(self, count: int, spent_ns: int) -> None:
-        """Learn how long deciding takes: what `retry_after_ms` of `busy` rests on."""
+        """Learn how long deciding takes: what `retry_after_ms` of `busy` rests on, and how large groups are."""
         if count:
-            self._each_ns = (self._each_ns * 15 + spent_ns // count) >> 4
+            self._each_ns = max(1, (self._each_ns * 15 + spent_ns // count) >> 4)
 
 
 def _refusal(code: Code, reason: str, wait_ns: int) -> Refusal:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channeld.adapters.gateway import FAIR_GROUP, LARGEST_GROUP, Gateway
+from channeld.adapters.gateway import FAIR_GROUP, GROUP, Gateway
 from channeld.core.admission import MOST_MESSAGES, Admission
 from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
@@ -82,11 +82,12 @@ NOT_HIGHER = Refusal(Code.AMOUNT_NOT_HIGHER, "held already")
 
 
 class Bench:
-    """A gateway with a desk that says `busy` to everything and notes what it was asked."""
+    """A gateway with a desk that says `busy` to everything, takes `each_ns` for it, and notes what it was asked."""
 
     def __init__(self, a: Limit = Limit(50_000, 3000)) -> None:  # noqa: B008 - a value
         self.out, self.dropped, self.asked, self.now = Out(), [], [], 100.0  # type: ignore[var-annotated]
         self.refused: list[tuple[str, int]] = []
+        self.each_ns, self.spent_ns = 100_000, 0
         self.later: list[Callable[[], None]] = []
         self.gateway = Gateway(
             TOPICS,
@@ -99,13 +100,14 @@ class Bench:
             loop_time=lambda: self.now,
             admission=Admission(Limit(100_000, 4000), {"a": a, "b": Limit(50_000, 3000)}),
             refused=lambda code, count: self.refused.append((code, count)),
-            nanoseconds=lambda: int(self.now * 1e9),
+            nanoseconds=lambda: int(self.now * 1e9) + self.spent_ns,
             later=self.later.append,
         )
         self.gateway.outbox = self.out
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         self.asked.append(len(asks))
+        self.spent_ns += len(asks) * self.each_ns
         self.out.log.append(("decided", len(asks)))
         return [Refusal(Code.BUSY, str(n)) for n in range(len(asks))]
 
@@ -149,23 +151,37 @@ def test_what_one_read_brought_is_decided_as_one_group(bench: Bench) -> None:
 
 def test_no_group_is_larger_than_it_may_be_by_more_than_one_batch(bench: Bench) -> None:
     batch = json.dumps([{"id": f"r{n}", "drops": "5"} for n in range(1000)]).encode()
-    bench.give(*[Sent() for _ in range(LARGEST_GROUP)])
-    bench.give(Sent(payload=batch), *[Sent() for _ in range(LARGEST_GROUP)])
-    assert bench.asked == [LARGEST_GROUP, 1000, LARGEST_GROUP]
+    bench.give(*[Sent() for _ in range(GROUP.least)])
+    bench.give(Sent(payload=batch), *[Sent() for _ in range(GROUP.least)])
+    assert bench.asked == [GROUP.least, 1000, GROUP.least]
 
 
 def test_when_more_waits_than_a_group_holds_groups_are_small_and_the_socket_is_read_in_between(bench: Bench) -> None:
     flood, lone = [Sent() for _ in range(1000)], Sent(topic="channeld/v1/servers/b/claim")
     bench.gateway.on_messages(flood)
-    assert bench.asked == [FAIR_GROUP]
+    assert bench.asked == [FAIR_GROUP.least]
     bench.gateway.on_messages([lone])
-    assert bench.asked == [FAIR_GROUP], "one group in a turn of the loop"
+    assert bench.asked == [FAIR_GROUP.least], "one group in a turn of the loop"
     bench.later.pop()()
-    assert bench.asked == [FAIR_GROUP, FAIR_GROUP]
+    assert bench.asked == [FAIR_GROUP.least, FAIR_GROUP.least]
     assert ("ack", lone) in bench.out.log, "it does not wait behind the flood"
     bench.give()
     assert sum(bench.asked) == 1001
     assert bench.gateway.waiting == 0
+
+
+def test_groups_are_as_large_as_they_are_quick(bench: Bench) -> None:
+    """What is cheap to decide shares a transaction with more of its kind, and a slow disk makes groups small again."""
+    for each_ns, size, group in ((10_000, FAIR_GROUP.most, GROUP.most), (1_000_000, FAIR_GROUP.least, GROUP.least)):
+        bench.each_ns = each_ns
+        for _ in range(200):
+            bench.give(*[Sent() for _ in range(GROUP.least)])
+        bench.asked.clear()
+        bench.give(*[Sent() for _ in range(group)])
+        assert bench.asked == [group]
+        bench.gateway.on_messages([*[Sent() for _ in range(group)], Sent(topic="channeld/v1/servers/b/claim")])
+        assert bench.asked == [group, size]
+        bench.turn()
 
 
 def test_what_is_beyond_a_servers_share_is_acknowledged_at_once_and_refused_unread_behind_what_is_decided(
@@ -176,7 +192,7 @@ def test_what_is_beyond_a_servers_share_is_acknowledged_at_once_and_refused_unre
     bench.gateway.on_messages([*flood, lone])
     assert [what for kind, what in bench.out.log if kind == "ack"][:500] == flood[room:]
     replies = [what for kind, what in bench.out.log if kind == "reply"]
-    assert len(replies) == FAIR_GROUP, "half of the room is the most that one server gets"
+    assert len(replies) == FAIR_GROUP.least, "half of the room is the most that one server gets"
     assert "channeld/v1/servers/b/reply" in [topic for topic, *_ in replies]
     bench.out.log.clear()
     bench.gateway.hold()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channeld.core.admission import QUANTUM, SHORTEST_RETRY_MS, Admission
+from channeld.core.admission import QUANTUM, SHORTEST_RETRY_MS, Admission, Group
 from channeld.core.limits import LONGEST_RETRY_NS, SECOND_NS, Bucket, Limit
 from channeld.core.requests import Code
 
@@ -243,3 +243,14 @@ def test_a_reload_that_changes_no_rate_forgives_nothing() -> None:
 def test_servers_that_are_not_configured_share_one_line() -> None:
     admission: Admission[int] = Admission(Limit(1_000_000, 2000), {})
     assert sum(admission.admit(f"s{n}", n, 1, 0) is None for n in range(500)) == 100
+
+
+@given(took=st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 10**10)), max_size=30), ns=st.integers(1, 10**9))
+def test_a_group_is_as_large_as_deciding_is_quick_within_its_bounds(took: list[tuple[int, int]], ns: int) -> None:
+    admission: Admission[int] = Admission(Limit(1000, 1000), {})
+    for count, spent in took:
+        admission.decided(count, spent)
+    sizes = [admission.size(Group(100, 900, budget)) for budget in (ns, 2 * ns)]
+    assert 100 <= sizes[0] <= sizes[1] <= 900
+    admission.decided(1, 10**12)
+    assert admission.size(Group(100, 900, ns)) <= sizes[0]

@@ -20,7 +20,7 @@ from channeld.adapters.gateway.owed import Owed
 from channeld.adapters.gateway.ports import Message, Outbox, Waiting
 from channeld.adapters.gateway.presence import Presence
 from channeld.adapters.gateway.refusals import Refusals
-from channeld.core.admission import Admission
+from channeld.core.admission import Admission, Group
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.claims import ClaimReader
 from channeld.wire.query import weigh_query
@@ -31,10 +31,11 @@ from channeld.wire.strict import readable_id
 from channeld.wire.topics import Topics
 from channeld.wire.unread import weigh
 
-LARGEST_GROUP: Final = 256
+_MS: Final = 1_000_000
+GROUP: Final = Group(256, 1024, 12 * _MS)
 """Requests decided in one transaction: bounds how long the loop is held."""
-FAIR_GROUP: Final = 128
-"""Requests decided in one transaction while more wait than one group holds: bounds how long a lone request waits."""
+FAIR_GROUP: Final = Group(128, 512, 6 * _MS)
+"""While more wait than one group holds: bounds how long a lone request waits."""
 
 
 class Gateway:
@@ -136,8 +137,8 @@ class Gateway:
         admission = self._admission
         self._answer_queries()
         while admission.waiting and self._ready:
-            behind = admission.waiting > LARGEST_GROUP
-            self._decide_next(admission.take(FAIR_GROUP if behind else LARGEST_GROUP))
+            behind = admission.waiting > admission.size(GROUP)
+            self._decide_next(admission.take(admission.size(FAIR_GROUP if behind else GROUP)))
             if behind:
                 self._schedule()
                 return
