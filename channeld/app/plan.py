@@ -23,8 +23,8 @@ from channeld.core.history import Answered, collected
 from channeld.core.intents import Action, FundChannel, Intent, Kind, OpenChannel
 from channeld.core.policy import Policy
 from channeld.core.reasons import why
-from channeld.core.units import ChannelId, Drops, to_unix
-from channeld.core.world import Decision, Hold, Planned, Reason, World
+from channeld.core.units import ChannelId, Drops, RippleTime, to_unix
+from channeld.core.world import Decision, GroupView, Hold, Planned, Reason, World
 from channeld.service.outlook import foreseen, incoming_of, world_of
 from channeld.service.spending import Spending
 
@@ -45,7 +45,7 @@ Collected = tuple[Collecting, Intent | Wait]
 class _Plan:
     """A policy, the world that was decided on, and what came of it; what is collected is of no pool.
 
-    `locks` are the drops that each intent locks.
+    `locks` are the drops that each intent locks, `receiving` is how many channels pay us.
     """
 
     policy: Policy
@@ -53,6 +53,7 @@ class _Plan:
     planned: Sequence[Planned]
     answers: Sequence[tuple[_Where, Answered]]
     locks: Sequence[int]
+    receiving: int
 
     def takes(self) -> list[tuple[Planned, Mapping[Purse, int]]]:
         """What each intent takes at worst: fee, capital and reserve, in drops."""
@@ -67,37 +68,15 @@ class _Plan:
 
 async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
     """The plan of the policy in force; with a candidate, also the candidate's, and where they differ."""
-    mirror = daemon.mirror
-    header = mirror.header
+    header = daemon.mirror.header
     if header is None:
         raise Refused("no validated ledger was processed yet: there is nothing to decide on")
-    views, half_life = [], mirror.policy.guards.demand_half_life
-    groups = list(mirror.groups.values())
-    for start in range(0, len(groups), _SLICE):
-        views += [foreseen(mirror, group, header.close_time, half_life) for group in groups[start : start + _SLICE]]
-        await asyncio.sleep(0)
-
-    def world(policy: Policy) -> World:
-        shown, spending = _under(daemon, policy)
-        nobody = world_of(shown, spending, (), daemon.monotonic())
-        return replace(
-            nobody, groups=tuple(views), servers=mirror.server_views(mirror.grants), locked=mirror.locked.everything()
-        )
-
-    in_force = mirror.policy
-    policies = (in_force, *([candidate] if candidate else []))
-    worlds = [(policy, world(policy)) for policy in policies]
-    decisions = [await asyncio.to_thread(decide, shown, policy) for policy, shown in worlds]
-    incoming = [await _seen(daemon, policy) for policy in policies]
-    held = [
-        await asyncio.to_thread(collect_all, seen, policy, header.close_time)
-        for policy, seen in zip(policies, incoming, strict=True)
-    ]
-    kept = [[p for p in d.planned if mirror.holds_back(p.intent.action) is not None] for d in decisions]
+    views = await _views(daemon, header.close_time)
+    policies = (daemon.mirror.policy, *([candidate] if candidate else []))
+    worlds = [_world(daemon, policy, views) for policy in policies]  # both of one moment
+    plans = [await _decided(daemon, policy, world) for policy, world in zip(policies, worlds, strict=True)]
 
     def tell() -> dict[str, Any]:
-        decided = zip(worlds, decisions, kept, held, strict=True)
-        plans = [_made(*pair, decision, back, incoming) for pair, decision, back, incoming in decided]
         told = _told(plans[0])
         return told if candidate is None else {**told, "candidate": _told(plans[1]), **_differences(*plans)}
 
@@ -106,9 +85,35 @@ async def plan(daemon: Daemon, candidate: Policy | None) -> dict[str, Any]:
         "close_time_unix": to_unix(header.close_time),
         "groups": len(views),
         "channels": sum(len(view.channels) for view in views),
-        "receiving": len(incoming[0]),
+        "receiving": plans[0].receiving,
         **await asyncio.to_thread(tell),
     }
+
+
+async def _views(daemon: Daemon, now: RippleTime) -> tuple[GroupView, ...]:
+    """All groups as they would be shown, some hundred in a turn of the loop."""
+    mirror, views = daemon.mirror, list[GroupView]()
+    groups = list(mirror.groups.values())
+    for start in range(0, len(groups), _SLICE):
+        half_life = mirror.policy.guards.demand_half_life
+        views += [foreseen(mirror, group, now, half_life) for group in groups[start : start + _SLICE]]
+        await asyncio.sleep(0)
+    return tuple(views)
+
+
+def _world(daemon: Daemon, policy: Policy, views: tuple[GroupView, ...]) -> World:
+    """The world as a policy would be asked about these groups."""
+    mirror, (shown, spending) = daemon.mirror, _under(daemon, policy)
+    nobody, servers = world_of(shown, spending, (), daemon.monotonic()), mirror.server_views(mirror.grants)
+    return replace(nobody, groups=views, servers=servers, locked=mirror.locked.everything())
+
+
+async def _decided(daemon: Daemon, policy: Policy, world: World) -> _Plan:
+    """What a policy would do in this world, and with what pays us."""
+    mirror, decision = daemon.mirror, await asyncio.to_thread(decide, world, policy)
+    incoming = await asyncio.to_thread(collect_all, await _seen(daemon, policy), policy, world.close_time)
+    kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is not None]
+    return await asyncio.to_thread(_made, policy, world, decision, kept, incoming)
 
 
 def _under(daemon: Daemon, policy: Policy) -> tuple[Mirror, Spending]:
@@ -142,7 +147,7 @@ def _made(
     free += [Planned(_of(seen), intent) for seen, intent in incoming if isinstance(intent, Intent)]
     answers = answers_of(shown)
     answers += [(_of(seen), collected(seen.held.channel.channel_id, answer)) for seen, answer in incoming]
-    return _Plan(policy, world, free, answers, [_locks(p.intent.action, held) for p in free])
+    return _Plan(policy, world, free, answers, [_locks(p.intent.action, held) for p in free], len(incoming))
 
 
 def _of(seen: Collecting) -> _Where:

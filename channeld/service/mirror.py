@@ -79,9 +79,6 @@ class Mirror:
         self.tickets = set(snapshot.tickets)
         self.spent = dict(snapshot.spent)
         self.vault = Vault(snapshot.incoming)
-        for held in snapshot.incoming:  # what pays an account that is to receive no more is followed to its end
-            if (paid := self.by_address.get(held.channel.destination_account)) is not None:
-                paid.receives = True
         self.stopped = stopped = Frozen(snapshot.freezes)
         self.frozen, self.frozen_wallets, self.halted = stopped.everything, stopped.wallets, stopped.halted
         self.held, self.held_apart = stopped.servers, stopped.people
@@ -90,6 +87,13 @@ class Mirror:
         self._audience = Audience(grants)
         self.tells = False
         self.changed: dict[ChannelId, Payee] = {}
+        self._fill(snapshot)
+
+    def _fill(self, snapshot: StoreSnapshot) -> None:
+        """What the store has of accounts and channels, and what is in flight."""
+        for held in snapshot.incoming:  # what pays an account that is to receive no more is followed to its end
+            if (paid := self.by_address.get(held.channel.destination_account)) is not None:
+                paid.receives = True
         for address, balance in snapshot.balances.items():
             if address in self.by_address:
                 self.by_address[address].booked = balance
