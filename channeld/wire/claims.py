@@ -28,6 +28,7 @@ from channeld.wire.requests import (
     check_repeated,
     decoded,
     hash16,
+    is_array,
     items_of,
     scope_of,
 )
@@ -64,7 +65,7 @@ class ClaimReader:
 
         A batch that is none (empty, too long, not JSON) is a single bad request without an id. Never raises.
         """
-        is_batch = payload[:64].lstrip(b" \t\r\n")[:1] == b"["
+        is_batch = is_array(payload)
         try:
             scope = scope_of(server, "claim")
             if not is_batch:

@@ -21,8 +21,8 @@ from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import MAX_UINT32
 from channeld.wire.events import channel_object, channel_state, encode
 from channeld.wire.replies import reply
-from channeld.wire.requests import LARGEST_OBJECT, request_key
-from channeld.wire.strict import readable_id, refuse_repeated
+from channeld.wire.requests import BadRequest, read_object, request_key
+from channeld.wire.strict import readable_id
 
 PAGE: Final = 1000
 """Entries of one answer: 500 bytes each at most, so that an answer stays below 1 MiB."""
@@ -79,17 +79,15 @@ def weigh_query(payload: bytes) -> int:
 def read_query(payload: bytes) -> Query | tuple[str | None, Refusal]:
     """A query; or the id, where one can be read, and why it is none. Never raises."""
     try:
-        if len(payload) > LARGEST_OBJECT:
-            raise BadValue("query", f"may have {LARGEST_OBJECT} bytes, this one has {len(payload)}")
-        query = _decode(payload)
-        refuse_repeated(payload)
+        query = read_object(payload, _decode)
         if (query.request is not None) + (query.channels is True) + (query.totals is not None) != 1:
             raise BadValue("query", "asks for nothing, or for more than one thing", _REMEDY)
         if query.totals is not None and not 0 < query.totals.to - query.totals.start <= LONGEST_SPAN_S:
             raise BadValue("totals", "not a span of time", f"`to` after `from`, at most {LONGEST_SPAN_S} s")
-    except (BadValue, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error) if isinstance(error, BadValue) else f"query: {error} ({_REMEDY})"
-        return readable_id(payload), Refusal(Code.BAD_REQUEST, reason[:400])
+    except BadRequest as error:
+        return error.request_id, Refusal(Code.BAD_REQUEST, error.reason)
+    except BadValue as error:
+        return readable_id(payload), Refusal(Code.BAD_REQUEST, str(error))
     return query
 
 

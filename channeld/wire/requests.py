@@ -49,10 +49,25 @@ REMEDY: Final = {
     "not_after": "a whole number of Unix seconds",
     "held": "a claim object: channel_id, amount, signature and public_key",
     "claim": "a claim object: channel_id, amount, signature and public_key",
+    "request": "the id of a claim request",
+    "channels": "true",
+    "totals": "from and to in Unix seconds",
+    "after": "a string of up to 128 characters",
 }
 """What each field must be, for who gets one wrong."""
 
 _decode_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_MANY_COMMAS: Final = 16 * MOST_ITEMS
+"""More than stand in `MOST_ITEMS` claim requests, but for those in texts."""
+_FLAT: Final = (
+    rb'(?:[^][{}",\\]++|\s*+(?:"[^"\\]*+"|\[[^][{}",\\]*+\]|\{[^][{}"\\]*+(?:"[^"\\]*+"[^][{}"\\]*+)*+\})\s*+)'
+)
+_TOO_MANY: Final = re.compile(rb"\s*+\[(?:" + _FLAT + rb",){%d}" % MOST_ITEMS).match
+"""The beginning of an array of more than `MOST_ITEMS` items, if those are small: looked for where reading all of them
+would take longer than refusing a thousand."""
+_HALF_A_PAIR: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+).search
 _Request = TypeVar("_Request")
 
 
@@ -101,14 +116,22 @@ def hash16(said: bytes) -> bytes:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+def is_array(payload: bytes) -> bool:
+    """Whether a payload is an array, if it is JSON at all."""
+    first = payload[:1]
+    return first == b"[" or (first != b"{" and payload.lstrip(b" \t\r\n")[:1] == b"[")
+
+
 def items_of(payload: bytes) -> list[msgspec.Raw]:
     """The items of an array of requests, unread. Raises `BadRequest`."""
     if len(payload) > LARGEST_BATCH:
         raise BadRequest(f"a batch may have {LARGEST_BATCH} bytes, this one has {len(payload)}")
+    if payload.count(b",") > _MANY_COMMAS and _TOO_MANY(payload):
+        raise BadRequest(f"a batch has 1 to {MOST_ITEMS} items, this one has more")
     try:
         items = _decode_items(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"not JSON: {error}"[:300]) from None
+        raise BadRequest(_not_json(payload, error)) from None
     if not 1 <= len(items) <= MOST_ITEMS:
         raise BadRequest(f"a batch has 1 to {MOST_ITEMS} items, this one has {len(items)}")
     return items
@@ -130,7 +153,7 @@ def decoded(raw: bytes, decode: Callable[[bytes], _Request]) -> _Request:
     except msgspec.ValidationError as error:
         raise BadRequest(_explain(str(error)), readable_id(raw)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"not JSON: {error}"[:300]) from None
+        raise BadRequest(_not_json(raw, error)) from None
 
 
 def check_repeated(raw: bytes) -> None:
@@ -139,6 +162,15 @@ def check_repeated(raw: bytes) -> None:
         refuse_repeated(raw)
     except BadValue as error:
         raise BadRequest(str(error), readable_id(raw)) from None
+
+
+def _not_json(raw: bytes, error: Exception) -> str:
+    """Why it cannot be read. Of half a surrogate pair the decoder says something else."""
+    if isinstance(error, RecursionError):
+        return "not JSON that is read here: nested too deep"
+    if _HALF_A_PAIR(raw):
+        return "not JSON: half of a surrogate pair"
+    return f"not JSON: {error}"[:300]
 
 
 def _explain(problem: str) -> str:

@@ -26,7 +26,8 @@ def refuse_repeated(raw: bytes) -> None:
 def readable_id(raw: bytes) -> str | None:
     """The id of a request that is bad otherwise, if it is one and stands there once."""
     try:
-        pairs = json.loads(raw, object_pairs_hook=tuple)  # an object becomes a tuple, an array stays a list
+        # an object becomes a tuple, an array stays a list; whole numbers may have more digits than Python reads
+        pairs = json.loads(raw, object_pairs_hook=tuple, parse_int=len)
     except (ValueError, RecursionError):
         return None
     ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, tuple) else []

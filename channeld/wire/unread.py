@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from channeld.core.requests import Refusal
-from channeld.wire.requests import LARGEST_OBJECT, MOST_ITEMS, BadRequest, RequestId, items_of
+from channeld.wire.requests import LARGEST_OBJECT, MOST_ITEMS, BadRequest, RequestId, is_array, items_of
 
 
 class _OnlyId(Struct, gc=False):
@@ -44,7 +44,7 @@ def refuse_unread(payload: bytes, refusal: Refusal) -> bytes:
     )
     if (found := _FIRST_ID.match(payload)) is not None:
         return b'{"id":"%b",%b' % (found[1], said)
-    if payload[:64].lstrip(b" \t\r\n")[:1] != b"[":
+    if not is_array(payload):
         return b'{"id":%b,%b' % (_only_id(payload), said)
     try:
         items = items_of(payload)

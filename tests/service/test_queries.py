@@ -188,6 +188,24 @@ def test_a_bad_query_is_told_what_is_wrong(engine: Heralded, query: dict[str, An
     assert (answer["status"], answer["code"]) == ("rejected", "bad_request")
 
 
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        (b'{"id":"q","request":"\\u00e9"}', "request: not of the form that is asked for (the id of a claim request)"),
+        (b'{"id":"q","totals":{"from":5}}', "totals: "),
+        (b'{"id":"q","totals":{"from":1e400,"to":5}}', "totals: "),
+        (b'{"id":"q","x":1}', "x: unknown field"),
+        (b'{"id":"q","id":"q","channels":true}', "id: stands in the object more than once"),
+        (b"[" * 10_000, "request: "),
+        (b"", "not JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_query_begins_with_the_field(query: bytes, field: str) -> None:
+    read = read_query(query)
+    assert isinstance(read, tuple)
+    assert read[1].reason.startswith(field), read[1].reason
+
+
 def test_what_reads_much_costs_much() -> None:
     assert weigh_query(b'{"id":"q","channels":true}') == weigh_query(b"[]") == 100
     assert weigh_query(b'{"id":"q","request":"r"}') == 1

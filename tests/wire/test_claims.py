@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import timeit
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -262,6 +265,55 @@ def test_a_batch_is_read_in_its_order(count: int) -> None:
     assert is_batch
     assert [item.id for item in items] == [f"r{n}" for n in range(count)]
     assert all(isinstance(item.ask, Ask) for item in items)
+
+
+_ITEMS = st.one_of(
+    st.sampled_from(
+        [b"1", b" -2.5e3 ", b"null", b'""', b'"a,b"', b' "]" ', b"{}", b"[]", b'{"a":1,"b":"},"}', b"[1,2]"]
+    ),
+    st.sampled_from([b'"\\""', b"[[],[]]", b'{"a":{}}', b'{"a":[1]}', b'"\\\\"', b'{"a":"\\"},{"}']),
+)
+
+
+@given(st.lists(_ITEMS, min_size=1, max_size=6), st.integers(998, 1003), st.sampled_from([b"[", b" [ "]))
+def test_an_array_is_too_long_exactly_when_it_has_too_many_items(items: list[bytes], count: int, start: bytes) -> None:
+    """Whatever its commas and brackets look like, inside of texts, too."""
+    filler = b'"' + b"," * 16_001 + b'"'
+    payload = start + b",".join([items[n % len(items)] for n in range(count - 1)] + [filler]) + b"]"
+    said, batch = READER.read("a", payload)
+    assert (batch, len(said)) == ((True, count) if count <= 1000 else (False, 1))
+    assert batch or "1 to 1000 items" in reason(said[0])
+
+
+@pytest.mark.parametrize("item", [b"1", b'""', b"{}", b"[]", b'"a"', b"[0]"])
+def test_it_is_cheap_to_see_that_an_array_is_far_too_long(item: bytes) -> None:
+    """Much less than reading it takes, or who sends such arrays could keep us busy."""
+    payload = b"[" + b",".join([item] * (262_000 // (len(item) + 1))) + b"]"
+
+    def fastest(what: Callable[[], Any]) -> float:
+        return min(timeit.repeat(what, number=1, repeat=7))
+
+    assert not READER.read("a", payload)[1]
+    reads_all = fastest(lambda: msgspec.json.decode(payload, type=list[msgspec.Raw]))
+    assert fastest(lambda: READER.read("a", payload)) < reads_all / 2
+
+
+@pytest.mark.parametrize("space", [b" ", b"\n\t", b"\r\n"])
+def test_a_batch_may_have_any_space_before_it(space: bytes) -> None:
+    items, is_batch = READER.read("a", space * 100 + batch(2))
+    assert is_batch
+    assert [item.id for item in items] == ["r0", "r1"]
+
+
+def test_half_of_a_surrogate_pair_is_named() -> None:
+    for half in ("\\ud800", "\\uDFFF", "\\ud83d\\u0041", "\\ude00\\ud83d"):
+        assert "surrogate" in reason(refused('{"id":"r1","drops":"5","user":"' + half + '"}'))
+    assert isinstance(one('{"id":"r1","drops":"5","user":"\\ud83d\\uDE00"}').ask, Ask)
+    assert "surrogate" not in reason(refused('{"id":"r1","drops":"5","user":"\\ud83d\\ude00"'))
+
+
+def test_the_id_is_given_back_beside_a_number_of_five_thousand_digits() -> None:
+    assert refused('{"id":"r1","drops":"5","not_after":' + "9" * 5000 + "}").id == "r1"
 
 
 @pytest.mark.parametrize(
