@@ -229,10 +229,12 @@ class SqliteStore:
         return self._requests.folded(batch)
 
     def forget(self, before: int, limit: int) -> int:
-        """Drop up to `limit` remembered requests accepted before `before` (Unix seconds); how many went."""
+        """Drop remembered requests accepted before `before` (Unix seconds), oldest first, until `limit` went, and those
+        in one block with them; how many went. Not synced by itself: what comes back in a crash is dropped again.
+        """
         while (oldest := self._requests.oldest_unix) is not None and oldest < before:
             self.fold(_FOLD_AT_CLOSE)
-        with self._transaction():
+        with self._file.unsynced(), self._transaction():
             return self._requests.forget(before, limit)
 
     # --- the journal -------------------------------------------------------------------------------------------------
