@@ -120,6 +120,16 @@ class Ceiling(Responder):
         return [str(self._site.load.folder / "echo"), str(self._site.port), self.prefix]
 
 
+class Durable(Responder):
+    """The same with what one read of the socket brought written down and synced first: what the disk lets pass, too."""
+
+    prefix = "durable/v1"
+
+    def command(self) -> list[str]:
+        log = self._site.directory / "durable.log"
+        return [str(self._site.load.folder / "echo"), str(self._site.port), self.prefix, str(log)]
+
+
 class Straightforward(Responder):
     """The stack one writes first: see `rig.straightforward`."""
 
@@ -201,6 +211,7 @@ def _servers(shape: Shape) -> list[Server]:
 
 CONTENDERS: Final[Mapping[str, Callable[[Site], Contender]]] = {
     "ceiling": Ceiling,
+    "durable": Durable,
     "channeld": Channeld,
     "straightforward": Straightforward,
 }

@@ -1,21 +1,25 @@
 /* The ceiling: a responder that stands in for the daemon and only answers.
  *
- *     echo PORT PREFIX
+ *     echo PORT PREFIX [FILE]
  *
  * Answers every request below PREFIX at once, at QoS 1, on the server's reply topic, with the correlation data and the
  * id that came and otherwise always the same text, as long as a real reply; an array with an array as long. Prints
- * "ready" once subscribed and runs until it is ended. What broker and load generator reach with it, no daemon exceeds. */
+ * "ready" once subscribed and runs until it is ended. What broker and load generator reach with it, no daemon exceeds.
+ * With FILE what one read of the socket brought is first written there and synced, over and over in the same place, as
+ * a write-ahead log is: what broker, load generator and disk reach. */
 #define _GNU_SOURCE
 #include "mqtt.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
-enum { MOST_ITEMS = 1000, MOST_ID = 128 };
+enum { MOST_ITEMS = 1000, MOST_ID = 128, PAGE = 4096, A_REQUEST = 64, LOG_SIZE = 32 << 20 };
 
 static const char HEAD[] = "{\"id\":\"";
 static const char TAIL[] =
@@ -70,15 +74,39 @@ static void answer(struct link *link, const struct message *m, char *scratch) {
     link_acknowledge(link, m->id);
 }
 
+struct disk {
+    int file;
+    off_t at;
+    char *page;
+};
+
+static struct disk disk_open(const char *path) {
+    struct disk disk = {open(path, O_CREAT | O_WRONLY, 0600), 0, make(PAGE)};
+    if (disk.file < 0) die("cannot write %s", path);
+    for (off_t at = 0; at < LOG_SIZE; at += PAGE)
+        if (pwrite(disk.file, disk.page, PAGE, at) != PAGE) die("cannot write %s", path);
+    if (fsync(disk.file)) die("cannot sync %s", path);
+    return disk;
+}
+
+/* As many pages as so many requests take. */
+static void disk_write(struct disk *disk, size_t requests) {
+    for (size_t left = requests * A_REQUEST / PAGE + 1; left; left--, disk->at = (disk->at + PAGE) % LOG_SIZE)
+        if (pwrite(disk->file, disk->page, PAGE, disk->at) != PAGE) die("the disk does not take what is written");
+    if (fdatasync(disk->file)) die("the disk does not sync");
+}
+
 int main(int count, char **arguments) {
-    if (count != 3) die("usage: echo PORT PREFIX");
+    if (count != 3 && count != 4) die("usage: echo PORT PREFIX [FILE]");
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     char filter[400];
     snprintf(filter, sizeof filter, "%.300s/servers/+/claim", arguments[2]);
     int poll = epoll_create1(EPOLL_CLOEXEC);
     struct link *link = make(sizeof *link);
-    link_open(link, poll, NULL, (uint16_t)atoi(arguments[1]), "bench-echo", filter);
+    link_open(link, poll, NULL, (uint16_t)atoi(arguments[1]), arguments[2], filter);
     char *scratch = make(MOST_ITEMS * (sizeof HEAD + sizeof TAIL + MOST_ID + 1) + 2);
+    struct disk disk = {.file = -1};
+    if (count == 4) disk = disk_open(arguments[3]);
     puts("ready");
     fflush(stdout);
     for (;;) {
@@ -86,8 +114,13 @@ int main(int count, char **arguments) {
         struct message m;
         if (epoll_wait(poll, &event, 1, -1) < 1) continue;
         if (event.events & ~(uint32_t)EPOLLOUT) link_read(link);
+        size_t requests = 0;
         for (enum packet kind; (kind = link_next(link, &m)) != NOTHING;)
-            if (kind == PUBLISH) answer(link, &m, scratch);
+            if (kind == PUBLISH) {
+                answer(link, &m, scratch);
+                requests += m.payload_size / A_REQUEST + 1;
+            }
+        if (requests && disk.file >= 0) disk_write(&disk, requests);
         link_flush(link);
     }
 }
