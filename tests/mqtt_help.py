@@ -56,13 +56,6 @@ class Recorder:
         return [message.payload for message in self.messages]
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for what nothing reports."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def settings(port: int, client_id: str = "daemon", **more: Any) -> BrokerSettings:
     return BrokerSettings("127.0.0.1", port, client_id, **{"backoff_min_s": 0.02, "backoff_max_s": 0.1, **more})
 

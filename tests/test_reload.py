@@ -18,13 +18,13 @@ import pytest
 from configs import CONFIG, PAYEE, write_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import soon
 
 from channeld.app import reload as reloading
 from channeld.app.granted import Grants
 from channeld.app.reload import Files, Outcome
 from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
-from channeld.sandbox.stage import PATIENCE_S
 from channeld.settings import Settings, load, load_policy, read_again
 
 ROOT = Path(__file__).parent.parent
@@ -249,14 +249,11 @@ def test_files_that_break_and_are_mended(site: Site, monkeypatch: pytest.MonkeyP
     async def watched() -> None:
         watching = asyncio.create_task(site.files.watch())
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                BREAKS[how](site)
-                while site.files.refusal is None:
-                    await asyncio.sleep(0.01)
-                assert site.files.policy is site.value
-                mend(site)
-                while not site.taken:
-                    await asyncio.sleep(0.01)
+            BREAKS[how](site)
+            await soon(lambda: site.files.refusal is not None)
+            assert site.files.policy is site.value
+            mend(site)
+            await soon(lambda: site.taken)
         finally:
             watching.cancel()
 
@@ -299,14 +296,12 @@ def test_asking_while_files_are_read_reads_them_once_more(site: Site, monkeypatc
         monkeypatch.setattr(site.files, "_settled", held)
         watching = asyncio.create_task(site.files.watch())
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                site.files.ask()
-                await begun.wait()
-                site.policy.write_text(MENDED)
-                site.files.ask()
-                go_on.set()
-                while not site.taken:
-                    await asyncio.sleep(0.01)
+            site.files.ask()
+            await begun.wait()
+            site.policy.write_text(MENDED)
+            site.files.ask()
+            go_on.set()
+            await soon(lambda: site.taken)
         finally:
             watching.cancel()
 
@@ -324,16 +319,12 @@ def test_a_refused_reading_is_repeated_and_told_once(site: Site, monkeypatch: py
     async def story() -> None:
         watching = asyncio.create_task(site.files.watch())
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                while len(site.counted) < 3:
-                    await asyncio.sleep(0.01)
-                refusal = site.files.refusal
-                while len(site.counted) < 6:
-                    await asyncio.sleep(0.01)
-                assert site.files.refusal is refusal
-                site.objecting = []
-                while not site.taken:
-                    await asyncio.sleep(0.01)
+            await soon(lambda: len(site.counted) >= 3)
+            refusal = site.files.refusal
+            await soon(lambda: len(site.counted) >= 6)
+            assert site.files.refusal is refusal
+            site.objecting = []
+            await soon(lambda: site.taken)
         finally:
             watching.cancel()
 

@@ -14,8 +14,9 @@ from certs import Authority
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from mqtt_help import Peer, drop, eventually, running, scripted, settings
+from mqtt_help import Peer, drop, running, scripted, settings
 from servers import HAVE_MOSQUITTO, Mosquitto, shipped
+from waiting import soon
 
 from channeld.adapters.broker import TAKEN_OVER, BrokerSettings, Will
 from channeld.adapters.broker.connection import SILENT, SLICE
@@ -389,7 +390,7 @@ async def test_a_subscription_granted_below_qos_1_is_no_connection() -> None:
         await peer.frame()
 
     async with scripted(script) as port, running(settings(port), "secret/x", wait=False) as (broker, seen):
-        await eventually(lambda: broker.reconnects >= 2)
+        await soon(lambda: broker.reconnects >= 2)
         assert "secret/x" in (broker.last_error or "")
         assert (broker.connected, seen.connects) == (False, [])
 
@@ -435,7 +436,7 @@ async def test_a_refused_login_is_retried_and_never_shows_the_password() -> None
         SandboxBroker(access=access) as server,
         running(settings(server.port, **login), "x", wait=False) as (broker, _),
     ):
-        await eventually(lambda: broker.reconnects >= 2)
+        await soon(lambda: broker.reconnects >= 2)
         assert "bad user name or password" in (broker.last_error or "")
         assert "wrong-one" not in (broker.last_error or "") + repr(broker.settings)
 
@@ -456,7 +457,7 @@ async def test_a_callback_that_raises_costs_nothing_but_its_messages() -> None:
         broker._on_messages = lambda messages: 1 // 0  # type: ignore[assignment, return-value]
         broker.publish("x", b"1")
         assert await broker.flush(5)
-        await eventually(lambda: broker.callback_errors > 0)
+        await soon(lambda: broker.callback_errors > 0)
         broker._on_messages = fine
         broker.publish("x", b"2")
         await seen.until(lambda: seen.payloads == [b"2"])
@@ -644,7 +645,7 @@ async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
             await seen.until(lambda: seen.payloads == [b"private"])
         wary = settings(real.port, "other", tls=ssl.create_default_context())
         async with running(wary, "ask", wait=False) as (daemon, _):
-            await eventually(lambda: daemon.last_error is not None)
+            await soon(lambda: daemon.last_error is not None)
             assert "certificate" in (daemon.last_error or "")
 
 

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from mqtt_help import WAIT_S, Recorder, drop, eventually, running, settings
+from mqtt_help import WAIT_S, Recorder, drop, running, settings
 from servers import Mosquitto
+from waiting import soon
 
 from channeld.adapters.broker import Exchange, Inbound, Will
 from channeld.adapters.broker.exchange import SAYS
@@ -38,7 +39,7 @@ async def exchanging(port: int, *, ack: bool = True, reply: bool = False) -> Asy
     recorder.broker = exchange  # type: ignore[assignment]
     task = asyncio.create_task(exchange.run())
     try:
-        await eventually(lambda: exchange.connected)
+        await soon(lambda: exchange.connected)
         yield exchange, recorder
     finally:
         await exchange.stop(WAIT_S)
@@ -93,9 +94,9 @@ async def test_when_either_is_lost_it_comes_back_and_nothing_is_lost_with_it(tmp
             other.publish("ask", b"before")
             await asked.until(lambda: bool(asked.messages))
             drop(getattr(daemon, which))
-            await eventually(lambda: not daemon.connected)
+            await soon(lambda: not daemon.connected)
             assert daemon.publish("reply", b"meanwhile")
-            await eventually(lambda: daemon.connected)
+            await soon(lambda: daemon.connected)
             assert await daemon.flush(5)
             assert daemon.reconnects == 1
             await seen.until(lambda: b"meanwhile" in seen.payloads)
@@ -117,7 +118,7 @@ async def test_the_second_is_not_tried_before_the_first_was_taken_and_a_stop_doe
             on_lost=lambda reason: None,
         )
         task = asyncio.create_task(exchange.run())
-        await eventually(lambda: exchange.reconnects > 2)
+        await soon(lambda: exchange.reconnects > 2)
         assert "not authorized" in (exchange.last_error or "")
         assert exchange._says.last_error is None
         await exchange.stop(0.1)

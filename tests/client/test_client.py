@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from client.rig import SERVER, TOPICS, in_file, one_contents_per_id, rejected, rig
 from client.scene import Body
+from waiting import soon
 
 from channeld.client import Accepted, Ask, Client, SyncClient, errors
 from channeld.sandbox.stage import PATIENCE_S
@@ -69,8 +70,7 @@ async def test_duplicates_and_any_order_change_nothing(tmp_path: Path) -> None:
         made.daemon.answers = later
         async with made.client(ledger=False) as client:
             calls = [asyncio.create_task(made.claim(client, n + 1)) for n in range(60)]
-            while len(kept_back) < 60:
-                await asyncio.sleep(0.005)
+            await soon(lambda: len(kept_back) == 60, "all of them are asked for")
             said = [answer for answer, _ in kept_back] * 3
             rng.shuffle(said)
             for answer in said:
@@ -141,8 +141,11 @@ async def test_a_late_answer_is_kept_and_finish_finds_out_about_the_rest(tmp_pat
             assert await client.unanswered() == ["late"]
             late = made.daemon.accept(made.daemon.asked[0])
             await made.daemon.publish(f"{TOPICS}/reply/{reply_of(client)}", late)
-            while await client.unanswered():
-                await asyncio.sleep(0.01)
+
+            async def all_answered() -> bool:
+                return not await client.unanswered()
+
+            await soon(all_answered, "the late answer counts")
             assert (await client.best())[0].claim.amount == 1000
             for request_id in ("accepted", "void"):
                 with pytest.raises(errors.NotAnswered):

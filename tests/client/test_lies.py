@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from client.rig import TOPICS, Rig, rig
 from client.scene import DROPS, SOLD, Told, kinds, lies
+from waiting import soon
 
 from channeld.client import Client, errors
 
@@ -96,8 +97,7 @@ async def test_a_channel_that_nobody_shows_is_not_believed_and_its_claim_is_kept
             assert await client.unanswered() == ["one"]
         async with made.client(ledger=False, ledger_patience_s=8.0) as client:
             asking = asyncio.create_task(made.claim(client, 1000, id="one"))
-            while len(made.daemon.asked) < 2:
-                await asyncio.sleep(0.01)
+            await soon(lambda: len(made.daemon.asked) >= 2, "it is asked again")
             await made.daemon.show("good")
             assert (await asking).replayed, "a state that comes a moment later is waited for"
             assert await client.unanswered() == []

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from client.rig import SERVER, in_file, one_contents_per_id, rig, submit
 from client.scene import AMOUNT, SOLD, Body
+from waiting import soon
 
 from channeld.client import Accepted, Client, errors
 from channeld.sandbox.broker import Access, Account, SandboxBroker
@@ -118,8 +119,7 @@ async def test_a_node_that_lags_is_given_time(tmp_path: Path) -> None:
         made.daemon.sold = AMOUNT - SOLD
         async with made.client(ledger_patience_s=8.0) as client:
             waiting = asyncio.create_task(made.claim(client, SOLD + 1))
-            while not made.daemon.asked:
-                await asyncio.sleep(0.01)
+            await soon(lambda: made.daemon.asked, "it is asked for")
             async with LedgerClient(made.ledger.url) as node:
                 fund = {"TransactionType": "PaymentChannelFund", "Amount": "10"}
                 fund["Channel"] = made.scene.channels["good"].channel_id
@@ -165,8 +165,7 @@ async def test_a_client_that_is_closed_tells_those_who_wait(tmp_path: Path) -> N
         made.daemon.answers = lambda _: []
         async with made.client(ledger=False) as client:
             waiting = asyncio.create_task(made.claim(client, id="r"))
-            while not made.daemon.asked:
-                await asyncio.sleep(0.01)
+            await soon(lambda: made.daemon.asked, "it is asked for")
         with pytest.raises(errors.Closed):
             await waiting
         with pytest.raises(errors.Closed):

@@ -17,10 +17,11 @@ from statistics import median
 from typing import Any, Final
 
 from hostile import Mutator, publish, text_property
+from waiting import until
 
 from channeld.adapters.broker.framing import Framer
 from channeld.sandbox.stage import Server, Stage
-from e2e.world import XRP, ContentServer, World, until
+from e2e.world import XRP, ContentServer, World
 
 PREFIX: Final = "channeld/v1"
 ORDERLY: Final = 12

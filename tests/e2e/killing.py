@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from waiting import until
+
 from channeld.adapters.broker import Broker, BrokerSettings, Inbound
 from channeld.adapters.signer import verify
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.claim import claim_message
 from channeld.sandbox.stage import POLICY, Server, Stage
 from channeld.wire.requests import request_key
-from e2e.world import XRP, World, until
+from e2e.world import XRP, World
 
 SERVERS: Final = 3
 PAYEES: Final = 4

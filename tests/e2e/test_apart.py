@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from certs import Authority
 from servers import certify, shipped
+from waiting import until
 
 from channeld.sandbox.stage import Server, Stage
 from e2e.test_nodes import metric
-from e2e.world import World, until
+from e2e.world import World
 
 pytestmark = pytest.mark.slow
 

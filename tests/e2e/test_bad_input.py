@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.liar import Liar, honest
 from e2e.test_nodes import metric
 from e2e.test_truth import cli
-from e2e.world import XRP, World, content_server, until
+from e2e.world import XRP, World, content_server
 
 pytestmark = pytest.mark.slow
 

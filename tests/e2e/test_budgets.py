@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.sandbox.stage import POLICY, Server, Stage
-from e2e.world import XRP, ContentServer, World, accounts_for, content_server, until
+from e2e.world import XRP, ContentServer, World, accounts_for, content_server
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from certs import Authority
 from servers import Mosquitto, certify, shipped
+from waiting import until
 
 from channeld.client import Client, errors
 from channeld.sandbox.stage import PATIENCE_S, Server
 from e2e.test_apart import PAYEE, tls_files
-from e2e.world import World, until
+from e2e.world import World
 
 pytestmark = pytest.mark.slow
 KEY = "ED" + "0" * 64

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.ledger_client import LedgerClient
 from channeld.sandbox.stage import PATIENCE_S, Process, free_port
-from e2e.world import until
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.adapters.signer import KeyType
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Server
-from e2e.world import XRP, ContentServer, World, accounts_for, content_server, until
+from e2e.world import XRP, ContentServer, World, accounts_for, content_server
 
 pytestmark = pytest.mark.slow
 

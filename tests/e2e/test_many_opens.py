@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.test_truth import cli
-from e2e.world import XRP, ContentServer, World, content_server, new_account, until
+from e2e.world import XRP, ContentServer, World, content_server, new_account
 
 pytestmark = pytest.mark.slow
 CAPS = 'max_open_channels = 2000\nmax_locked = "50000 XRP"'

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.ledger_client import LedgerClient
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.liar import Liar, Lie, faked_index, hidden_expiration, invented_channel
 from e2e.test_crash import job_counts
 from e2e.test_outages import IMPATIENT, not_ready
-from e2e.world import ContentServer, World, accounts_for, content_server, until
+from e2e.world import ContentServer, World, accounts_for, content_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import POLICY, Server
 from e2e.test_told import reading
-from e2e.world import World, content_server, until
+from e2e.world import World, content_server
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.test_crash import job_counts, repeat_until_answered
-from e2e.world import ContentServer, World, accounts_for, content_server, until
+from e2e.world import ContentServer, World, accounts_for, content_server
 
 pytestmark = pytest.mark.slow
 

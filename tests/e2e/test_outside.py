@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from waiting import until
 
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
-from e2e.world import XRP, World, content_server, new_account, until
+from e2e.world import XRP, World, content_server, new_account
 
 pytestmark = pytest.mark.slow
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 from xrpl.core import binarycodec, keypairs
 
 from channeld.adapters.signer import KeyPair, account_id
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.claim import channel_id_of
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
-from e2e.world import XRP, ContentServer, World, content_server, new_account, until
+from e2e.world import XRP, ContentServer, World, content_server, new_account
 
 pytestmark = pytest.mark.slow
 

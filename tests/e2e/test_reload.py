@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
-from e2e.world import ContentServer, World, content_server, retained, until
+from e2e.world import ContentServer, World, content_server, retained
 
 pytestmark = pytest.mark.slow
 ROOMY = POLICY.replace('min = "2 XRP"', 'min = "50 XRP"').replace('max_age = "10m"', 'max_age = "1h"')

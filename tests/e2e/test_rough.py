@@ -11,11 +11,12 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import PATIENCE_S, Server, Stage
 from e2e.attack import CAPS, PREFIX, ROOMY, link, resident_kib
 from e2e.test_crash import repeat_until_answered, signed_in_store
-from e2e.world import NODELAY, XRP, ContentServer, World, accounts_for, content_server, until
+from e2e.world import NODELAY, XRP, ContentServer, World, accounts_for, content_server
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.test_truth import cli
-from e2e.world import ContentServer, World, accounts_for, content_server, retained, until
+from e2e.world import ContentServer, World, accounts_for, content_server, retained
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.sandbox.stage import PATIENCE_S, POLICY, Process, Server, Stage
 from channeld.wire.transactions import TF_CLOSE
-from e2e.world import XRP, World, accounts_for, content_server, until
+from e2e.world import XRP, World, accounts_for, content_server
 
 pytestmark = pytest.mark.slow
 

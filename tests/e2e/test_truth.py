@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from channeld.adapters.keystore import write_private
 from channeld.sandbox.stage import POLICY, Server, Stage
-from e2e.world import XRP, ContentServer, World, content_server, until
+from e2e.world import XRP, ContentServer, World, content_server
 
 pytestmark = pytest.mark.slow
 
@@ -192,13 +193,23 @@ async def test_another_store_under_the_same_name_does_not_sign(tmp_path: Path) -
         assert ("eva", "freeze everything operator") in told
 
 
+async def balance(stage: Stage) -> int:
+    """What the wallet has, as the daemon knows it."""
+    return int((await stage.status())["wallets"]["hot"]["balance"])
+
+
+async def dust(stage: Stage, before: int) -> bool:
+    return await balance(stage) == before + 1
+
+
 async def test_dust_is_booked_and_a_withdrawal_by_hand_freezes(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         stage = await world.stage([Server("a", [world.payee.address])])
         async with content_server(world) as server:
             await server.buy({"id": "1", "drops": "100"})
+            before = await balance(stage)
             await world.ledger.fund({stage.wallet.address: 1})
-            await asyncio.sleep(2.5)
+            await until(lambda: dust(stage, before), what="the dust is booked")
             await server.buy({"id": "2", "drops": "100"})
             assert (await cli(stage, "reconcile"))["differences"] == []
             payment = {"TransactionType": "Payment", "Destination": world.payee.address, "Amount": str(5 * XRP)}

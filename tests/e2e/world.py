@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -251,18 +251,3 @@ async def retained(world: World, server: str) -> int:
                 return found
             found += 1
     raise AssertionError("unreachable")
-
-
-async def until(condition: Callable[[], Any], what: str = "the condition") -> Any:
-    """Poll until a condition (or coroutine function) is true; fails by name when it never is."""
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                result = condition()
-                if asyncio.iscoroutine(result):
-                    result = await result
-                if result:
-                    return result
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"waited {PATIENCE_S:.0f} s for this: {what}") from None

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from mqtt_help import Peer, drop, eventually, running, settings
+from mqtt_help import Peer, drop, running, settings
 from servers import write_passwords
+from waiting import soon
 
 from channeld.adapters.broker import Will
 from channeld.core.errors import ConfigError
@@ -348,12 +349,12 @@ async def test_a_queue_has_an_end_and_a_session_too() -> None:
     async with SandboxBroker(limits=Limits(queued=3)) as server, raw(server.port, "p") as pub:
         async with raw(server.port, "s", session_expiry_interval=60) as sub:
             await subscribe(sub, "t")
-        await eventually(lambda: len(server.clients) == 1)
+        await soon(lambda: len(server.clients) == 1)
         pub.send(*(publish("t", b"%d" % number, number) for number in range(1, 6)))
         assert [(await pub.frame())[0] for _ in range(5)] == [0x40] * 5
         async with raw(server.port, "s", clean_start=False) as sub:
             assert [(await sub.packet()).payload for _ in range(3)] == [b"1", b"2", b"3"]
-        await eventually(lambda: len(server.clients) == 1)
+        await soon(lambda: len(server.clients) == 1)
         async with raw(server.port, "s", connect=False) as sub:
             sub.send(mqtt5.ConnectPacket("s").write())
             assert (await sub.packet()).session_present is False
@@ -379,7 +380,7 @@ async def test_the_will_is_sent_unless_the_client_left_properly(
         async with raw(server.port, "c", will=will) as client:
             if reason is not None:
                 client.send(bytes([0xE0, 1, reason]))
-        await eventually(lambda: len(server.clients) == 1)
+        await soon(lambda: len(server.clients) == 1)
         watch.send(publish("w", b"probe"))
         assert (await watch.packet()).payload == (b"will" if sent else b"probe")
 
@@ -390,7 +391,7 @@ async def test_a_delayed_will_is_not_sent_to_those_who_come_back(server: Sandbox
         await subscribe(watch, "w")
         async with raw(server.port, "c", will=will, session_expiry_interval=60):
             pass
-        await eventually(lambda: len(server.clients) == 1)
+        await soon(lambda: len(server.clients) == 1)
         async with raw(server.port, "c", clean_start=False, session_expiry_interval=60) as back:
             back.send(publish("w", b"back"))
             assert (await watch.packet()).payload == b"back"
@@ -455,7 +456,7 @@ async def test_a_client_that_never_reads_its_answers_is_not_listened_to(server: 
             peer.send(frames)
             written += 1
             await asyncio.sleep(0)
-        await eventually(lambda: not client.writable)
+        await soon(lambda: not client.writable)
         assert client._transport.get_write_buffer_size() < 4_000_000
     async with raw(server.port, "other") as peer:
         peer.send(b"\xc0\x00")
@@ -489,7 +490,7 @@ async def test_mosquittos_own_clients(server: SandboxBroker) -> None:
     sub = await asyncio.create_subprocess_exec(
         "mosquitto_sub", *common, "-t", "a/#", "-C", "2", "-F", "%t %r %D %p", stdout=subprocess.PIPE
     )
-    await eventually(lambda: any(one._session and one._session.subscriptions for one in server.clients))
+    await soon(lambda: any(one._session and one._session.subscriptions for one in server.clients))
     for more in (["-t", "a/b", "-m", "hi"], ["-t", "a", "-m", "kept", "-r", "-D", "publish", "response-topic", "r"]):
         pub = await asyncio.create_subprocess_exec("mosquitto_pub", *common, *more)
         assert await pub.wait() == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import soon
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from xrpl.asyncio.clients import AsyncWebsocketClient
 from xrpl.asyncio.transaction import submit_and_wait
@@ -285,10 +285,7 @@ async def test_saved_while_running(tmp_path: Path) -> None:
     async with SandboxLedger(state_file=path) as ledger, Client(ledger.url) as client:
         await client.result("ledger_accept")
         await client.result("save_state")
-        for _ in range(200):
-            if path.exists():
-                break
-            await asyncio.sleep(0.01)
+        await soon(path.exists, "the file is there")
         assert json.loads(path.read_text())["headers"][-1][0] == ledger.node.validated.index
 
 

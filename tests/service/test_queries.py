@@ -16,6 +16,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from service.heralds import Heralded
+from waiting import soon
 from worlds import PAYEES
 
 from channeld.adapters.sqlite.reader import read_request
@@ -46,8 +47,7 @@ def ask(engine: Heralded, query: dict[str, Any], server: str = "a") -> dict[str,
 
     async def wait() -> None:
         queries(engine).answer(server, json.dumps(query).encode(), said.append)
-        while not said:
-            await asyncio.sleep(0.001)
+        await soon(lambda: said, "the answer")
 
     asyncio.run(wait())
     (payload,) = said
