@@ -16,7 +16,6 @@ from certs import Authority
 from channeld.sandbox.stage import PATIENCE_S, free_port
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-HAVE_MOSQUITTO = Path(MOSQUITTO).exists()
 
 CONFIG = Path(__file__).parents[1] / "config"
 AS_ROOT = "user root" if os.geteuid() == 0 else ""  # else it gives up its rights, and with them the temporary files

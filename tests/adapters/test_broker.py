@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from mqtt_help import Peer, drop, running, scripted, settings
-from servers import HAVE_MOSQUITTO, Mosquitto, shipped
+from servers import Mosquitto, shipped
 from waiting import soon
 
 from channeld.adapters.broker import TAKEN_OVER, BrokerSettings, Will
@@ -35,7 +35,6 @@ from channeld.sandbox.stage import PATIENCE_S
 
 QOS1 = mqtt5.QoS.AT_LEAST_ONCE
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the engine's panics
-needs_mosquitto = pytest.mark.skipif(not HAVE_MOSQUITTO, reason="mosquitto is not installed")
 
 
 def publish(topic: str, payload: bytes, packet_id: int = 0, **more: Any) -> bytes:
@@ -545,7 +544,6 @@ async def test_thousands_arrive_once_in_order_and_in_batches(port: int) -> None:
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_a_restarted_broker_gets_what_was_not_settled(tmp_path: Path) -> None:
     """SIGKILL leaves no session: all unsettled messages come as new, none is lost."""
     async with Mosquitto(tmp_path) as real, running(settings(real.port), "ask") as (daemon, seen):
@@ -561,7 +559,6 @@ async def test_a_restarted_broker_gets_what_was_not_settled(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_small_windows_of_a_real_broker_in_both_directions(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path, max_inflight=5) as real:
         given = settings(real.port, receive_maximum=7)
@@ -581,7 +578,6 @@ async def test_small_windows_of_a_real_broker_in_both_directions(tmp_path: Path)
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_mosquitto_beyond_our_receive_maximum_costs_no_connection(tmp_path: Path) -> None:
     """As shipped it does not keep to it while some messages are acknowledged and others wait."""
     async with Mosquitto(tmp_path) as real, running(settings(real.port, "other"), "nothing") as (other, _):
@@ -604,7 +600,6 @@ async def test_mosquitto_beyond_our_receive_maximum_costs_no_connection(tmp_path
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_the_deepest_usable_response_topic_can_be_answered(tmp_path: Path) -> None:
     """Mosquitto hangs up on a topic of more levels than it likes: no server may bring us to publish to one."""
     deepest = usable_topic("/" * 127)
@@ -616,7 +611,6 @@ async def test_the_deepest_usable_response_topic_can_be_answered(tmp_path: Path)
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_a_mebibyte_arrives_with_the_longest_properties_around_it(tmp_path: Path) -> None:
     """A broker drops without a word what is above our Maximum Packet Size; a mebibyte is to be answered."""
     async with shipped(tmp_path) as real:
@@ -633,7 +627,6 @@ async def test_a_mebibyte_arrives_with_the_longest_properties_around_it(tmp_path
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "tls")
     certificate, key = authority.issue("broker")
@@ -655,7 +648,6 @@ PREFIX = "channeld/v1"
 
 
 @pytest.mark.slow
-@needs_mosquitto
 async def test_the_shipped_access_list_gives_each_server_its_own_topics_only(tmp_path: Path) -> None:
     """Real clients: what `a` publishes elsewhere does not arrive, and what is for others does not reach it.
 

@@ -28,9 +28,6 @@ from channeld.sandbox.broker.topics import matches, valid_filter, valid_topic
 from channeld.sandbox.stage import PATIENCE_S
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the engine's panics
-needs_clients = pytest.mark.skipif(
-    shutil.which("mosquitto_pub") is None, reason="mosquitto's clients are not installed"
-)
 QOS = [mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE, mqtt5.QoS.EXACTLY_ONCE]
 
 
@@ -484,7 +481,6 @@ def test_no_bytes_stop_the_broker(chunks: list[bytes], connect: bool) -> None:
 
 
 @pytest.mark.slow
-@needs_clients
 async def test_mosquittos_own_clients(server: SandboxBroker) -> None:
     common = ["-h", "127.0.0.1", "-p", str(server.port), "-V", "mqttv5", "-q", "1"]
     sub = await asyncio.create_subprocess_exec(
