@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from channeld.adapters.telemetry import Gauged
 from channeld.core.ledger import AMENDMENTS
-from channeld.service.endpoints import Endpoint, Endpoints
+from channeld.service.endpoint import Endpoint
+from channeld.service.endpoints import Endpoints
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon

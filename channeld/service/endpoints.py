@@ -21,15 +21,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import structlog
 
 from channeld.core.errors import LedgerError, Malformed, Unreachable
-from channeld.core.ledger import LedgerHeader, NodeFacts
+from channeld.core.ledger import LedgerHeader
 from channeld.core.units import LedgerIndex
+from channeld.service.endpoint import HEADERS_KEPT, Endpoint, names_of
 from channeld.service.networks import Networks
 from channeld.service.ports import Node, NodeSession, Telemetry
 
@@ -37,82 +36,11 @@ log = structlog.get_logger()
 
 LATE_S: Final = 2.0
 """How long a node may be behind an agreed ledger before another one is followed, in seconds."""
-UNKNOWN_AGE_S: Final = 86_400.0
-"""Taken as the age of a ledger of which a node does not say it: too old for anything, until the next one comes."""
 _ASK_EVERY_S: Final = 3.0
 _ANSWER_WITHIN_S: Final = 5.0
 _SHORTEST_WAIT_S: Final = 0.2
 _LONGEST_WAIT_S: Final = 10.0
-_FIRST_BLAME_S: Final = 2.0
-_LONGEST_BLAME_S: Final = 10.0
-_HEADERS_KEPT: Final = 256
 _LATENCY_WEIGHT: Final = 0.25
-
-
-@dataclass(slots=True, eq=False)
-class Endpoint:
-    """A node: what it said, and how it is. `headers` are those it announced on its present connection.
-
-    `name` is short and stable, fit for a metric's label. `problem` says why it is not used now, None if nothing is
-    known against it. `first` is the ledger that it had when it was connected, and when that was new. Times are
-    monotonic seconds.
-    """
-
-    url: str
-    name: str
-    session: NodeSession | None = None
-    facts: NodeFacts | None = None
-    newest: LedgerHeader | None = None
-    heard_at: float | None = None
-    latency_s: float = 0.0
-    problem: str | None = "not connected yet"
-    headers: dict[LedgerIndex, LedgerHeader] = field(default_factory=dict)
-    first: tuple[LedgerIndex, float] | None = None
-    blamed_until: float = 0.0
-    blames: int = 0
-    skipped: int = 0
-
-    def hear(self, header: LedgerHeader, now: float) -> None:
-        """It announced a validated ledger. Raises `Malformed` if it told another one of that index before."""
-        before = self.headers.setdefault(header.index, header)
-        if before != header:
-            raise Malformed(f"told two different ledgers {header.index}")
-        self.heard_at = now
-        if self.first is None:
-            self.first = (header.index, now - self._told_age(header))
-        if self.newest is None or header.index > self.newest.index:
-            self.newest = header
-        while len(self.headers) > _HEADERS_KEPT:
-            del self.headers[next(iter(self.headers))]
-
-    def age_s(self, index: LedgerIndex, now: float) -> float:
-        """How old a ledger is that it told: new where it announced it; the first on a connection was there before."""
-        return now - self.first[1] if self.first is not None and self.first[0] == index else 0.0
-
-    def _told_age(self, header: LedgerHeader) -> float:
-        """What it says of the age of its newest ledger; of one that came since it was asked that there is none."""
-        if self.facts is None or self.facts.age_s is None:
-            return UNKNOWN_AGE_S
-        return self.facts.age_s if header.index <= self.facts.complete_last else 0.0
-
-    def blame(self, why: str, now: float) -> None:
-        """An answer of it failed or was outvoted: others are preferred for a while, longer each time."""
-        if now >= self.blamed_until:
-            self.blames += 1
-            self.blamed_until = now + min(_LONGEST_BLAME_S, _FIRST_BLAME_S * 2 ** min(self.blames - 1, 8))
-        self.problem = why
-
-    def pardon(self, now: float) -> None:
-        """It was followed through a ledger; if that went without fault, what was against it is forgotten."""
-        if now >= self.blamed_until:
-            self.blames, self.problem = 0, None
-
-    def lost(self, why: str) -> None:
-        """The connection is gone, and what was said on it says nothing any more."""
-        if self.session is not None:
-            self.skipped += self.session.skipped
-        self.session, self.newest, self.first, self.problem = None, None, None, why
-        self.headers.clear()
 
 
 class Endpoints:
@@ -133,7 +61,7 @@ class Endpoints:
     ) -> None:
         self._node, self.quorum = node, quorum
         self._telemetry, self.now = telemetry, now
-        self.all = [Endpoint(url, name) for url, name in zip(urls, _names(urls), strict=True)]
+        self.all = [Endpoint(url, name) for url, name in zip(urls, names_of(urls), strict=True)]
         self._networks = Networks(network_id, [endpoint.name for endpoint in self.all])
         self._news = asyncio.Event()
         self._agreed_at: dict[LedgerIndex, float] = {}
@@ -210,7 +138,7 @@ class Endpoints:
         endpoint.hear(header, self.now())
         if self.agreed(header.index) is not None:
             self._agreed_at.setdefault(header.index, self.now())
-            while len(self._agreed_at) > _HEADERS_KEPT:
+            while len(self._agreed_at) > HEADERS_KEPT:
                 del self._agreed_at[next(iter(self._agreed_at))]
         if len(self.told(header.index)) > 1 and header.index != self._contested:
             self._contested = header.index
@@ -318,17 +246,6 @@ class Endpoints:
         told, now = self.target(endpoint), self.now()
         at = -1 if told is None else told.index
         return any(index > at and now - when > LATE_S for index, when in self._agreed_at.items())
-
-
-def _names(urls: Sequence[str]) -> list[str]:
-    """host:port of each URL; a number is added where that names two."""
-    names: list[str] = []
-    for url in urls:
-        parts = urlsplit(url)
-        base = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'wss' else 80)}" if parts.hostname else url
-        same = sum(name == base or name.startswith(f"{base}#") for name in names)
-        names.append(f"{base}#{same + 1}" if same else base)
-    return names
 
 
 class _deadline:  # noqa: N801 (used as a function)

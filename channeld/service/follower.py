@@ -23,7 +23,8 @@ from channeld.core.channel import Channel
 from channeld.core.errors import Disagreement, LedgerError, Malformed, Unreachable
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction, may_change_amendments
 from channeld.core.units import Address, LedgerIndex
-from channeld.service.endpoints import LATE_S, Endpoint, Endpoints
+from channeld.service.endpoint import Endpoint
+from channeld.service.endpoints import LATE_S, Endpoints
 from channeld.service.executor import Executor
 from channeld.service.holdings import Wallet
 from channeld.service.lookout import Lookout

@@ -21,7 +21,8 @@ import structlog
 from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.units import LedgerIndex
-from channeld.service.endpoints import Endpoint, Endpoints, until_one_ends
+from channeld.service.endpoint import Endpoint
+from channeld.service.endpoints import Endpoints, until_one_ends
 from channeld.service.holdings import ChannelState
 from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner

@@ -15,7 +15,8 @@ from channeld.core.errors import Malformed
 from channeld.core.ledger import Fees, NodeFacts, ValidatedTransaction
 from channeld.core.requests import Code, Refusal
 from channeld.core.units import Drops, LedgerIndex
-from channeld.service.endpoints import LATE_S, _names
+from channeld.service.endpoint import names_of
+from channeld.service.endpoints import LATE_S
 
 Tell = Callable[[list[ValidatedTransaction]], list[ValidatedTransaction]]
 
@@ -128,7 +129,7 @@ def test_a_node_that_tells_two_ledgers_of_one_index_is_dropped(two: Several) -> 
 
 
 def test_a_name_is_host_and_port_and_unique() -> None:
-    assert _names(["wss://xrplcluster.com/", "ws://a:6006", "ws://A:6006/x", "ws://[::1]:80"]) == [
+    assert names_of(["wss://xrplcluster.com/", "ws://a:6006", "ws://A:6006/x", "ws://[::1]:80"]) == [
         "xrplcluster.com:443",
         "a:6006",
         "a:6006#2",
