@@ -682,6 +682,26 @@ async def test_the_shipped_access_list_gives_each_server_its_own_topics_only(tmp
         assert server.publish_refused > 0
 
 
+async def test_with_the_shipped_configuration_bytes_bound_what_the_broker_holds_for_us(tmp_path: Path) -> None:
+    """What was sent ahead of acknowledgements counts in no bound but `max_inflight_bytes`. All else is made smaller."""
+    real = shipped(tmp_path)
+    config = real.directory / "mosquitto.conf"
+    config.write_text(config.read_text().replace("max_queued_bytes 268435456", "max_queued_bytes 4194304"))
+    topic, large = f"{PREFIX}/servers/a/claim", b"x" * (1 << 20)
+    async with real:
+        daemon, a = _login(real.port, "channeld", b"d"), _login(real.port, "a", b"pa")
+        async with running(daemon, f"{PREFIX}/servers/+/claim", ack=False) as (_, asked), running(a) as (server, _):
+            for _ in range(100):
+                while not server.publish(topic, large):
+                    await server.writable()
+            assert await server.flush(20)
+            before = -1
+            while before < len(asked.messages):
+                before = len(asked.messages)
+                await asyncio.sleep(0.3)
+            assert 1 < before < 60
+
+
 def _login(port: int, name: str, password: bytes) -> BrokerSettings:
     return settings(port, name, username=name, password=password)
 
