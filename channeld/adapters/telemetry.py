@@ -33,7 +33,6 @@ _DROPPED: Final = (
     "expired",
     "oversized",
     "topic",
-    "reply_queue_full",
     "reply_too_large",
 )
 _RELOADS: Final = ("taken", "unchanged", "refused")

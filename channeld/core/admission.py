@@ -155,6 +155,14 @@ class Admission(Generic[T]):
         """Requests of a group, as long as deciding takes of late."""
         return min(group.most, max(group.least, group.ns // self._each_ns))
 
+    def waiting_within(self, most: int, each: int) -> int:
+        """Requests that wait, of no line more than `each`, and `most` in all."""
+        group = 0
+        for line in self._turns:
+            if (group := group + min(line.cost, each)) >= most:
+                return most
+        return group
+
     def take(self, most: int) -> list[T]:
         """The next items in fair order, of `most` requests or a batch more; fewer only where no more wait."""
         taken: list[T] = []

@@ -30,14 +30,14 @@ class Tallies:
             payee = ask.payee or only
             self._count(ask.server, str(payee) if payee in grant.payees else "", code)
 
-    def unread(self, server: str, code: Code) -> None:
-        """Count a request that was rejected without looking at its payee."""
+    def unread(self, server: str, code: Code, count: int = 1) -> None:
+        """Count requests that were rejected without looking at their payee."""
         if server in self._mirror.grants:
-            self._count(server, "", code)
+            self._count(server, "", code, count)
 
-    def _count(self, server: str, payee: str, code: Code) -> None:
+    def _count(self, server: str, payee: str, code: Code, count: int = 1) -> None:
         key = (server, self.hour, payee, code.value)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts[key] = self._counts.get(key, 0) + count
 
     @property
     def hour(self) -> int:

@@ -13,7 +13,7 @@ from servers import Mosquitto
 from waiting import soon
 
 from channeld.adapters.broker import Exchange, Inbound, Will
-from channeld.adapters.broker.exchange import SAYS
+from channeld.adapters.broker.exchange import LANES, SAYS
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ async def test_asked_over_one_and_answered_over_the_other_and_a_clean_stop_leave
                 assert daemon.publish("reply", message.payload, line="a")
             assert await daemon.flush(5)
             assert daemon._asked.published == 0
-            assert daemon._says.received == 0
+            assert [broker.received for broker in daemon._says.brokers] == [0] * LANES
             await seen.until(lambda: len(seen.messages) == 3)
         other.publish("reply", b"end")
         await seen.until(lambda: len(seen.messages) == 4)
@@ -93,7 +93,7 @@ async def test_when_either_is_lost_it_comes_back_and_nothing_is_lost_with_it(tmp
         async with exchanging(real.port, ack=False) as (daemon, asked):
             other.publish("ask", b"before")
             await asked.until(lambda: bool(asked.messages))
-            drop(getattr(daemon, which))
+            drop(daemon._asked if which == "_asked" else daemon._says.brokers[0])
             await soon(lambda: not daemon.connected)
             assert daemon.publish("reply", b"meanwhile")
             await soon(lambda: daemon.connected)
@@ -125,7 +125,7 @@ async def test_the_second_is_not_tried_before_the_first_was_taken_and_a_stop_doe
         await asyncio.wait_for(task, WAIT_S)
 
 
-async def test_the_second_has_a_name_of_its_own() -> None:
+async def test_each_has_a_name_of_its_own() -> None:
     assert SAYS
     exchange = Exchange(
         settings(1),
@@ -135,4 +135,62 @@ async def test_the_second_has_a_name_of_its_own() -> None:
         on_connected=lambda present: None,
         on_lost=lambda reason: None,
     )
-    assert exchange._says.settings.client_id == exchange._asked.settings.client_id + SAYS
+    first = exchange._asked.settings.client_id
+    names = [broker.settings.client_id for broker in exchange._says.brokers]
+    assert names == [f"{first}{SAYS}{number}" for number in range(1, LANES + 1)]
+
+
+async def test_a_flood_has_a_connection_of_its_own_and_every_line_keeps_its_order(tmp_path: Path) -> None:
+    """Whoever asks little does not wait behind it, however often it changes its connection."""
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other"), "reply/#") as (_, seen):
+        async with exchanging(real.port) as (daemon, _):
+            says, shared = daemon._says, 0
+            for number in range(4000):
+                assert daemon.publish("reply/flood", b"%d" % number, line="flood")
+                if number % 100 == 0:
+                    for line in ("a", "b"):
+                        assert daemon.publish(f"reply/{line}", b"%d" % number, line=line)
+                        shared += says._lanes[line].broker is says._lanes["flood"].broker
+                    await asyncio.sleep(0)
+            assert shared == 0
+            assert sum(broker.published for broker in says.brokers) == 4080
+            assert await daemon.flush(WAIT_S)
+            assert says._lanes == {}, "nothing is remembered of a line that is done"
+            await seen.until(lambda: len(seen.messages) == 4080)
+        for line, count in (("flood", 4000), ("a", 40), ("b", 40)):
+            said = [int(message.payload) for message in seen.messages if message.topic == f"reply/{line}"]
+            assert said == sorted(said)
+            assert len(said) == count
+
+
+async def test_what_is_held_back_stays_with_the_broker_and_the_connection_stands(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port) as (daemon, asked):
+            connection = daemon._asked._connection
+            assert connection is not None
+            daemon.hold_back(True)
+            for number in range(3000):
+                assert other.publish("ask", b"%d" % number)
+            assert await other.flush(WAIT_S)
+            for _ in range(3):
+                connection._on_tick(60)  # it hears nothing, and that is no silence of the broker
+            assert (asked.messages, daemon.unread) == ([], False)
+            daemon.hold_back(False)
+            await asked.until(lambda: len(asked.messages) == 3000)
+            assert asked.payloads == [b"%d" % number for number in range(3000)]
+            assert (asked.losses, daemon.reconnects) == ([], 0)
+
+
+async def test_what_is_held_back_is_held_back_by_the_next_connection_too(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port, ack=False) as (daemon, asked):
+            daemon.hold_back(True)
+            drop(daemon._asked)
+            await soon(lambda: asked.connects == [False, True] and daemon.connected)
+            connection = daemon._asked._connection
+            assert connection is not None
+            assert connection._held_back
+            assert other.publish("ask", b"x")
+            assert await other.flush(WAIT_S)
+            daemon.hold_back(False)
+            await asked.until(lambda: asked.payloads == [b"x"])

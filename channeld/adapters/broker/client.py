@@ -72,6 +72,7 @@ class Broker:
         self._roomy = asyncio.Event()
         self._roomy.set()
         self._waiters: list[asyncio.Future[None]] = []
+        self._held_back = False
         self.on_room: Callable[[], None] = lambda: None
         """Called when something of what waited has left."""
 
@@ -88,6 +89,19 @@ class Broker:
     def queued_in(self, line: str) -> int:
         """Those of one line."""
         return self._outbox.queued_in(line)
+
+    # -- in ------------------------------------------------------------------------------------------------------
+
+    @property
+    def unread(self) -> bool:
+        """Whether more has been read than was handed over, and will be soon."""
+        return self._connection is not None and self._connection.unread
+
+    def hold_back(self, held: bool) -> None:
+        """Take no more messages until this is called with False: the broker keeps them, and no memory is used here."""
+        self._held_back = held
+        if self._connection is not None:
+            self._connection.hold_back(held)
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -305,6 +319,7 @@ class Broker:
         self._room()
         self._call(self._on_connected, connack.session_present)
         connection.open_gate()
+        connection.hold_back(self._held_back)
 
     def _call(self, callback: Callable[[_T], None], value: _T) -> None:
         try:

@@ -61,6 +61,7 @@ class Connection(Pipe):
         self._held: list[Inbound] | None = []
         self._frames: deque[memoryview] = deque()
         self._fault: str | None = None
+        self._held_back = self._slicing = False
         self._reason: str | None = None
         self._pinged = False
         self._tick: asyncio.TimerHandle | None = None
@@ -78,26 +79,48 @@ class Connection(Pipe):
         self._owner._room()
 
     def packets(self, frames: list[memoryview], fault: str | None) -> None:
-        if len(frames) <= SLICE and not self._frames:
+        if len(frames) <= SLICE and not self._frames and not self._held_back:
             self._take(frames, fault)
             return
-        if not self._frames:
-            self._pause()
-            self._loop.call_soon(self._take_slice)
         self._frames.extend(frames)
         self._fault = fault
+        self._pause()
+        self._take_later()
+
+    def _take_later(self) -> None:
+        if not (self._slicing or self._held_back):
+            self._slicing = True
+            self._loop.call_soon(self._take_slice)
 
     def _take_slice(self) -> None:
         """Some of what one read brought; the rest after the loop has seen to everything else. Then read again."""
+        self._slicing = False
         if self.ended.done():
             self._frames.clear()
+            return
+        if self._held_back:
             return
         frames = self._frames
         self._take([frames.popleft() for _ in range(min(SLICE, len(frames)))], None if frames else self._fault)
         if frames:
-            self._loop.call_soon(self._take_slice)
-        else:
+            self._take_later()
+        elif not self._held_back:
             self._resume()
+
+    @property
+    def unread(self) -> bool:
+        """Whether packets that were read are taken in a later turn of the loop."""
+        return bool(self._frames) and not self._held_back
+
+    def hold_back(self, held: bool) -> None:
+        """Take nothing more, not even from the socket; or go on."""
+        if held == self._held_back:
+            return
+        self._held_back = held
+        if held:
+            self._pause()
+        else:
+            self._take_later()
 
     def _pause(self) -> None:
         if self._transport is not None and not self.closing:
@@ -251,6 +274,8 @@ class Connection(Pipe):
             self._tick = self._loop.call_later(seconds / 2, self._on_tick, seconds)
 
     def _on_tick(self, seconds: int) -> None:
+        if self._held_back:
+            self._pinged = False  # whatever the broker says is not read
         if self._pinged and not self._heard:
             self._reason = SILENT
             self.abort()

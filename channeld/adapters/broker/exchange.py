@@ -1,8 +1,9 @@
-"""Two connections to the broker: what is asked comes over one, what is said goes over the other.
+"""Five connections to the broker: what is asked comes over one, what is said goes over the others.
 
 A broker under load reads from every connection in turn (Mosquitto one packet a pass), and we owe it two packets for
 each request: an acknowledgement and a reply. Over one connection replies would wait behind acknowledgements, and a
-single server could send as fast as the broker reads, which is twice as fast as we could answer.
+single server could send as fast as the broker reads, which is twice as fast as we could answer. Why replies have more
+than one: see `lanes`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from dataclasses import replace
 from typing import Final
 
 from channeld.adapters.broker.client import Broker
+from channeld.adapters.broker.lanes import Lanes
 from channeld.adapters.broker.messages import BrokerSettings, Inbound, Will
 
 SAYS: Final = ".says"
-"""Ends the client id of the connection over which we publish; no name of a daemon has a dot."""
+"""Ends, with a number from 1 on, the client id of a connection over which we publish; no name of a daemon has a dot."""
+LANES: Final = 4
+"""Connections over which we publish."""
 
 
 class Exchange:
-    """Arguments, methods and callbacks are those of `Broker`; everything published shares one connection, in order."""
+    """Arguments, methods and callbacks are those of `Broker`; what is published keeps its order in its line."""
 
     def __init__(
         self,
@@ -45,29 +49,34 @@ class Exchange:
             retained=retained,
             retained_once=retained_once,
         )
-        self._says = Broker(
-            replace(settings, client_id=settings.client_id + SAYS),
+        self._says = Lanes([self._lane(settings, number, on_lost) for number in range(1, LANES + 1)])
+        self.publish, self.ack, self.hold_back = self._says.publish, self._asked.ack, self._asked.hold_back
+        self.queued_in, self.flush = self._says.queued_in, self._says.flush
+
+    @staticmethod
+    def _lane(settings: BrokerSettings, number: int, on_lost: Callable[[str], None]) -> Broker:
+        return Broker(
+            replace(settings, client_id=f"{settings.client_id}{SAYS}{number}"),
             subscriptions=(),
             will=None,
             on_messages=lambda messages: None,
             on_connected=lambda session_present: None,
             on_lost=on_lost,
         )
-        self.publish, self.ack = self._says.publish, self._asked.ack
-        self.queued_in, self.writable, self.flush = self._says.queued_in, self._says.writable, self._says.flush
 
     @property
     def on_room(self) -> Callable[[], None]:
         """Called when something of what waited has left."""
-        return self._says.on_room
+        return self._says.brokers[0].on_room
 
     @on_room.setter
     def on_room(self, call: Callable[[], None]) -> None:
-        self._says.on_room = call
+        for broker in self._says.brokers:
+            broker.on_room = call
 
     @property
     def connected(self) -> bool:
-        """Whether both stand."""
+        """Whether all stand."""
         return self._asked.connected and self._says.connected
 
     @property
@@ -77,8 +86,8 @@ class Exchange:
 
     @property
     def reconnects(self) -> int:
-        """How often either was lost."""
-        return self._asked.reconnects + self._says.reconnects
+        """How often one was lost."""
+        return self._asked.reconnects + sum(broker.reconnects for broker in self._says.brokers)
 
     @property
     def dropped_malformed(self) -> int:
@@ -86,7 +95,12 @@ class Exchange:
 
     @property
     def publish_refused(self) -> int:
-        return self._says.publish_refused
+        return sum(broker.publish_refused for broker in self._says.brokers)
+
+    @property
+    def unread(self) -> bool:
+        """Whether more has come from the broker than was handed over."""
+        return self._asked.unread
 
     @property
     def queued_out(self) -> int:
@@ -103,7 +117,7 @@ class Exchange:
         self._on_connected(session_present)
 
     async def run(self) -> None:
-        """Both, until `stop`; the second once the first was taken, so that what is wrong with both is said once."""
+        """All, until `stop`; the others once the first was taken, so that what is wrong with all is said once."""
         await asyncio.gather(self._asked.run(), self._say())
 
     async def _say(self) -> None:

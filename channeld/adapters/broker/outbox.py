@@ -28,7 +28,7 @@ ALONE: Final = 3
 """Connections in a row that settled nothing, after which the oldest message is sent alone."""
 GIVE_UP: Final = 6
 """And after which it is given up."""
-AHEAD: Final = 256
+AHEAD: Final = 512
 """Messages sent at most before the broker has settled the first of them, whatever its window is."""
 AHEAD_BYTES: Final = 1 << 19
 """And bytes, or one message."""
@@ -145,8 +145,8 @@ class Outbox:
         if (frame := self._unsettled.pop(packet_id, None)) is None:
             return False
         self._bytes -= len(frame)
-        if self._told:
-            self._tell((packet_id,), not refused)
+        if (told := self._told.pop(packet_id, None)) is not None:
+            told(not refused)
         self._ids.append(packet_id)
         self._progress = True
         self.window = self._terms

@@ -7,7 +7,11 @@ unacknowledged, so that the broker keeps it and memory does not grow.
 All servers share one session, and the broker sends only so much of it ahead of our acknowledgements. So what a server
 asks beyond its share must not wait: it is refused unread, which costs far less than deciding it, and behind the group
 that what came with it is decided in. Once more waits than one group holds, groups are small and in fair turns, and
-between two of them the socket is read: then nobody waits for more than a small group, however much somebody else sends.
+between two of them the socket is read, and all that was read is taken: then nobody waits for more than a small group,
+however much somebody else sends.
+
+Every request is answered, but one that expired or is too large. When more replies wait than there is room for, nothing
+is taken from the broker any more until half of them have left.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ GROUP: Final = Group(256, 1024, 12 * _MS)
 """Requests decided in one transaction: bounds how long the loop is held."""
 FAIR_GROUP: Final = Group(128, 512, 6 * _MS)
 """While more wait than one group holds: bounds how long a lone request waits."""
+FAIR_SHARE: Final = 4
+"""And no server has more than this part of it: beside a flood few others wait, and a commit costs as much as ten."""
 
 
 class Gateway:
@@ -70,14 +76,14 @@ class Gateway:
         self._admission, self._refused = admission, refused
         self._nanoseconds, self._later = nanoseconds, later
         self._owed = Owed(topics, dropped)
-        self._refusals = Refusals(most_queued, self._owed.send_or_drop, dropped, self._count_refused)
-        self._scheduled = self._closed = False
+        self._refusals = Refusals(most_queued, self._owed.queue, self._count_refused)
+        self._scheduled = self._closed = self._held_back = False
         self.held = False
         self.presence = Presence(topics.status, status, self._say_status, loop_time)
         self.on_witness: Callable[[bytes], None] = lambda payload: None
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
         self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
-        self.on_rejected: Callable[[str, Code], None] = lambda server, code: None
+        self.on_rejected: Callable[[str, Code, int], None] = lambda server, code, count: None
         self._queries, self._asked = 0, deque[tuple[Message, str]]()
 
     @property
@@ -106,22 +112,38 @@ class Gateway:
     def on_messages(self, messages: Sequence[Message]) -> None:
         """Take what one read of the socket brought."""
         now = self._nanoseconds()
-        find, admit = self._topics.request, self._admission.admit
+        find, admit, out = self._topics.request, self._admission.admit, self.outbox
+        crowded = out.queued_out * 4 >= self._most_queued  # else nobody's line can be half as long as what is free
         for message in messages:
             found = find(message.topic)
             if found is None:
                 self._not_a_request(message)
-                self.outbox.ack(message)
+                out.ack(message)
                 continue
             server, query = found[0], found[1] == "query"
             cost = weigh_query(message.payload) if query else weigh(message.payload)
-            refusal = self._refusals.clogged(server, self.outbox) or admit(server, (message, *found), cost, now)
-            if refusal is None:
+            refusal = self._refusals.clogged(server, out) if crowded else None
+            if refusal is None and (refusal := admit(server, (message, *found), cost, now)) is None:
                 self._queries += query
             else:
                 self._refuse(message, server, refusal)
-        if not self._scheduled:  # else it follows, and the socket may bring more before: one group a turn of the loop
+        if self._due >= self._most_queued:
+            self._hold_back(True)
+        if out.unread:
+            self._schedule()
+        elif not self._scheduled:  # else it follows, and the socket may bring more before: one group a turn of the loop
             self._work()
+
+    @property
+    def _due(self) -> int:
+        """Replies that wait, those of refusals with them."""
+        return self.outbox.queued_out + self._refusals.due
+
+    def _hold_back(self, held: bool) -> None:
+        """Leave with the broker what it has not sent yet, or take it again."""
+        if held != self._held_back:
+            self._held_back = held
+            self.outbox.hold_back(held)
 
     def hold(self) -> None:
         """Decide no request until `release`; what is no request is seen to all the same."""
@@ -138,12 +160,16 @@ class Gateway:
         self._answer_queries()
         while admission.waiting and self._ready:
             behind = admission.waiting > admission.size(GROUP)
-            self._decide_next(admission.take(admission.size(FAIR_GROUP if behind else GROUP)))
+            self._decide_next(admission.take(self._fair_size() if behind else admission.size(GROUP)))
             if behind:
                 self._schedule()
                 return
-        if self._refusals:
+        if self._refusals.due and self.outbox.queued_out * 2 < self._most_queued:
             self._schedule()
+
+    def _fair_size(self) -> int:
+        size = self._admission.size(FAIR_GROUP)
+        return self._admission.waiting_within(size, size // FAIR_SHARE)
 
     @property
     def _ready(self) -> bool:
@@ -167,33 +193,39 @@ class Gateway:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._later(self._go_on)
-
-    def _go_on(self) -> None:
-        self._scheduled = False
-        self.go_on()
+            self._later(self._turn)
 
     def go_on(self) -> None:
-        """The socket was served, or the broker has taken something: do what waited for that."""
+        """The broker has taken something: do what waited for that, unless it is done soon anyway."""
+        if not self._scheduled:
+            self._turn()
+
+    def _turn(self) -> None:
+        """The socket was served. First all that was read is taken: a lone request may stand behind a flood in it."""
+        self._scheduled = False
         if self._closed:
             return
         if self._owed:
             self._owed.send_again()
-        if self._refusals:
-            self._refusals.answer()
-        if self._refusals or self._admission.waiting or self._asked:
-            self._work()
+        if self.outbox.unread:
+            self._schedule()
+            return
+        if self._refusals.due:
+            self._refusals.answer(self.outbox)
+        if self._held_back and self._due * 2 < self._most_queued:
+            self._hold_back(False)
+        self._work()
 
     def _refuse(self, message: Message, server: str, refusal: Refusal) -> None:
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
             self.outbox.ack(message)
         else:
-            self._refusals.add(message, server, refusal, self.outbox)
+            self._refusals.add(message, server, refusal)
 
-    def _count_refused(self, server: str, refusal: Refusal) -> None:
-        self._refused(refusal.code.value, 1)
-        self.on_rejected(server, refusal.code)
+    def _count_refused(self, server: str, code: Code, count: int) -> None:
+        self._refused(code.value, count)
+        self.on_rejected(server, code, count)
 
     # --- reading and deciding ----------------------------------------------------------------------------------------
 
@@ -238,8 +270,7 @@ class Gateway:
             return
 
         def answer(payload: bytes) -> None:
-            self._owed.send_or_drop(message, server, payload)
-            self.outbox.ack(message)
+            self._owed.send(message, server, payload)
 
         refusal = self._refusal(message, server)
         if refusal is not None:
@@ -296,7 +327,7 @@ class Gateway:
 
     def _bad(self, server: str, code: Code) -> None:
         self._refused(code.value, 1)
-        self.on_rejected(server, code)
+        self.on_rejected(server, code, 1)
 
 
 def _refused(request_id: str | None, code: Code, reason: str) -> Parsed:

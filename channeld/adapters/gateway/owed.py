@@ -29,22 +29,17 @@ class Owed:
 
     def send(self, message: Message, server: str, payload: bytes) -> None:
         """Reply, then acknowledge; both wait for `send_again` where there is no room."""
-        if not self._waiting and self._queued(message, server, payload):
+        if not self._waiting and self.queue(message, server, payload):
             self.out.ack(message)
         else:
             self._waiting.append((message, server, payload))
 
     def send_again(self) -> None:
         """Something has left the queue: what waits, in its order, as far as there is room."""
-        while self._waiting and self._queued(*self._waiting[0]):
+        while self._waiting and self.queue(*self._waiting[0]):
             self.out.ack(self._waiting.popleft()[0])
 
-    def send_or_drop(self, message: Message, server: str, payload: bytes) -> None:
-        """A reply that nothing durable stands behind: lost and counted where there is no room. Acknowledges nothing."""
-        if not self._queued(message, server, payload):
-            self._dropped("reply_queue_full")
-
-    def _queued(self, message: Message, server: str, payload: bytes) -> bool:
+    def queue(self, message: Message, server: str, payload: bytes) -> bool:
         """Queue a reply where the server wants it. False where there is no room; true for what no room would help."""
         default = self._topics.reply(server)
         topic = message.response_topic

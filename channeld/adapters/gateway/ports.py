@@ -34,7 +34,6 @@ class Outbox(Protocol):
         topic: str,
         payload: bytes,
         *,
-        qos: int = 1,
         retain: bool = False,
         correlation_data: bytes | None = None,
         line: str = "",
@@ -43,6 +42,9 @@ class Outbox(Protocol):
     @property
     def queued_out(self) -> int: ...
     def queued_in(self, line: str) -> int: ...
+    @property
+    def unread(self) -> bool: ...
+    def hold_back(self, held: bool) -> None: ...
 
 
 Waiting = tuple[Message, str, str]

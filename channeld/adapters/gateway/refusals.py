@@ -1,8 +1,8 @@
-"""Requests that are refused unread: acknowledged at once, answered behind what is decided, and bounded for each server.
+"""Requests that are refused unread: answered behind what is decided, and then acknowledged.
 
 Replies that the broker does not take in time wait in a line of each server. Once a line is half as long as what is free
-for all, its server gets no more but `busy`; once it is as long as that, not even an answer: silence means unknown. To
-leave a request with the broker instead would hold up everybody else's.
+for all, its server gets no more but `busy`, which is short. Every refusal is said, as soon as there is room for it:
+whoever takes the messages has to stop in time (see `due`).
 """
 
 from __future__ import annotations
@@ -21,45 +21,58 @@ _CLOGGED: Final = Refusal(Code.BUSY, "more replies are due to this server than t
 
 
 class Refusals:
-    """`most` replies may wait for the broker, in all. `say` sends one to a server, whoever is told `refused` counts."""
+    """`most` replies may wait for the broker, in all. `say` queues one to a server, or returns False if there is no
+    room; `refused` is told how many of a server were refused, and by which code.
+    """
 
     def __init__(
         self,
         most: int,
-        say: Callable[[Message, str, bytes], object],
-        dropped: Callable[[str], None],
-        refused: Callable[[str, Refusal], None],
+        say: Callable[[Message, str, bytes], bool],
+        refused: Callable[[str, Code, int], None],
     ) -> None:
-        self._most, self._say, self._dropped, self._refused = most, say, dropped, refused
+        self._most, self._say, self._refused = most, say, refused
         self._waiting: dict[str, deque[tuple[Message, Refusal]]] = {}
-
-    def __bool__(self) -> bool:
-        """Whether some are still to be answered."""
-        return bool(self._waiting)
+        self.due = 0
+        """Requests still to be answered; every 2 KiB of one count as one more, as in the broker's queue."""
 
     def clogged(self, server: str, out: Outbox) -> Refusal | None:
         """Why a server is refused whose replies the broker does not take in time: more would stop everybody."""
         queued = out.queued_in(server)
         return _CLOGGED if queued and queued * 2 >= self._most - out.queued_out else None
 
-    def add(self, message: Message, server: str, refusal: Refusal, out: Outbox) -> None:
-        """Acknowledge, for nothing of a refusal has to be durable; answer later, if there is room."""
-        out.ack(message)
+    def add(self, message: Message, server: str, refusal: Refusal) -> None:
+        """Answer it later."""
+        self.due += _size(message.payload)
         waiting = self._waiting.get(server)
-        due = out.queued_in(server) + (len(waiting) if waiting else 0)
-        if due >= self._most - out.queued_out:
-            self._dropped("reply_queue_full")
-        elif waiting is None:
+        if waiting is None:
             self._waiting[server] = deque(((message, refusal),))
         else:
             waiting.append((message, refusal))
 
-    def answer(self) -> None:
-        """Of every server some of what waits: half of it, so that it cannot pile up for want of turns."""
+    def answer(self, out: Outbox) -> None:
+        """Of every server some of what waits: half of it, so that it cannot pile up for want of turns.
+
+        As far as there is room: refusals may fill half of it, the rest is for what is decided.
+        """
+        room = self._most // 2 - out.queued_out
         for server, waiting in list(self._waiting.items()):
+            counts: dict[Code, int] = {}
             for _ in range(min(len(waiting), max(AT_ONCE, len(waiting) // 2))):
-                message, refusal = waiting.popleft()
-                self._refused(server, refusal)
-                self._say(message, server, refuse_unread(message.payload, refusal))
+                message, refusal = waiting[0]
+                reply = refuse_unread(message.payload, refusal)
+                if room <= 0 or not self._say(message, server, reply):
+                    break
+                waiting.popleft()
+                out.ack(message)
+                self.due -= _size(message.payload)
+                room -= _size(reply)
+                counts[refusal.code] = counts.get(refusal.code, 0) + 1
+            for code, count in counts.items():
+                self._refused(server, code, count)
             if not waiting:
                 del self._waiting[server]
+
+
+def _size(payload: bytes) -> int:
+    return 1 + (len(payload) >> 11)
