@@ -102,6 +102,8 @@ class Daemon:
         self.reconciler = Reconciler(self.mirror, self.store, self.planner, self.telemetry, self.monotonic)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Ends with `StoreError` once the store failed, and with it this life."""
+        self.ledger_seen = asyncio.Event()
+        """Set with the first ledger of this life that was processed and decided on."""
         self._wire_engine(settings)
         self._wire_desk()
         self._wire_broker(settings)
@@ -270,6 +272,7 @@ class Daemon:
 
     def _decided(self) -> None:
         """A ledger was processed and decided on: now what pays us, and then the news of all of it."""
+        self.ledger_seen.set()
         self.collector.decide()
         self.herald.ledger()
 

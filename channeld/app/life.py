@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -16,11 +17,13 @@ from channeld.app.chores import chores
 from channeld.core.errors import ConfigError, Unreachable
 
 if TYPE_CHECKING:
+    from channeld.adapters.broker import Exchange
     from channeld.app.daemon import Daemon
 
 log = structlog.get_logger()
 
 _FLUSH_S: Final = 5.0
+_FIRST_LEDGER_S: Final = 3.0
 _COLLECT_EVERY: Final = 4_000
 """New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
@@ -58,12 +61,22 @@ def _begun(of: Daemon) -> list[asyncio.Task[None]]:
         ("planner", of.planner.run()),
         ("collector", of.collector.run()),
         ("executor", of.executor.run()),
-        ("broker", of.broker.run()),
+        ("broker", open_for_requests(of.broker, of.ledger_seen, _FIRST_LEDGER_S)),
         ("housekeeping", of.housekeeping.run()),
         *chores(of),
         ("annals", of.annals.run()),
     )
     return [asyncio.create_task(each, name=name) for name, each in work]
+
+
+async def open_for_requests(broker: Exchange, ledger_seen: asyncio.Event, patience_s: float) -> None:
+    """Run the broker's side, once a ledger was seen or `patience_s` are over.
+
+    Before, all that waits for us would be refused, for nothing is issued without a ledger; the broker keeps it.
+    """
+    with suppress(TimeoutError):
+        await asyncio.wait_for(ledger_seen.wait(), patience_s)
+    await broker.run()
 
 
 def _collect_less() -> None:
