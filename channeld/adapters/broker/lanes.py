@@ -2,33 +2,56 @@
 
 A broker under load reads from every connection in turn (Mosquitto one packet a pass). Over one connection all that we
 say would be read as slowly as what a single content server asks, and what is said to one would wait in the socket
-behind what is said to a flood. A line keeps its connection while something of it is under way, so its order stays;
-else it takes the one where least is. So a flood stays where it is, and whoever asks little goes where it is not.
+behind what is said to a flood. A line keeps its connection while something of it is under way; else it takes the first
+with little, or the one with least. So a flood stays where it is, and where all ask little, all goes over one.
+
+A line with little under way leaves a connection that has become crowded, or it would stay beside a flood for ever. Some
+of its replies may then arrive before earlier ones, which servers are told to expect. What is retained, or wants to be
+told, keeps its place before all that follows in its line, and so does everything that is in no line.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from channeld.adapters.broker.client import Broker
 
+LITTLE: Final = 32
+"""Messages under way on a connection which nobody notices to be before his own."""
+CROWDED: Final = 4 * LITTLE
 Told = Callable[[bool], None]
 
 
 class _Lane:
-    """The connection of a line, as long as something of the line is under way there."""
+    """The connection of a line, as long as something of the line is under way there; `fixed` is what keeps it there."""
 
-    __slots__ = ("_lanes", "_line", "broker", "under_way")
+    __slots__ = ("_lanes", "_line", "broker", "fixed", "under_way")
 
     def __init__(self, broker: Broker, line: str, lanes: dict[str, _Lane]) -> None:
-        self.broker, self.under_way = broker, 0
+        self.broker, self.under_way, self.fixed = broker, 0, 0
         self._line, self._lanes = line, lanes
 
     def settled(self, taken: bool) -> None:
         self.under_way -= 1
-        if not self.under_way:
+        if not self.under_way and self._lanes.get(self._line) is self:
             del self._lanes[self._line]
+
+    def in_order(self, told: Told | None) -> Told:
+        """For what must not be overtaken by what follows; to be counted in `fixed`."""
+
+        def settled(taken: bool) -> None:
+            self.fixed -= 1
+            self.settled(taken)
+            if told is not None:
+                told(taken)
+
+        return settled
+
+    @property
+    def beside_a_flood(self) -> bool:
+        return self.under_way < LITTLE and not self.fixed and _under_way(self.broker) >= CROWDED
 
 
 class Lanes:
@@ -51,15 +74,22 @@ class Lanes:
         """`Broker.publish` at QoS 1, over the connection of the line."""
         lane = self._lanes.get(line)
         if lane is None:
-            lane = _Lane(min(self.brokers, key=_under_way), line, self._lanes)
-        settled = lane.settled if told is None else _both(lane.settled, told)
+            lane = _Lane(self._quiet() or min(self.brokers, key=_under_way), line, self._lanes)
+        elif lane.beside_a_flood and (quiet := self._quiet()) is not None:
+            lane = _Lane(quiet, line, self._lanes)
+        ordered = retain or told is not None or not line
+        settled = lane.in_order(told) if ordered else lane.settled
         if not lane.broker.publish(
             topic, payload, retain=retain, correlation_data=correlation_data, told=settled, line=line
         ):
             return False
         lane.under_way += 1
+        lane.fixed += ordered
         self._lanes[line] = lane
         return True
+
+    def _quiet(self) -> Broker | None:
+        return next((broker for broker in self.brokers if _under_way(broker) < LITTLE), None)
 
     def queued_in(self, line: str) -> int:
         """What waits in a line, as `queued_out` counts it."""
@@ -101,11 +131,3 @@ class Lanes:
 
 def _under_way(broker: Broker) -> int:
     return broker.queued_out + broker.in_flight_out
-
-
-def _both(first: Told, second: Told) -> Told:
-    def told(taken: bool) -> None:
-        first(taken)
-        second(taken)
-
-    return told
