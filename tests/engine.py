@@ -35,7 +35,7 @@ from channeld.core.ledger import (
 )
 from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Policy, Pool, SettleTerms
 from channeld.core.records import Signed
-from channeld.core.requests import Answer, Ask, Held
+from channeld.core.requests import Answer, Ask, Code, Held, Refusal
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
 from channeld.service.claim_desk import ClaimDesk
 from channeld.service.endpoints import Endpoints
@@ -99,6 +99,11 @@ def verify(key: bytes, message: bytes, signature: bytes) -> bool:
 
 def new_channel_id(address: str, action: OpenChannel, number: int) -> ChannelId:
     return ChannelId(f"{number:064X}")
+
+
+def said(answer: Answer) -> Code | None:
+    """Why a request was refused; None: it was not."""
+    return answer.code if isinstance(answer, Refusal) else None
 
 
 class Silent:

@@ -24,13 +24,6 @@ from channeld.service.guard import Guard
 from channeld.service.holdings import Wallet
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    made = Engine(tmp_path / "store.db")
-    made.connect()
-    return made
-
-
 def code(answer: Answer) -> Code | None:
     return answer.code if isinstance(answer, Refusal) else None
 

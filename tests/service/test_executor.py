@@ -24,13 +24,6 @@ from channeld.service import executor
 from channeld.service.prices import Dear
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    made = Engine(tmp_path / "store.db")
-    made.connect()
-    return made
-
-
 def want(engine: Engine, drops: int = 5) -> None:
     """Something is asked for in vain: a channel is to be opened."""
     engine.desk.answer([engine.ask("first", drops)])

@@ -14,13 +14,6 @@ from channeld.core.policy import SettleTerms
 from channeld.core.units import Address, Drops, LedgerIndex
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    made = Engine(tmp_path / "store.db")
-    made.connect()
-    return made
-
-
 def processed(engine: Engine) -> int:
     ((index,),) = engine.on_disk("SELECT value FROM meta WHERE key = 'processed'")
     return int(index)

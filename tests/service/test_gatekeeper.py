@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine import Engine, policy
+from engine import Engine, policy, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import PAYEES
 
 from channeld.core.freezes import SERVER, Cause
 from channeld.core.policy import Override, Policy, Scope, Tier
-from channeld.core.requests import Answer, Code, Granted, Refusal
+from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.rules import OneOf, Rule, Within
 from channeld.core.units import RippleTime
 from channeld.core.vocabulary import PPM, Concern, Mode
@@ -45,21 +45,11 @@ def made(folder: Path, *rules: Rule, **other: object) -> Engine:
     return engine
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
 def wait(engine: Engine, seconds: int) -> None:
     """Time passes, and a ledger shows it."""
     engine.ledger.close(seconds)
     engine.pass_time(seconds)
     engine.see()
-
-
-def said(answer: Answer) -> Code | None:
-    return answer.code if isinstance(answer, Refusal) else None
 
 
 CAPS = ("spent_hour", "spent_day", "user_spent_hour", "user_spent_day", "payee_spent_hour", "payee_spent_day")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from engine import Engine, policy
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -31,12 +29,6 @@ def made(folder: Path, most: int) -> Engine:
     engine.connect()
     engine.opened(drops=1)
     return engine
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def ask(engine: Engine, server: str, number: int, count: int) -> list[Answer]:

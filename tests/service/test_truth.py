@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 from engine import Engine
@@ -19,13 +18,6 @@ from channeld.service.guard import Guard
 from channeld.service.witness_watch import PATIENCE_S, RAISE_EVERY_S, WitnessWatch
 
 HOME = "d on b"
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    made = Engine(tmp_path / "store.db")
-    made.connect()
-    return made
 
 
 def asked(engine: Engine, name: str) -> Code | None:

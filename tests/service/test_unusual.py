@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine import Engine, policy
+from engine import Engine, policy, said
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from worlds import PAYEES
@@ -59,16 +58,6 @@ def guarded(engine: Engine) -> Guard:
     guard = Guard(engine.mirror, engine.store.books, lambda: engine.unix)
     engine.desk.gate.on_hold = guard.hold
     return guard
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-def said(answer: Answer) -> Code | None:
-    return answer.code if isinstance(answer, Refusal) else None
 
 
 ME, HIM = user_known("p", "a", "me"), user_known("p", "a", "him")
