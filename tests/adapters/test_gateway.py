@@ -248,6 +248,22 @@ def test_of_those_refused_in_one_read_each_comes_again_when_it_was_told_and_is_l
         assert "retry_after_ms" not in again, "the desk of the bench says no such thing"
 
 
+def test_of_refused_batches_no_more_are_answered_in_a_turn_than_others_can_wait_for(bench: Bench) -> None:
+    """Each takes a millisecond, and sixty of them would be a pause for everybody."""
+    bench.gateway.hold()
+    batch = b"[" + b",".join([b"{}"] * 1000) + b"]"
+    bench.gateway.on_messages([Sent(payload=batch) for _ in range(40)])
+    answered, turns = 0, 0
+    while bench.later:
+        bench.out.log.clear()
+        bench.later.pop()()
+        now = [what for kind, what in bench.out.log if kind == "reply"]
+        assert len(now) <= 4
+        answered, turns = answered + len(now), turns + 1
+    assert answered > 30
+    assert turns > 8
+
+
 def test_a_refused_batch_is_answered_item_by_item(bench: Bench) -> None:
     bench.gateway.hold()
     bench.gateway.on_messages([Sent() for _ in range(MOST_MESSAGES // 2)])

@@ -17,6 +17,8 @@ from channeld.wire.unread import refuse_unread
 
 AT_ONCE: Final = 64
 """Requests of one server refused in one turn of the loop, or half of those that wait for it."""
+BYTES_AT_ONCE: Final = 1 << 18
+"""Or as many as make so long replies: those to batches take a millisecond each."""
 _CLOGGED: Final = Refusal(Code.BUSY, "more replies are due to this server than the broker takes", 1000)
 
 
@@ -57,12 +59,15 @@ class Refusals:
         """
         room = self._most // 2 - out.queued_out
         for server, waiting in list(self._waiting.items()):
-            counts: dict[Code, int] = {}
+            counts, made = dict[Code, int](), 0
             for _ in range(min(len(waiting), max(AT_ONCE, len(waiting) // 2))):
+                if made >= BYTES_AT_ONCE or room <= 0:
+                    break
                 message, refusal = waiting[0]
                 reply = refuse_unread(message.payload, refusal)
-                if room <= 0 or not self._say(message, server, reply):
+                if not self._say(message, server, reply):
                     break
+                made += len(reply)
                 waiting.popleft()
                 out.ack(message)
                 self.due -= _size(message.payload)
