@@ -51,11 +51,14 @@ class Bought:
 
 @dataclass(slots=True)
 class Asked:
-    """An id without an answer. `seen` is the highest claim on every channel before it was first sent."""
+    """An id without an answer. `seen` is the highest claim on every channel before it was first sent, `told` how it was
+    refused so far.
+    """
 
     payload: dict[str, str]
     seen: dict[str, int]
     due: float = 0.0
+    told: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -81,6 +84,7 @@ class Buyer:
         self._payees, self._tally, self._rng = payees, tally, rng
         self._ids: list[str] = []
         self._again: dict[str, dict[str, str]] = {}
+        self._told: dict[str, list[dict[str, Any]]] = {}
         self._broker = Broker(
             BrokerSettings("127.0.0.1", port, f"buyer-{name}", backoff_min_s=0.02, backoff_max_s=0.3),
             subscriptions=(f"channeld/v1/servers/{name}/reply",),
@@ -132,10 +136,17 @@ class Buyer:
         asked = self.open.get(item["id"])
         if item["status"] == "accepted":
             self._keep(item["id"], asked, item)
-        elif item["code"] not in COME_AGAIN or (item["id"] in self.accepted and item["code"] != "busy"):
+        elif item["code"] not in COME_AGAIN or (item["id"] in self.accepted and not self._stale(item)):
             self._tally.faults.append(f"rejected: {item}")
         elif asked is not None:
+            asked.told.append(item)
             asked.due = asyncio.get_running_loop().time() + item["retry_after_ms"] / 1000
+
+    def _stale(self, item: dict[str, Any]) -> bool:
+        """Whether an accepted id may be refused so: `busy` it may be told, for a repeat costs as well; anything else
+        only if it was told so before. A broker that was killed goes back to what it last saved, and sends that again.
+        """
+        return item["code"] == "busy" or item in self._told.get(item["id"], ())
 
     def _keep(self, request_id: str, asked: Asked | None, item: dict[str, Any]) -> None:
         claim, covers = item["claim"], item["covers"]
@@ -153,6 +164,8 @@ class Buyer:
         self._check(asked, bought, item)
         del self.open[request_id]
         self.accepted[request_id], self._again[request_id] = bought, asked.payload
+        if asked.told:
+            self._told[request_id] = asked.told
         self._ids.append(request_id)
         tally.claims += 1
         tally.highest[bought.channel_id] = max(bought.amount, tally.highest.get(bought.channel_id, 0))
