@@ -9,7 +9,7 @@ from typing import Any
 
 import contract
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from channeld.adapters.gateway import FAIR_GROUP, FAIR_SHARE, GROUP, Gateway
@@ -264,6 +264,15 @@ def test_of_refused_batches_no_more_are_answered_in_a_turn_than_others_can_wait_
     assert turns > 8
 
 
+@pytest.mark.parametrize("around", [{"correlation_data": b"c" * 65_535}, {"response_topic": "x" * 65_535}], ids=str)
+def test_what_stands_around_a_request_counts_as_bytes_that_wait(bench: Bench, around: dict[str, Any]) -> None:
+    """64 KiB of it a request would take a hundred times the memory that the bounds allow for."""
+    bench.gateway.hold()
+    bench.gateway.on_messages([Sent(**around) for _ in range(500)])
+    assert bench.gateway.waiting >= 63 * 20, "as what weighs 64 requests"
+    assert bench.out.held_back == [True], "what is refused and not answered yet counts, too"
+
+
 def test_a_refused_batch_is_answered_item_by_item(bench: Bench) -> None:
     bench.gateway.hold()
     bench.gateway.on_messages([Sent() for _ in range(MOST_MESSAGES // 2)])
@@ -282,6 +291,7 @@ def test_whose_replies_the_broker_does_not_take_gets_no_more_but_busy_and_nobody
     assert [kind for kind, _ in log].count("ack") == 2
 
 
+@example(reads=[("a", 127, 40), ("a", 1, 40)], each=40, taken=41)
 @given(
     reads=st.lists(
         st.tuples(st.sampled_from("aab"), st.integers(1, 900), st.sampled_from([40, 40, 9000])), max_size=25
@@ -312,6 +322,8 @@ def test_whatever_the_broker_takes_everything_is_answered_and_what_waits_is_boun
         out.queued_out = 0
         gateway.go_on()
         bench.turn()
+    out.queued_out = 0
+    gateway.go_on()
     assert {id(what) for kind, what in out.log if kind == "ack"} == set(map(id, sent))
     assert [kind for kind, _ in out.log].count("reply") == len(sent)
     assert out.held_back == [True, False] * (len(out.held_back) // 2), "in the end it may send again"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from channeld.adapters.gateway.owed import Owed
-from channeld.adapters.gateway.ports import Message, Outbox, Waiting
+from channeld.adapters.gateway.ports import Message, Outbox, Waiting, around
 from channeld.adapters.gateway.presence import Presence
 from channeld.adapters.gateway.refusals import Refusals
 from channeld.core.admission import Admission, Group
@@ -122,6 +122,8 @@ class Gateway:
                 continue
             server, query = found[0], found[1] == "query"
             cost = weigh_query(message.payload) if query else weigh(message.payload)
+            if message.correlation_data is not None or message.response_topic is not None:
+                cost += around(message) >> 10  # which waits with it
             refusal = self._refusals.clogged(server, out) if crowded else None
             if refusal is None and (refusal := admit(server, (message, *found), cost, now)) is None:
                 self._queries += query

@@ -26,6 +26,11 @@ class Message(Protocol):
     def expires_at(self) -> float | None: ...
 
 
+def around(message: Message) -> int:
+    """Bytes that a message holds beside its payload: up to 128 KiB, whatever the payload is."""
+    return len(message.correlation_data or b"") + len(message.response_topic or "")
+
+
 class Outbox(Protocol):
     """What the gateway needs of a broker connection."""
 

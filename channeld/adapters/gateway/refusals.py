@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from channeld.adapters.gateway.ports import Message, Outbox
+from channeld.adapters.gateway.ports import Message, Outbox, around
 from channeld.core.requests import Code, Refusal
 from channeld.wire.unread import refuse_unread
 
@@ -45,7 +45,7 @@ class Refusals:
 
     def add(self, message: Message, server: str, refusal: Refusal) -> None:
         """Answer it later."""
-        self.due += _size(message.payload)
+        self.due += _size(len(message.payload) + around(message))
         waiting = self._waiting.get(server)
         if waiting is None:
             self._waiting[server] = deque(((message, refusal),))
@@ -70,8 +70,8 @@ class Refusals:
                 made += len(reply)
                 waiting.popleft()
                 out.ack(message)
-                self.due -= _size(message.payload)
-                room -= _size(reply)
+                self.due -= _size(len(message.payload) + around(message))
+                room -= _size(len(reply) + len(message.correlation_data or b""))
                 counts[refusal.code] = counts.get(refusal.code, 0) + 1
             for code, count in counts.items():
                 self._refused(server, code, count)
@@ -79,5 +79,5 @@ class Refusals:
                 del self._waiting[server]
 
 
-def _size(payload: bytes) -> int:
-    return 1 + (len(payload) >> 11)
+def _size(length: int) -> int:
+    return 1 + (length >> 11)
