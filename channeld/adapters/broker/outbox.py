@@ -99,7 +99,7 @@ class Outbox:
     @property
     def has_window(self) -> bool:
         """Whether a message may leave now without overtaking one that waits."""
-        return not self._queue and self._open
+        return not self._queue.cost and self._open
 
     @property
     def _open(self) -> bool:
@@ -136,9 +136,9 @@ class Outbox:
 
     def release(self, write: Callable[[bytes], None]) -> None:
         """Hand `write` what the window lets out now, of each line in its order."""
-        queue = self._queue
-        while queue and self._open:
-            write(self.sent(*queue.take()))
+        queue, unsettled, sent = self._queue, self._unsettled, self.sent
+        while queue.cost and len(unsettled) < self.window and self._bytes < AHEAD_BYTES:
+            write(sent(*queue.take()))
 
     def settle(self, packet_id: int, *, refused: bool = False) -> bool:
         """The broker has answered. False: it was not under way, the broker answered something that nobody sent."""

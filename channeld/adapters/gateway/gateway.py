@@ -11,7 +11,7 @@ between two of them the socket is read, and all that was read is taken: then nob
 however much somebody else sends.
 
 Every request is answered, but one that expired or is too large. When more replies wait than there is room for, nothing
-is taken from the broker any more until half of them have left.
+is taken from the broker any more until a tenth of them has left.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Gateway:
             return
         if self._refusals.due:
             self._refusals.answer(self.outbox)
-        if self._held_back and self._due * 2 < self._most_queued:
+        if self._held_back and self._due * 10 < self._most_queued * 9:  # soon: what others ask waits there as well
             self._hold_back(False)
         self._work()
 

@@ -15,10 +15,10 @@ from channeld.adapters.gateway.ports import Message, Outbox, around
 from channeld.core.requests import Code, Refusal
 from channeld.wire.unread import refuse_unread
 
-AT_ONCE: Final = 64
-"""Requests of one server refused in one turn of the loop, or half of those that wait for it."""
+AT_ONCE: Final = 512
+"""Requests refused in one turn of the loop: as many as the broker takes replies of one server."""
 BYTES_AT_ONCE: Final = 1 << 18
-"""Or as many as make so long replies: those to batches take a millisecond each."""
+"""Or as many of one server as make so long replies: those to batches take a millisecond each."""
 _CLOGGED: Final = Refusal(Code.BUSY, "more replies are due to this server than the broker takes", 1000)
 
 
@@ -53,14 +53,15 @@ class Refusals:
             waiting.append((message, refusal))
 
     def answer(self, out: Outbox) -> None:
-        """Of every server some of what waits: half of it, so that it cannot pile up for want of turns.
+        """An equal part of every server's, as far as there is room.
 
-        As far as there is room: refusals may fill half of it, the rest is for what is decided.
+        Refusals may fill half of the room, the rest is for what is decided.
         """
         room = self._most // 2 - out.queued_out
+        each = AT_ONCE // max(1, len(self._waiting)) + 1
         for server, waiting in list(self._waiting.items()):
             counts, made = dict[Code, int](), 0
-            for _ in range(min(len(waiting), max(AT_ONCE, len(waiting) // 2))):
+            for _ in range(min(len(waiting), each)):
                 if made >= BYTES_AT_ONCE or room <= 0:
                     break
                 message, refusal = waiting[0]
