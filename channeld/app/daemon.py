@@ -227,6 +227,7 @@ class Daemon:
             on_lost=lambda reason: None,
         )
         self.gateway.outbox, self.broker.on_room = self.broker, self.gateway.go_on
+        self.gateway.commit_ns = lambda: self.desk.commit_ns
 
     def _wire_truth(self, settings: Settings) -> None:
         """Freezes, and the witnesses of the store: nothing is issued before the broker has shown what it holds."""
@@ -254,7 +255,7 @@ class Daemon:
         self.herald = Herald(self.mirror, self.store.events, board, asyncio.get_running_loop().call_soon)
         reads, heard = board.reads(self.herald), presences(self.topics, self.neighbours)
         self.gateway.on_retained = lambda topic, payload: reads(topic, payload) or heard(topic, payload)
-        self.watch.on_marked = self.herald.marked
+        self.watch.on_marked, self.broker.on_whole = self.herald.marked, self.herald.whole
         self.follower.on_ledger = self._decided
         self.queries, self.tallies = Queries(self), Tallies(self.mirror, time.time)
         self.gateway.on_query, self.gateway.on_rejected = self.queries.answer, self.tallies.unread

@@ -88,7 +88,7 @@ def _collect_less() -> None:
 
 async def _drain(of: Daemon, *, clean: bool) -> None:
     """Answer what was taken and say goodbye; after a failure only say goodbye."""
-    if clean and of.broker.connected:
+    if clean:
         of.gateway.presence.offline()
         await of.broker.stop(_FLUSH_S)
     log.info("stopping", answered_all=of.gateway.waiting == 0)

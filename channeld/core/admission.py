@@ -87,7 +87,8 @@ class Admission(Generic[T]):
         self._rate = (0, 0)
         self._turns: deque[Line[T]] = deque()
         self._epoch = 0
-        self._each_ns = _FIRST_GUESS_NS
+        self._each_ns = self._own_ns = _FIRST_GUESS_NS
+        self._fixed_ns = 0
         self.waiting = 0
         """Requests that wait, in all."""
         self._messages, self._most_messages = 0, most_messages
@@ -155,6 +156,11 @@ class Admission(Generic[T]):
         """Requests of a group, as long as deciding takes of late."""
         return min(group.most, max(group.least, group.ns // self._each_ns))
 
+    @property
+    def worth_a_commit(self) -> int:
+        """Requests that take as long to decide as what a group costs however few it holds, as of late."""
+        return self._fixed_ns // self._own_ns
+
     def waiting_within(self, most: int, each: int) -> int:
         """Requests that wait, of no line more than `each`, and `most` in all."""
         group = 0
@@ -195,10 +201,14 @@ class Admission(Generic[T]):
         self.waiting -= used
         return used
 
-    def decided(self, count: int, spent_ns: int) -> None:
-        """Learn how long deciding takes: what `retry_after_ms` of `busy` rests on, and how large groups are."""
+    def decided(self, count: int, spent_ns: int, fixed_ns: int = 0) -> None:
+        """Learn how long deciding takes: what `retry_after_ms` of `busy` rests on, and how large groups are. `fixed_ns`
+        of it was spent on what a group costs however few it holds.
+        """
         if count:
             self._each_ns = max(1, (self._each_ns * 15 + spent_ns // count) >> 4)
+            self._own_ns = max(1, (self._own_ns * 15 + (spent_ns - fixed_ns) // count) >> 4)
+            self._fixed_ns = (self._fixed_ns * 15 + fixed_ns) >> 4
 
 
 def _refusal(code: Code, reason: str, wait_ns: int) -> Refusal:

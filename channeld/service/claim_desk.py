@@ -54,6 +54,8 @@ class ClaimDesk:
         self._ids = ids
         self._choice, self._usher = Choice(mirror, signers), Usher(mirror)
         self.gate = Gatekeeper(mirror, telemetry, monotonic, store.opens, self._usher.tier)
+        self.commit_ns = 0
+        """How long it took to make the last group durable; 0 where nothing was accepted."""
         self.on_store_failed: Callable[[], None] = lambda: None
         self.on_rejected: Callable[[Ask, Refusal], None] = lambda ask, refusal: None
         self.on_old_store: Callable[[str], None] = self._freeze_in_memory
@@ -63,6 +65,7 @@ class ClaimDesk:
 
         Never raises for a request; a store that fails freezes.
         """
+        self.commit_ns = 0
         try:
             known = self._store.remembered([ask.key for ask in asks])
             for ask in asks:
@@ -281,7 +284,9 @@ class ClaimDesk:
             for state, amount in authorized.items()
         ]
         rows = self.gate.facts.rows(group.spent, group.now)
+        began = self._monotonic()
         self._store.accept(group.now, requests, marks, rows)
+        self.commit_ns = int((self._monotonic() - began) * 1e9)
         for state, mark in zip(authorized, marks, strict=True):
             self._mirror.mark(state, mark)
         spent = self._mirror.spent

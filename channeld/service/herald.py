@@ -84,6 +84,11 @@ class Herald:
             self._wrong.clear()
             self._walk, self._checks, self._servers, self._whole = [], [], [], False
 
+    def whole(self) -> None:
+        """All connections to the broker stand again: what waited for that may go."""
+        if self._complete:
+            self._work()
+
     def found(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
         """The broker shows that it holds this for a server: from an earlier life, or what was just published."""
         if not self._complete:

@@ -185,6 +185,30 @@ async def test_who_was_there_before_a_flood_leaves_but_for_what_has_to_be_in_ord
             assert [m.payload for m in seen.messages if m.topic == f"reply/{line}"] == [b"before", b"after", *last]
 
 
+async def test_one_that_is_lost_holds_up_only_what_was_on_its_way_there(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other"), "reply/#") as (_, seen):
+        async with exchanging(real.port) as (daemon, _):
+            first, whole = daemon._says.brokers[0], list[bool]()
+            daemon.on_whole = lambda: whole.append(daemon.connected)
+            kept, first.settings = first.settings, settings(1)
+            drop(first)
+            assert daemon.publish("reply/b", b"caught", line="b")
+            assert daemon.publish("reply/c", b"caught", line="c", retain=True)
+            await soon(lambda: not first.connected)
+            assert not daemon.connected
+            for number in range(100):
+                for line in ("a", "b"):
+                    assert daemon.publish(f"reply/{line}", b"%d" % number, line=line)
+            assert daemon.publish("reply/c", b"in its order", line="c")
+            await seen.until(lambda: len(seen.messages) == 200)
+            assert {message.topic for message in seen.messages} == {"reply/a", "reply/b"}
+            assert not whole
+            first.settings = kept
+            await seen.until(lambda: len(seen.messages) == 203)
+            assert [m.payload for m in seen.messages if m.topic == "reply/c"] == [b"caught", b"in its order"]
+            assert whole == [True]
+
+
 async def test_what_is_held_back_stays_with_the_broker_and_the_connection_stands(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
         async with exchanging(real.port) as (daemon, asked):

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from channeld.adapters.gateway import FAIR_GROUP, FAIR_SHARE, GROUP, Gateway
+from channeld.adapters.gateway.refusals import Refusals
 from channeld.core.admission import MOST_MESSAGES, QUANTUM, Admission
 from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
@@ -94,7 +95,7 @@ class Bench:
     def __init__(self, a: Limit = Limit(50_000, 3000), others: str = "b") -> None:  # noqa: B008 - a value
         self.out, self.dropped, self.asked, self.now = Out(), [], [], 100.0  # type: ignore[var-annotated]
         self.refused: list[tuple[str, int]] = []
-        self.each_ns, self.spent_ns = 100_000, 0
+        self.each_ns, self.spent_ns, self.commit_ns = 100_000, 0, 0
         self.later: list[Callable[[], None]] = []
         self.gateway = Gateway(
             TOPICS,
@@ -114,7 +115,7 @@ class Bench:
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         self.asked.append(len(asks))
-        self.spent_ns += len(asks) * self.each_ns
+        self.spent_ns += len(asks) * self.each_ns + self.commit_ns
         self.out.log.append(("decided", len(asks)))
         return [Refusal(Code.BUSY, str(n)) for n in range(len(asks))]
 
@@ -177,6 +178,35 @@ def test_when_more_waits_than_a_group_holds_groups_are_small_and_the_socket_is_r
     bench.give()
     assert sum(bench.asked) == 1001
     assert bench.gateway.waiting == 0
+
+
+@pytest.mark.parametrize(("commit_ns", "size"), [(300_000, SHARE), (6_000_000, 60), (60_000_000, FAIR_GROUP.least)])
+def test_where_a_commit_takes_long_a_flood_shares_it_with_more_of_its_own(commit_ns: int, size: int) -> None:
+    """Else a single busy server on a slow disk would be decided in groups that are mostly commits, and stay behind."""
+    bench = Bench()
+    bench.gateway.commit_ns = lambda: commit_ns
+    bench.commit_ns = commit_ns
+    for _ in range(200):
+        bench.give(*[Sent() for _ in range(GROUP.least)])
+    bench.asked.clear()
+    bench.gateway.on_messages([Sent() for _ in range(1000)])
+    assert bench.asked[0] == pytest.approx(size, abs=3)
+
+
+def test_a_refusal_does_not_wait_for_the_end_of_a_flood() -> None:
+    """The broker takes so little in a turn that one server's refusals could fill all of it, for ever."""
+    said, out = list[str](), Out()
+    refusals = Refusals(2000, lambda message, server, reply: not said.append(server), lambda *_: None)
+    busy = Refusal(Code.BUSY, "more than its share", 1000)
+    out.queued_out = 990
+    for turn in range(50):
+        for _ in range(12):
+            refusals.add(Sent(), "flood", busy)
+        if turn == 20:
+            refusals.add(Sent(), "modest", busy)
+        refusals.answer(out)
+    assert "modest" in said[:230]
+    assert len(said) == 500
 
 
 def test_groups_are_as_large_as_they_are_quick(bench: Bench) -> None:

@@ -254,3 +254,14 @@ def test_a_group_is_as_large_as_deciding_is_quick_within_its_bounds(took: list[t
     assert 100 <= sizes[0] <= sizes[1] <= 900
     admission.decided(1, 10**12)
     assert admission.size(Group(100, 900, ns)) <= sizes[0]
+
+
+def test_a_commit_is_worth_as_many_requests_as_take_as_long() -> None:
+    admission: Admission[int] = Admission(Limit(1000, 1000), {})
+    assert admission.worth_a_commit == 0
+    for _ in range(200):
+        admission.decided(32, 32 * 50_000 + 10_000_000, 10_000_000)
+    assert 190 <= admission.worth_a_commit <= 200
+    for _ in range(200):
+        admission.decided(32, 32 * 50_000)
+    assert admission.worth_a_commit == 0

@@ -39,6 +39,8 @@ class Exchange:
         retained_once: Collection[str] = (),
     ) -> None:
         self._on_connected, self._known = on_connected, asyncio.Event()
+        self.on_whole: Callable[[], None] = lambda: None
+        """Called when all connections stand again."""
         self._asked = Broker(
             settings,
             subscriptions=subscriptions,
@@ -53,16 +55,19 @@ class Exchange:
         self.publish, self.ack, self.hold_back = self._says.publish, self._asked.ack, self._asked.hold_back
         self.queued_in, self.flush = self._says.queued_in, self._says.flush
 
-    @staticmethod
-    def _lane(settings: BrokerSettings, number: int, on_lost: Callable[[str], None]) -> Broker:
+    def _lane(self, settings: BrokerSettings, number: int, on_lost: Callable[[str], None]) -> Broker:
         return Broker(
             replace(settings, client_id=f"{settings.client_id}{SAYS}{number}"),
             subscriptions=(),
             will=None,
             on_messages=lambda messages: None,
-            on_connected=lambda session_present: None,
+            on_connected=lambda session_present: self._look(),
             on_lost=on_lost,
         )
+
+    def _look(self) -> None:
+        if self.connected:
+            self.on_whole()
 
     @property
     def on_room(self) -> Callable[[], None]:

@@ -3,11 +3,13 @@
 A broker under load reads from every connection in turn (Mosquitto one packet a pass). Over one connection all that we
 say would be read as slowly as what a single content server asks, and what is said to one would wait in the socket
 behind what is said to a flood. A line keeps its connection while something of it is under way; else it takes the first
-with little, or the one with least. So a flood stays where it is, and where all ask little, all goes over one.
+with little, or the one with least, of those that stand. So a flood stays where it is, and where all ask little, all
+goes over one.
 
-A line with little under way leaves a connection that has become crowded, or it would stay beside a flood for ever. Some
-of its replies may then arrive before earlier ones, which servers are told to expect. What is retained, or wants to be
-told, keeps its place before all that follows in its line, and so does everything that is in no line.
+A line with little under way leaves a connection that has become crowded, or it would stay beside a flood for ever, and
+any line leaves one that is lost. Some of its replies may then arrive before earlier ones, which servers are told to
+expect. What is retained, or wants to be told, keeps its place before all that follows in its line, and so does
+everything that is in no line.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class _Lane:
 
     @property
     def beside_a_flood(self) -> bool:
-        return self.under_way < LITTLE and not self.fixed and _under_way(self.broker) >= CROWDED
+        return self.under_way < LITTLE and _under_way(self.broker) >= CROWDED
 
 
 class Lanes:
@@ -74,9 +76,9 @@ class Lanes:
         """`Broker.publish` at QoS 1, over the connection of the line."""
         lane = self._lanes.get(line)
         if lane is None:
-            lane = _Lane(self._quiet() or min(self.brokers, key=_under_way), line, self._lanes)
-        elif lane.beside_a_flood and (quiet := self._quiet()) is not None:
-            lane = _Lane(quiet, line, self._lanes)
+            lane = _Lane(self._choose(), line, self._lanes)
+        elif not lane.fixed and (not lane.broker.connected or lane.beside_a_flood):
+            lane = self._elsewhere(lane, line)
         ordered = retain or told is not None or not line
         settled = lane.in_order(told) if ordered else lane.settled
         if not lane.broker.publish(
@@ -88,8 +90,26 @@ class Lanes:
         self._lanes[line] = lane
         return True
 
-    def _quiet(self) -> Broker | None:
-        return next((broker for broker in self.brokers if _under_way(broker) < LITTLE), None)
+    def _choose(self) -> Broker:
+        """Of those that stand the first with little under way, or the one with least; the first where none stands."""
+        found, least = self.brokers[0], -1
+        for broker in self.brokers:
+            if broker.connected:
+                count = _under_way(broker)
+                if count < LITTLE:
+                    return broker
+                if least < 0 or count < least:
+                    found, least = broker, count
+        return found
+
+    def _elsewhere(self, lane: _Lane, line: str) -> _Lane:
+        """A better place for a line that may leave, or where it is."""
+        other = self._choose()
+        if other is lane.broker or not other.connected:
+            return lane
+        if lane.broker.connected and _under_way(other) >= LITTLE:
+            return lane
+        return _Lane(other, line, self._lanes)
 
     def queued_in(self, line: str) -> int:
         """What waits in a line, as `queued_out` counts it."""

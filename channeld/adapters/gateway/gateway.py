@@ -41,7 +41,8 @@ GROUP: Final = Group(256, 1024, 12 * _MS)
 FAIR_GROUP: Final = Group(128, 512, 6 * _MS)
 """While more wait than one group holds: bounds how long a lone request waits."""
 FAIR_SHARE: Final = 4
-"""And no server has more than this part of it: beside a flood few others wait, and a commit costs as much as ten."""
+"""And no server has more than this part of it, or as much as takes as long as the commit: beside a flood few others
+wait, and where the disk is slow small groups would be mostly commits."""
 
 
 class Gateway:
@@ -83,6 +84,8 @@ class Gateway:
         self.on_witness: Callable[[bytes], None] = lambda payload: None
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
         self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
+        self.commit_ns: Callable[[], int] = lambda: 0
+        """How long it took to make the last group durable."""
         self.on_rejected: Callable[[str, Code, int], None] = lambda server, code, count: None
         self._queries, self._asked = 0, deque[tuple[Message, str]]()
 
@@ -170,8 +173,9 @@ class Gateway:
             self._schedule()
 
     def _fair_size(self) -> int:
-        size = self._admission.size(FAIR_GROUP)
-        return self._admission.waiting_within(size, size // FAIR_SHARE)
+        admission = self._admission
+        size = admission.size(FAIR_GROUP)
+        return admission.waiting_within(size, max(size // FAIR_SHARE, min(size, admission.worth_a_commit)))
 
     @property
     def _ready(self) -> bool:
@@ -190,7 +194,8 @@ class Gateway:
         self._decide(group)
         self._asked.extend((message, server) for message, server, _ in queries)
         self._answer_queries()  # behind the claims: what was asked before is decided
-        self._admission.decided(sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began)
+        count, took = sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began
+        self._admission.decided(count, took, self.commit_ns())
 
     def _schedule(self) -> None:
         if not self._scheduled:

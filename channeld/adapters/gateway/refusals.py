@@ -76,8 +76,10 @@ class Refusals:
                 counts[refusal.code] = counts.get(refusal.code, 0) + 1
             for code, count in counts.items():
                 self._refused(server, code, count)
-            if not waiting:
+            if counts or not waiting:
                 del self._waiting[server]
+            if waiting:
+                self._waiting[server] = waiting  # who was answered stands behind who was not
 
 
 def _size(length: int) -> int:
