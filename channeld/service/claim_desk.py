@@ -270,8 +270,9 @@ class ClaimDesk:
             return
         authorized = group.authorized
         states, contents, covers_from, covers_to, servers = zip(*group.accepted.values(), strict=True)
-        rows, signed = [state.record.row for state in states], [authorized[state] for state in states]
-        requests = Accepted(tuple(group.accepted), contents, rows, covers_from, covers_to, signed, servers)
+        numbers = tuple([state.record.row for state in states])
+        signed = tuple([authorized[state] for state in states])
+        requests = Accepted(tuple(group.accepted), contents, numbers, covers_from, covers_to, signed, servers)
         header = self._mirror.header
         assert header is not None
         marks = [

@@ -13,6 +13,7 @@ forward when a ledger changes the channel); the higher authorised amount is alwa
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,11 +83,14 @@ _decode = msgspec.msgpack.Decoder(_Body).decode
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """A group that is on disk and not folded yet, and what is to stand in the index of it, in ascending order."""
+    """A group that is on disk and not folded yet, which channels it signed, and what is to stand in the index of it, in
+    ascending order. Nothing of it but itself is of those objects that the collector of garbage walks through.
+    """
 
     number: int
     body: _Body
-    entries: list[int]
+    marked: tuple[int, ...]
+    entries: array[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,7 @@ class RequestLog:
         self._next_seq = max(self._blocks.end(), archive.last_use(self._db) + 1)
         for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
             body = _decode(blob)
+            self._marks.update((mark[0], ChannelMark(*mark)) for mark in body.marks)
             self._take(self._group(number, body))
             self._count(Counter(body.servers), body.at_unix // 3600)
             for server, hour, drops in body.spent:
@@ -176,13 +181,14 @@ class RequestLog:
         self._oldest_seq = self._next_seq - self.backlog if found is None else found
 
     def _group(self, number: int, body: _Body) -> _Pending:
-        return _Pending(number, body, sorted(self._blocks.entries(body.first, b"".join(body.keys))))
+        """Keep of a group what is needed to fold it."""
+        marked, body.marks = tuple([mark[0] for mark in body.marks]), ()
+        return _Pending(number, body, marked, array("q", sorted(self._blocks.entries(body.first, b"".join(body.keys)))))
 
     def _take(self, group: _Pending) -> None:
         body = group.body
         self._pending.append(group)
         self._recent.update(zip(body.keys, count(body.first)))
-        self._marks.update((mark[0], ChannelMark(*mark)) for mark in body.marks)
         self._next_number = group.number + 1
         self._next_seq = max(self._next_seq, body.first + len(body.keys))
 
@@ -226,9 +232,8 @@ class RequestLog:
     def append(self, now: int, requests: Accepted, marks: Sequence[ChannelMark], spent: Sequence[_Spent]) -> _Pending:
         """Write a group down. `took` must be told once it is committed."""
         body = _Body(now, self._next_seq, *requests, marks, spent)
-        group = self._group(self._next_number, body)
-        self._db.execute(_INSERT_GROUP, (group.number, _encode(body)))
-        return group
+        self._db.execute(_INSERT_GROUP, (self._next_number, _encode(body)))
+        return self._group(self._next_number, body)
 
     def took(self, group: _Pending, marks: Sequence[ChannelMark]) -> None:
         """The group is committed."""
@@ -273,7 +278,7 @@ class RequestLog:
         ended, groups = batch.groups[:left], batch.groups[left:]
         if ended:
             self._blocks.write(_columns(ended))
-            self.settle_marks({mark[0] for group in ended for mark in group.body.marks})
+            self.settle_marks(set(chain.from_iterable(group.marked for group in ended)))
             self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
             used = _used(group.body for group in ended)
             self._db.executemany(usage.ADD_ACCEPTED, used)
