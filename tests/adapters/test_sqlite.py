@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -286,16 +287,18 @@ class Model(RuleBasedStateMachine):
         before = self.store.backlog
         moved = self.store.fold(limit)
         assert (moved == 0) == (before == 0)
-        assert moved <= limit
+        assert moved <= 4 * limit
         assert self.store.backlog <= before
 
     @rule(age=st.integers(0, 10), limit=st.integers(1, 5))
     def forgetting(self, age: int, limit: int) -> None:
         before = self.now - age
         gone = self.store.forget(before, limit)
-        old = [key for key, (_, at) in list(self.requests.items())[:limit] if at < before]
-        assert gone == len(old)
-        for key in old:
+        oldest = [(key, at) for key, (_, at) in self.requests.items()]
+        old = len([*takewhile(lambda request: request[1] < before, oldest)])
+        assert min(limit, old) <= gone <= old
+        assert len({at for _, at in oldest[limit - 1 : gone]}) <= 1, "beyond the limit go those of the same second"
+        for key, _ in oldest[:gone]:
             del self.requests[key]
         hour = before // 3600 - 170
         self.spent = {k: v for k, v in self.spent.items() if k[1] >= hour}
