@@ -39,6 +39,8 @@ _READ: Final = (
     f" substr(facts, (?1 - first) * {_FACTS.size} + 1, {_FACTS.size})"
     " FROM request_block WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
 )
+COUNT: Final = f"SELECT coalesce(sum(length(keys)), 0) / {_KEY} FROM request_block"
+"""How many requests there are."""
 _FROM_THE_OLDEST: Final = "SELECT first, at_unix, keys FROM request_block ORDER BY first"
 _OLDEST: Final = "SELECT first, at_unix FROM request_block ORDER BY first LIMIT 1"
 _END: Final = f"SELECT first + length(keys) / {_KEY} FROM request_block ORDER BY first DESC LIMIT 1"
@@ -77,11 +79,11 @@ class Blocks:
         self.oldest_unix: int | None = None
         """When the oldest request that is in a block was accepted; None if there is none."""
 
-    def load(self) -> None:
-        """Read what memory holds of them."""
+    def load(self) -> int | None:
+        """Read what memory holds of them; the number of the oldest request, None if there is none."""
         (secret,) = self._db.execute("SELECT value FROM meta WHERE key = 'index_secret'").fetchone()
         self._secret = int(secret)
-        self.find_oldest()
+        return self.find_oldest()
 
     def find_oldest(self) -> int | None:
         """Look which request is the oldest; its number, None if there is none."""

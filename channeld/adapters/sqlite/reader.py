@@ -9,8 +9,7 @@ from typing import Any
 
 import aiosqlite
 
-from channeld.adapters.sqlite import claims, rows
-from channeld.adapters.sqlite.blocks import Blocks
+from channeld.adapters.sqlite import blocks, claims, rows
 from channeld.adapters.sqlite.request_log import RequestLog, accepted_in, signed_in
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord, Incoming
@@ -43,7 +42,7 @@ async def read_balances(path: Path) -> dict[Address, int]:
 async def read_facts(path: Path) -> dict[str, Any]:
     """What a store says of itself: its id, network, last processed ledger, and how much it holds."""
     totals = (
-        "SELECT count(*), coalesce(sum(balance), 0), (SELECT coalesce(sum(length(keys)), 0) / 16 FROM request_block),"
+        f"SELECT count(*), coalesce(sum(balance), 0), ({blocks.COUNT}),"
         " (SELECT count(*) FROM payment)"
         " + (SELECT coalesce(sum(payments), 0) FROM archive WHERE NOT incoming), coalesce(sum(archived), 0) FROM"
         " (SELECT balance, 0 AS archived FROM channel UNION ALL SELECT balance, 1 FROM archive WHERE NOT incoming)"
@@ -60,9 +59,9 @@ def read_request(path: Path, key: bytes) -> dict[str, Any] | None:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             db.execute("BEGIN")
             groups = (body for (body,) in db.execute("SELECT body FROM request_group ORDER BY number"))
-            blocks = Blocks(db)
-            blocks.load()
-            found = blocks.find([key]).get(key) or accepted_in(groups, key)
+            folded = blocks.Blocks(db)
+            folded.load()
+            found = folded.find([key]).get(key) or accepted_in(groups, key)
             if found is None:
                 return None
             _, row, covers_from, covers_to, signed, at = found

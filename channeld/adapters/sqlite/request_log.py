@@ -160,37 +160,28 @@ class RequestLog:
         spent = {(s, h): d for s, h, d in self._db.execute("SELECT server, hour, drops FROM spent")}
         for server, hour, requests in self._db.execute("SELECT server, hour, requests FROM accepted"):
             self._count({server: requests}, hour)
-        self._blocks.load()
+        oldest = self._blocks.load()
         self._next_seq = max(self._blocks.end(), archive.last_use(self._db) + 1)
         for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
             body = _decode(blob)
-            self._marks.update((mark[0], ChannelMark(*mark)) for mark in body.marks)
-            self._take(self._group(number, body))
-            self._count(Counter(body.servers), body.at_unix // 3600)
+            marks = [ChannelMark(*mark) for mark in body.marks]
+            self.took(self._group(number, body), marks)
             for server, hour, drops in body.spent:
                 spent[server, hour] = spent.get((server, hour), 0) + drops
-        self._find_oldest()
+        self._oldest_is(oldest)
         return spent
 
     def _count(self, requests: Mapping[str, int], hour: int) -> None:
         self.by_server.update(requests)
         self._by_hour.setdefault(hour, Counter()).update(requests)
 
-    def _find_oldest(self) -> None:
-        found = self._blocks.find_oldest()
-        self._oldest_seq = self._next_seq - self.backlog if found is None else found
+    def _oldest_is(self, folded: int | None) -> None:
+        self._oldest_seq = self._next_seq - self.backlog if folded is None else folded
 
     def _group(self, number: int, body: _Body) -> _Pending:
-        """Keep of a group what is needed to fold it."""
+        """Keep of a group what is needed to fold it; of the marks that is whose they are, so `body` loses them."""
         marked, body.marks = tuple([mark[0] for mark in body.marks]), ()
         return _Pending(number, body, marked, array("q", sorted(self._blocks.entries(body.first, b"".join(body.keys)))))
-
-    def _take(self, group: _Pending) -> None:
-        body = group.body
-        self._pending.append(group)
-        self._recent.update(zip(body.keys, count(body.first)))
-        self._next_number = group.number + 1
-        self._next_seq = max(self._next_seq, body.first + len(body.keys))
 
     def forward(self, record: ChannelRecord) -> ChannelRecord:
         """A channel's record as read from its row, brought forward by what is not folded."""
@@ -236,13 +227,13 @@ class RequestLog:
         return self._group(self._next_number, body)
 
     def took(self, group: _Pending, marks: Sequence[ChannelMark]) -> None:
-        """The group is committed."""
+        """The group is on disk, just committed or found there."""
         body = group.body
         self._pending.append(group)
         self._recent.update(zip(body.keys, count(body.first)))
         self._marks.update((m.row, m) for m in marks)
         self._absent.clear()
-        self._next_number, self._next_seq = group.number + 1, body.first + len(body.keys)
+        self._next_number, self._next_seq = group.number + 1, max(self._next_seq, body.first + len(body.keys))
         self._count(Counter(body.servers), body.at_unix // 3600)
 
     def settle_marks(self, rows: Iterable[int]) -> None:
@@ -324,7 +315,7 @@ class RequestLog:
             for old in [known for known in self._by_hour if known < hour]:
                 self.by_server.subtract(self._by_hour.pop(old))
         if gone:
-            self._find_oldest()
+            self._oldest_is(self._blocks.find_oldest())
         return gone
 
     def spread(self) -> None:
