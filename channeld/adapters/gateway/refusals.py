@@ -45,7 +45,7 @@ class Refusals:
 
     def add(self, message: Message, server: str, refusal: Refusal) -> None:
         """Answer it later."""
-        self.due += _size(len(message.payload) + around(message))
+        self.due += _weight(message)
         waiting = self._waiting.get(server)
         if waiting is None:
             self._waiting[server] = deque(((message, refusal),))
@@ -71,7 +71,7 @@ class Refusals:
                 made += len(reply)
                 waiting.popleft()
                 out.ack(message)
-                self.due -= _size(len(message.payload) + around(message))
+                self.due -= _weight(message)
                 room -= _size(len(reply) + len(message.correlation_data or b""))
                 counts[refusal.code] = counts.get(refusal.code, 0) + 1
             for code, count in counts.items():
@@ -80,6 +80,11 @@ class Refusals:
                 del self._waiting[server]
             if waiting:
                 self._waiting[server] = waiting  # who was answered stands behind who was not
+
+
+def _weight(message: Message) -> int:
+    """What a request counts for while it waits."""
+    return _size(len(message.payload) + around(message))
 
 
 def _size(length: int) -> int:
