@@ -23,7 +23,7 @@ from channeld.core.errors import Malformed
 Reason = mqtt5.DisconnectReasonCode
 TAKEN_OVER: Final = (
     "session taken over: another client connected with the same client id (give every daemon a name of its own;"
-    " a broker must not make client ids of logins, for the daemon has two connections under one)"
+    " a broker must not make client ids of logins, for the daemon has several connections under one)"
 )
 SILENT: Final = "the broker went silent: no answer to a ping within the keep-alive time"
 _MOST_UNACKNOWLEDGED: Final = 65_535
