@@ -21,6 +21,7 @@ _KEY: Final = 16
 _FACTS: Final = struct.Struct("<4Q")
 _NUMBER_BITS: Final = 31
 _NUMBERS: Final = (1 << _NUMBER_BITS) - 1
+ENTRY_BITS: Final = 32 + _NUMBER_BITS
 _WORDS: Final = struct.Struct("<Q8x").iter_unpack
 _TAG: Final = ((1 << 32) - 1) << 32
 _LONGEST: Final = 256
@@ -128,7 +129,9 @@ class Blocks:
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def entries(self, first: int, keys: bytes) -> list[int]:
-        """What stands in the index for requests numbered from `first` on; their keys, one after the other."""
+        """What stands in the index for requests numbered from `first` on, of `ENTRY_BITS` bits each; their keys, one
+        after the other.
+        """
         return [tag | number & _NUMBERS for number, tag in enumerate(self._tags(keys), first)]
 
     def enter(self, entries: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from channeld.adapters.sqlite import archive, claims, rows
-from channeld.adapters.sqlite.request_log import signed_in
+from channeld.adapters.sqlite.groups import signed_in
 from channeld.core.errors import StoreError
 from channeld.core.freezes import Audit
 from channeld.core.intents import Status

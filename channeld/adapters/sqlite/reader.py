@@ -10,7 +10,8 @@ from typing import Any
 import aiosqlite
 
 from channeld.adapters.sqlite import blocks, claims, rows
-from channeld.adapters.sqlite.request_log import RequestLog, accepted_in, signed_in
+from channeld.adapters.sqlite.groups import accepted_in, signed_in
+from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import Address, Payee

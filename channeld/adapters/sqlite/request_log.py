@@ -2,9 +2,9 @@
 
 A commit that had to touch a page of the index for every request, and one of every channel it debits, would grow with
 the store. So a group is one row of `request_group`: its requests, how far it signed which channels, and what its
-servers spent. Until it is folded, memory holds it; after a crash the rows that are left are read again. The requests of
-a group may stand in the index before it goes. Its last step is one transaction: its requests become blocks, what it
-says of channels and servers goes into their tables, and its row is deleted, so nothing counts twice.
+servers spent. Until it is folded, memory holds it; after a crash the rows that are left are read again. Its requests
+may stand in the index before it goes, and what it says of channels and servers in their tables; what is summed there is
+known by its number, so nothing counts twice. In one transaction its requests become blocks, and its row is deleted.
 
 A mark in a group tells how far a channel was signed then. The channel's own row may be ahead of it (`apply` writes it
 forward when a ledger changes the channel); the higher authorised amount is always the newer one.
@@ -13,97 +13,31 @@ forward when a ledger changes the channel); the higher authorised amount is alwa
 from __future__ import annotations
 
 import sqlite3
-from array import array
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, count, groupby
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Final
 
-import msgspec
-
-from channeld.adapters.sqlite import archive, usage
-from channeld.adapters.sqlite.blocks import Blocks, Columns, Kept
+from channeld.adapters.sqlite import archive
+from channeld.adapters.sqlite.blocks import Blocks, Kept
+from channeld.adapters.sqlite.folding import Folding, Step, last_summed
+from channeld.adapters.sqlite.groups import Body, Group, Spent, decode, encode
 from channeld.core.allowance import SHORT_LIVED, USUAL_HOURS
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
-from channeld.core.units import RippleTime
 
 _SPENT_HOURS_KEPT: Final = USUAL_HOURS + 2
 _SHORT_HOURS_KEPT: Final = 2
 """Beyond the day for which ids are remembered at least, of what is short-lived."""
 _NOT_SHORT: Final = chr(ord(SHORT_LIVED) + 1)
 BATCH: Final = 16_384
-"""Requests folded as one batch: the larger, the fewer writes of pages of the index, but to sort it holds the loop."""
+"""Requests folded as one batch: the larger, the fewer writes of pages of the index and of rows with sums."""
 
 _INSERT_GROUP: Final = "INSERT INTO request_group (number, body) VALUES (?, ?)"
 _RAISE: Final = (
     "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4 WHERE row = ?1 AND authorized < ?2"
 )
-_ADD_ACCEPTED: Final = (
-    "INSERT INTO accepted (server, hour, requests) VALUES (?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
-)
-_ADD_SPENT: Final = (
-    "INSERT INTO spent (server, hour, drops) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET drops = drops + excluded.drops"
-)
-
-_Mark = tuple[int, int, RippleTime, RippleTime | None]
-_Spent = tuple[str, int, int]
-
-
-class _Body(msgspec.Struct, array_like=True, gc=False):
-    """A group as it stands on disk (MessagePack): its requests in columns, numbered from `first` on."""
-
-    at_unix: int
-    first: int
-    keys: Sequence[bytes]
-    contents: Sequence[bytes]
-    rows: Sequence[int]
-    covers_from: Sequence[int]
-    covers_to: Sequence[int]
-    signed: Sequence[int]
-    servers: Sequence[str]
-    marks: Sequence[_Mark]
-    spent: Sequence[_Spent]
-
-    def facts(self) -> Iterator[tuple[int, int, int, int]]:
-        """Of each request: row of its channel, covers from, covers to, signed."""
-        return zip(self.rows, self.covers_from, self.covers_to, self.signed, strict=True)
-
-    def request(self, at: int) -> Kept:
-        """One of them, by its place."""
-        numbers = (self.rows[at], self.covers_from[at], self.covers_to[at], self.signed[at])
-        return Kept(self.contents[at], *numbers, self.at_unix)
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Body).decode
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A group that is on disk and not folded yet, which channels it signed, and what is to stand in the index of it, in
-    ascending order. Nothing of it but itself is of those objects that the collector of garbage walks through.
-    """
-
-    number: int
-    body: _Body
-    marked: tuple[int, ...]
-    entries: array[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Folding:
-    """A batch of groups on its way into blocks: `done` of its `entries`, in ascending order, are in the index.
-
-    Once all are, the groups go, oldest first; `groups` are those that stay after this step, `ended` those that went.
-    """
-
-    groups: list[_Pending]
-    entries: Sequence[int]
-    done: int
-    ended: Sequence[_Pending] = ()
 
 
 class RequestLog:
@@ -118,12 +52,13 @@ class RequestLog:
         self._clear()
 
     def _clear(self) -> None:
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[Group] = deque()
         self._recent: dict[bytes, int] = {}
         self._marks: dict[int, ChannelMark] = {}
         self._absent: set[bytes] = set()
         self._batch: Folding | None = None
         self._next_number = self._next_seq = self._oldest_seq = 1
+        self._summed = 0
         self._cleaned: int | None = None
         self._by_hour: dict[int, Counter[str]] = {}
         self.by_server: Counter[str] = Counter()
@@ -160,13 +95,13 @@ class RequestLog:
         spent = {(s, h): d for s, h, d in self._db.execute("SELECT server, hour, drops FROM spent")}
         for server, hour, requests in self._db.execute("SELECT server, hour, requests FROM accepted"):
             self._count({server: requests}, hour)
-        oldest = self._blocks.load()
-        self._next_seq = max(self._blocks.end(), archive.last_use(self._db) + 1)
+        oldest, self._summed = self._blocks.load(), last_summed(self._db)
+        self._next_seq = max(self._blocks.end(), archive.last_use(self._db) + 1, self._summed + 1)
         for number, blob in self._db.execute("SELECT number, body FROM request_group ORDER BY number"):
-            body = _decode(blob)
+            body = decode(blob)
             marks = [ChannelMark(*mark) for mark in body.marks]
-            self.took(self._group(number, body), marks)
-            for server, hour, drops in body.spent:
+            self.took(_group(number, body), marks)
+            for server, hour, drops in body.spent if body.first > self._summed else ():
                 spent[server, hour] = spent.get((server, hour), 0) + drops
         self._oldest_is(oldest)
         return spent
@@ -177,11 +112,6 @@ class RequestLog:
 
     def _oldest_is(self, folded: int | None) -> None:
         self._oldest_seq = self._next_seq - self.backlog if folded is None else folded
-
-    def _group(self, number: int, body: _Body) -> _Pending:
-        """Keep of a group what is needed to fold it; of the marks that is whose they are, so `body` loses them."""
-        marked, body.marks = tuple([mark[0] for mark in body.marks]), ()
-        return _Pending(number, body, marked, array("q", sorted(self._blocks.entries(body.first, b"".join(body.keys)))))
 
     def forward(self, record: ChannelRecord) -> ChannelRecord:
         """A channel's record as read from its row, brought forward by what is not folded."""
@@ -220,13 +150,13 @@ class RequestLog:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def append(self, now: int, requests: Accepted, marks: Sequence[ChannelMark], spent: Sequence[_Spent]) -> _Pending:
+    def append(self, now: int, requests: Accepted, marks: Sequence[ChannelMark], spent: Sequence[Spent]) -> Group:
         """Write a group down. `took` must be told once it is committed."""
-        body = _Body(now, self._next_seq, *requests, marks, spent)
-        self._db.execute(_INSERT_GROUP, (self._next_number, _encode(body)))
-        return self._group(self._next_number, body)
+        body = Body(now, self._next_seq, *requests, marks, spent)
+        self._db.execute(_INSERT_GROUP, (self._next_number, encode(body)))
+        return _group(self._next_number, body)
 
-    def took(self, group: _Pending, marks: Sequence[ChannelMark]) -> None:
+    def took(self, group: Group, marks: Sequence[ChannelMark]) -> None:
         """The group is on disk, just committed or found there."""
         body = group.body
         self._pending.append(group)
@@ -234,7 +164,8 @@ class RequestLog:
         self._marks.update((m.row, m) for m in marks)
         self._absent.clear()
         self._next_number, self._next_seq = group.number + 1, max(self._next_seq, body.first + len(body.keys))
-        self._count(Counter(body.servers), body.at_unix // 3600)
+        new = max(0, self._summed + 1 - body.first)  # of those before, found at a start, the table says it
+        self._count(Counter(body.servers[new:] if new else body.servers), body.at_unix // 3600)
 
     def settle_marks(self, rows: Iterable[int]) -> None:
         """Write these channels' own rows forward to how far they are signed."""
@@ -253,53 +184,37 @@ class RequestLog:
         """When the oldest request that is not folded was accepted; None if all are."""
         return self._pending[0].body.at_unix if self._pending else None
 
-    def fold(self, limit: int) -> Folding:
-        """A step of a batch: up to `limit` requests go into the index, in its order.
+    def fold(self, limit: int) -> Step:
+        """A step of a batch, see `Folding`; the first call takes the oldest groups as one. Something must be pending.
 
-        The first call takes the oldest groups as one batch; what stands together on a page of the index is written
-        together. When the last request is in, the groups go, oldest first, with their marks and sums in the same
-        transaction: in one step as many as name few channels between them, for each channel is written once a step.
         `folded` must be told once it is committed.
         """
-        batch = self._batch or self._next_batch()
-        done = min(batch.done + limit, len(batch.entries))
-        if done > batch.done:
-            self._blocks.enter(batch.entries[batch.done : done])
-        left = _going(batch.groups, limit) if batch.done == len(batch.entries) else 0
-        ended, groups = batch.groups[:left], batch.groups[left:]
-        if ended:
-            self._blocks.write(_columns(ended))
-            self.settle_marks(set(chain.from_iterable(group.marked for group in ended)))
-            self._db.executemany(_ADD_SPENT, _summed(spent for group in ended for spent in group.body.spent))
-            used = _used(group.body for group in ended)
-            self._db.executemany(usage.ADD_ACCEPTED, used)
-            self._db.executemany(_ADD_ACCEPTED, _summed((server, hour, n) for server, hour, _, n, _ in used))
-            self._db.execute("DELETE FROM request_group WHERE number <= ?", (ended[-1].number,))
-        return Folding(groups, batch.entries, done, ended)
+        if self._batch is None:
+            self._batch = Folding(self._db, self._blocks, self._next_batch(), self._summed, self.settle_marks)
+        return self._batch.step(limit)
 
-    def _next_batch(self) -> Folding:
-        groups, entries = list[_Pending](), list[int]()
+    def _next_batch(self) -> list[Group]:
+        groups, requests = list[Group](), 0
         for group in self._pending:
             groups.append(group)
-            entries += group.entries
-            if len(entries) >= BATCH:
+            requests += len(group.body.keys)
+            if requests >= BATCH:
                 break
-        entries.sort()  # runs in ascending order are merged
-        return Folding(groups, entries, 0)
+        return groups
 
-    def folded(self, batch: Folding) -> int:
-        """A step of folding is committed; how many things it did: requests in the index, groups gone."""
-        did = batch.done - (self._batch.done if self._batch else 0) + len(batch.ended)
-        self._batch = batch if batch.groups else None
-        if self._blocks.oldest_unix is None and batch.ended:
+    def folded(self, step: Step) -> int:
+        """A step of folding is committed; how many requests or channels it went through."""
+        if self._batch is not None and not self._batch.left:
+            self._batch = None
+        if self._blocks.oldest_unix is None and step.ended:
             self._blocks.find_oldest()
-        for group in batch.ended:
+        for group in step.ended:
             assert self._pending.popleft() is group
             for key in group.body.keys:
                 del self._recent[key]
         if not self._pending:
             self._marks.clear()
-        return did
+        return step.did
 
     def forget(self, before: int, limit: int) -> int:
         """Drop the oldest folded requests accepted before `before` (Unix seconds), until `limit` went, and those that
@@ -323,62 +238,11 @@ class RequestLog:
         self._blocks.spread()
 
 
-def _first(group: _Pending) -> int:
+def _group(number: int, body: Body) -> Group:
+    """Keep of a group what is needed to fold it; of the marks that is whose they are, so `body` loses them."""
+    marked, body.marks = tuple([mark[0] for mark in body.marks]), ()
+    return Group(number, body, marked)
+
+
+def _first(group: Group) -> int:
     return group.body.first
-
-
-def _columns(groups: Iterable[_Pending]) -> Iterator[Columns]:
-    """The requests of groups, those of one second together. Groups are numbered without a gap."""
-    for at_unix, together in groupby((group.body for group in groups), lambda body: body.at_unix):
-        bodies = list(together)
-        keys = list(chain.from_iterable(body.keys for body in bodies))
-        contents = list(chain.from_iterable(body.contents for body in bodies))
-        facts = list(chain.from_iterable(body.facts() for body in bodies))
-        yield Columns(at_unix, bodies[0].first, keys, contents, facts)
-
-
-def _going(groups: Sequence[_Pending], limit: int) -> int:
-    """How many groups, oldest first, go in one step: with 4 * `limit` requests on 2 * `limit` channels, or one."""
-    named, requests = set[tuple[str, int]](), 0
-    for number, group in enumerate(groups):
-        named.update(zip(group.body.servers, group.body.rows, strict=True))
-        requests += len(group.body.keys)
-        if number and (len(named) > 2 * limit or requests > 4 * limit):
-            return number
-    return len(groups)
-
-
-def _summed(spent: Iterable[_Spent]) -> list[_Spent]:
-    """Sums by server and hour: many small groups name the same few."""
-    sums: dict[tuple[str, int], int] = {}
-    for server, hour, amount in spent:
-        sums[server, hour] = sums.get((server, hour), 0) + amount
-    return [(server, hour, amount) for (server, hour), amount in sums.items()]
-
-
-def _used(bodies: Iterable[_Body]) -> list[usage.Accepted]:
-    """What was accepted, by server, hour and channel: requests and drops."""
-    used: dict[tuple[str, int, int], tuple[int, int]] = {}
-    for body in bodies:
-        hour = body.at_unix // 3600
-        for server, row, covers_from, covers_to in zip(
-            body.servers, body.rows, body.covers_from, body.covers_to, strict=True
-        ):
-            requests, drops = used.get((server, hour, row), (0, 0))
-            used[server, hour, row] = (requests + 1, drops + covers_to - covers_from)
-    return [(*key, *sums) for key, sums in used.items()]
-
-
-def signed_in(bodies: Iterable[bytes]) -> dict[int, int]:
-    """How far groups that are not folded sign each channel, by the channel's row."""
-    return {row: authorized for body in bodies for row, authorized, *_ in _decode(body).marks}
-
-
-def accepted_in(bodies: Iterable[bytes], key: bytes) -> Kept | None:
-    """A request in groups that are not folded; None if it is in none."""
-    for encoded in bodies:
-        if key in encoded:  # the bytes stand there as they are: few groups need to be read
-            body = _decode(encoded)
-            if key in body.keys:
-                return body.request(body.keys.index(key))
-    return None

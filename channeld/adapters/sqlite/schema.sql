@@ -114,6 +114,13 @@ CREATE TABLE request_index (
     entry INTEGER PRIMARY KEY
 );
 
+-- One row once anything was folded: sums of requests up to this number are in their tables (accepted, spent, usage),
+-- although their groups may be there still.
+CREATE TABLE summed (
+    one     INTEGER PRIMARY KEY,
+    request INTEGER NOT NULL
+);
+
 -- How many of the remembered requests a content server has, by the hour (Unix time / 3600) they were accepted in.
 CREATE TABLE accepted (
     server   TEXT NOT NULL,
