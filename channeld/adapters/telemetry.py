@@ -77,7 +77,7 @@ _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 _HISTOGRAMS: Final[Mapping[str, tuple[str, Sequence[str], Sequence[float]]]] = {
     "ledger_processing_seconds": ("Applying a span of ledgers.", (), _SECONDS),
     "claim_group_seconds": ("Deciding, storing and signing a group.", (), _SECONDS),
-    "claim_group_requests": ("Requests decided together.", (), (1, 4, 16, 64, 256)),
+    "claim_group_requests": ("Requests decided together.", (), (1, 4, 16, 64, 256, 512, 1024, 2048)),
     "validation_ledgers": (
         "Ledgers until a signed transaction was validated: 1 is the first that could take it.",
         (),

@@ -49,3 +49,13 @@ def test_whatever_is_told_is_counted_somewhere() -> None:
         before, tell = page(telemetry), getattr(telemetry, name)
         tell(*(told[parameter.annotation] for parameter in inspect.signature(tell).parameters.values()))
         assert page(telemetry) != before, name
+
+
+def test_the_largest_groups_are_told_apart_from_large_ones() -> None:
+    """A group that is decided in 12 ms may have some 1 500 requests."""
+    telemetry = Telemetry(version="1", policy_hash="abc")
+    telemetry.group(300, 0.004)
+    telemetry.group(1500, 0.012)
+    text = page(telemetry)
+    counts = {size: f'channeld_claim_group_requests_bucket{{le="{size}.0"}}' for size in (256, 512, 1024, 2048)}
+    assert [f"{name} {n}.0" in text for name, n in zip(counts.values(), (0, 1, 1, 2), strict=True)] == [True] * 4

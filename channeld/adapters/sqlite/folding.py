@@ -12,7 +12,7 @@ is signed only rises, and with sums goes the number of the last request that is 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import sub
@@ -24,8 +24,6 @@ from channeld.adapters.sqlite.groups import Body, Group, Spent
 
 _HEAP_BITS: Final = 8
 """Entries are gathered in so many heaps, 2 to the power of this: a heap of a large batch is sorted in microseconds."""
-_LIGHT: Final = 4
-"""Requests that only memory is touched for in a step, in limits: a row that is written takes as long as so many."""
 _ADD_ACCEPTED: Final = (
     "INSERT INTO accepted (server, hour, requests) VALUES (?, ?, ?)"
     " ON CONFLICT DO UPDATE SET requests = requests + excluded.requests"
@@ -56,32 +54,35 @@ class Folding:
         summed: int,
         settle: Callable[[Iterable[int]], None],
     ) -> None:
-        self._db, self._blocks, self._groups, self._summed, self._settle = db, blocks, groups, summed, settle
+        self._db, self._blocks, self._summed, self._settle = db, blocks, summed, settle
+        self._groups = deque(groups)
         self._limit = 1
         self._heaps: list[list[int]] = [[] for _ in range(1 << _HEAP_BITS)]
         self._marked = set[int]()
         self._steps: Iterator[Step] = chain(
             self._gather(), self._enter(), self._write_forward(), self._sum(), self._let_go()
         )
-        self.left = len(groups)
-        """Groups that are still there; once none is, there is no further step."""
 
     def step(self, limit: int) -> Step:
         """The next one, inside a transaction of the caller's: it writes some `limit` rows at most, and goes through as
-        many requests as take no longer. What belongs to one group, or one heap, may be more.
+        many requests as take no longer. What belongs to one group, or one heap, may be more. None is left when `done`.
         """
         self._limit = limit
         step = next(self._steps)
-        self.left -= len(step.ended)
-        if not self.left:
+        if self.done:
             self._steps = iter(())  # what waits in there holds us, and so all of the batch
         return step
+
+    @property
+    def done(self) -> bool:
+        """Whether all groups are gone."""
+        return not self._groups
 
     def _gather(self) -> Iterator[Step]:
         """What is to stand in the index, in heaps by its highest bits; nothing is written yet."""
         shift, first, keys = ENTRY_BITS - _HEAP_BITS, self._groups[0].body.first, list[bytes]()
         for group in chain(self._groups, [None]):
-            if keys and (group is None or len(keys) >= _LIGHT * self._limit):
+            if keys and (group is None or len(keys) >= 4 * self._limit):
                 for entry in self._blocks.entries(first, b"".join(keys)):
                     self._heaps[entry >> shift].append(entry)
                 yield Step(len(keys))
@@ -131,26 +132,21 @@ class Folding:
                 if sums.rows >= limit * 9 // 8:
                     yield from sums.write(self._db, body.first + end - 1)
                     sums, did = _Sums(body.hour), 0
-                elif did >= _LIGHT * limit:
+                elif did >= 2 * limit:
                     yield Step(did)
                     did = 0
         yield from sums.write(self._db, body.first + len(body.keys) - 1)
 
     def _let_go(self) -> Iterator[Step]:
         """Groups become blocks, oldest first, and are deleted."""
-        going, requests = list[Group](), 0
-        for group in self._groups:
-            if requests >= 2 * self._limit:
-                yield self._gone(going, requests)
-                going, requests = [], 0
-            going.append(group)
-            requests += len(group.body.keys)
-        yield self._gone(going, requests)
-
-    def _gone(self, groups: Sequence[Group], requests: int) -> Step:
-        self._blocks.write(_columns(groups))
-        self._db.execute("DELETE FROM request_group WHERE number <= ?", (groups[-1].number,))
-        return Step(requests, groups)
+        while self._groups:
+            going, requests = list[Group](), 0
+            while self._groups and requests < 2 * self._limit:
+                going.append(self._groups.popleft())
+                requests += len(going[-1].body.keys)
+            self._blocks.write(_columns(going))
+            self._db.execute("DELETE FROM request_group WHERE number <= ?", (going[-1].number,))
+            yield Step(requests, going)
 
 
 class _Sums:

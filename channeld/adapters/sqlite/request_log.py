@@ -204,7 +204,7 @@ class RequestLog:
 
     def folded(self, step: Step) -> int:
         """A step of folding is committed; how many requests or channels it went through."""
-        if self._batch is not None and not self._batch.left:
+        if self._batch is not None and self._batch.done:
             self._batch = None
         if self._blocks.oldest_unix is None and step.ended:
             self._blocks.find_oldest()
