@@ -1,10 +1,12 @@
-"""What is done every few seconds, whatever else goes on: bear witness, keep the store's log short, count."""
+"""What is done every few seconds, whatever else goes on: bear witness, keep the store's log short, count, clean up."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
+
+from channeld.app import garbage
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
@@ -13,6 +15,7 @@ _WITNESS_EVERY_S: Final = 1.0
 _CHECKPOINT_EVERY_S: Final = 2.0
 _COUNT_EVERY_S: Final = 5.0
 _LOOP_EVERY_S: Final = 0.5
+_REST_S: Final = 2.0
 
 
 def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
@@ -22,6 +25,7 @@ def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
         ("checkpoints", _checkpoints(of)),
         ("accounting", _accounting(of)),
         ("loop", _loop_lag(of)),
+        ("garbage", _garbage(of)),
     )
 
 
@@ -50,6 +54,16 @@ async def _loop_lag(of: Daemon) -> None:
         began = of.monotonic()
         await asyncio.sleep(_LOOP_EVERY_S)
         of.telemetry.late(max(0.0, of.monotonic() - began - _LOOP_EVERY_S))
+
+
+async def _garbage(of: Daemon) -> None:
+    """Leave all but the newest garbage until nothing was accepted for a while."""
+    accepted = of.store.ids
+    while True:
+        await asyncio.sleep(_REST_S)
+        before, accepted = accepted, of.store.ids
+        if accepted == before and not of.gateway.waiting:
+            garbage.rest()
 
 
 async def _checkpoints(of: Daemon) -> None:

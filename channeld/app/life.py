@@ -7,12 +7,12 @@ crash, for that is the only way to know what a failed commit left.
 from __future__ import annotations
 
 import asyncio
-import gc
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from channeld.app import garbage
 from channeld.app.chores import chores
 from channeld.core.errors import ConfigError, Unreachable
 
@@ -24,8 +24,6 @@ log = structlog.get_logger()
 
 _FLUSH_S: Final = 5.0
 _FIRST_LEDGER_S: Final = 3.0
-_COLLECT_EVERY: Final = 4_000
-"""New objects between two collections of the youngest: hot-path values are freed by counting, cycles are rare."""
 
 
 async def live(daemon: Daemon, stop: asyncio.Event) -> None:
@@ -39,7 +37,7 @@ async def live(daemon: Daemon, stop: asyncio.Event) -> None:
         raise ConfigError([str(error)]) from error
     tasks = _begun(daemon)
     stopping = asyncio.create_task(stop.wait())
-    _collect_less()
+    garbage.settle()
     try:
         watched: list[asyncio.Future[Any]] = [*tasks, stopping, daemon.failed]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -77,13 +75,6 @@ async def open_for_requests(broker: Exchange, ledger_seen: asyncio.Event, patien
     with suppress(TimeoutError):
         await asyncio.wait_for(ledger_seen.wait(), patience_s)
     await broker.run()
-
-
-def _collect_less() -> None:
-    """What was loaded lives as long as we do: collections need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, 20, 50)
 
 
 async def _drain(of: Daemon, *, clean: bool) -> None:

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from engine import Engine, Silent
 from worlds import SOURCE
 
+from channeld.app import garbage
 from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
 from channeld.service.collector import Collector
@@ -129,9 +130,7 @@ async def measure(engine: Engine, times: int) -> dict[str, float]:
     desk.collector.decide()
     desk.herald.ledger()
     await desk.rest()
-    gc.collect()
-    gc.freeze()  # as the daemon does
-    gc.set_threshold(4_000, 20, 50)
+    garbage.settle()  # as the daemon does
     found = [await watched(desk.reload, desk.rest) for _ in range(times)]
     for task in working:
         task.cancel()
