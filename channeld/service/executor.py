@@ -37,8 +37,8 @@ log = structlog.get_logger()
 
 _GIVES_WAY: Final = frozenset({Kind.FUND, Kind.REQUEST_CLOSE})
 """Kinds on a channel that a freeze holds back; a channel has one open intent, so nothing else is decided meanwhile."""
-_BATCH: Final = 16
-"""Transactions signed and committed together: some 8 ms, after which claims get their turn."""
+_BATCH: Final = 4
+"""Transactions signed and committed together: some 4 ms, after which claims get their turn."""
 _LOOKED_AT: Final = 256
 """Planned intents looked through in one turn of the loop."""
 _SWEPT: Final = 4096

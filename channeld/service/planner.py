@@ -46,7 +46,7 @@ _WAITING = frozenset(
 
 SLICE: Final = 8
 """Groups decided in one turn of the loop: some 0.6 ms, with chains of rules some 1.2; claims wait for no more."""
-URGENT_SLICE: Final = 64
+URGENT_SLICE: Final = 16
 """So many of those that claims wait for."""
 
 Decided = Callable[[World, Sequence[tuple[tuple[str, str], JournalEntry]], Sequence[Hold], Sequence[Planned]], None]
