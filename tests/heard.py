@@ -32,7 +32,6 @@ ENCODERS = {
     "receive.taken_in": "receiveAccepted",
     "replies.replies": "batchReply",
     "replies.reply": "",
-    "requests.hash16": None,
     "requests.request_key": None,
     "requests.scope_of": None,
     "unread.refuse_unread": "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Final, TypeVar
 
@@ -95,22 +96,20 @@ class Parsed(Struct, frozen=True, gc=False):
     ask: Ask | HandIn | Refusal
 
 
+hashed: Final = partial(blake2b, digest_size=16)
+"""Keys and contents are kept as its digests."""
+
 # --- ids -------------------------------------------------------------------------------------------------------------
 
 
 def request_key(server: str, topic: str, request_id: str) -> bytes:
     """16 bytes that name a request: ids are unique per server and topic. None of the three can contain a NUL."""
-    return hash16(scope_of(server, topic) + request_id.encode())
+    return hashed(scope_of(server, topic) + request_id.encode()).digest()
 
 
 def scope_of(server: str, topic: str) -> bytes:
     """What the ids of one server and topic are hashed behind."""
     return f"{server}\0{topic}\0".encode()
-
-
-def hash16(said: bytes) -> bytes:
-    """What keys and contents are kept as."""
-    return blake2b(said, digest_size=16).digest()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
