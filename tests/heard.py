@@ -32,8 +32,8 @@ ENCODERS = {
     "receive.taken_in": "receiveAccepted",
     "replies.replies": "batchReply",
     "replies.reply": "",
+    "requests.hashed": None,
     "requests.request_key": None,
-    "requests.scope_of": None,
     "unread.refuse_unread": "",
 }
 """Which message each function of `channeld.wire` encodes: "" for a reply of any kind, None for what is no message."""

@@ -35,7 +35,7 @@ CHANNEL = Channel(
     ID, SOURCE, PAYEES[1].account, PAYEES[1].tag, KEY, Drops(90), Drops(5), Seconds(60), None, None, LedgerIndex(7)
 )  # fmt: skip
 RECORD = ChannelRecord(1, CHANNEL, 50, True, "p", "a", RippleTime(1), RippleTime(1), None, None)
-CLAIM = SignedClaim(ID, 50, b"\1" * 64, KEY, SOURCE, PAYEES[1].account, PAYEES[1].tag, 40)
+CLAIM = SignedClaim(ID, KEY, SOURCE, PAYEES[1].account, PAYEES[1].tag, 50, b"\1" * 64, 40)
 GRANTED = Granted(10, 20, CLAIM, True)
 REFUSAL = Refusal(Code.BUSY, "come again", 100)
 ASKED = query.Query("q", request="r")

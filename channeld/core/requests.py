@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from channeld.core.channel import Channel
 from channeld.core.units import Address, ChannelId, Drops, Payee
 
 
@@ -62,22 +63,28 @@ class Ask(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class SignedClaim:
-    """A claim, and the channel as it stands with it. All requests that a group accepts on a channel share one: it is
-    made once a signature and never changed.
+    """A claim, and the channel as it stands with it. All requests that a group accepts on a channel share one.
 
-    `signature` was made for `amount` in all. `headroom` is what may still be signed. `paid` is None while the channel
-    lives; afterwards it is what the payee got from it in all.
+    `signature` was made for `amount` in all, once that was on disk: it is empty before, and then never changes.
+    `headroom` is what may still be signed. `paid` is None while the channel lives; afterwards it is what the payee got
+    from it in all.
     """
 
     channel_id: ChannelId
-    amount: int
-    signature: bytes
     public_key: str
     source_account: Address
     destination_account: Address
     destination_tag: int | None
-    headroom: int
+    amount: int = 0
+    signature: bytes = b""
+    headroom: int = 0
     paid: int | None = None
+
+
+def unsigned(channel: Channel) -> SignedClaim:
+    """A claim on a channel that says nothing yet."""
+    whom = (channel.source_account, channel.destination_account, channel.destination_tag)
+    return SignedClaim(channel.channel_id, channel.public_key, *whom)
 
 
 class Granted(NamedTuple):

@@ -12,11 +12,13 @@ from collections.abc import Container
 from channeld.core.channel import Phase
 from channeld.core.policy import Pool
 from channeld.core.records import ChannelRecord
+from channeld.core.requests import unsigned
 from channeld.core.spares import turn
+from channeld.service.deciding import Line
 from channeld.service.holdings import ChannelState, Group
 from channeld.service.mirror import Mirror
 
-Headroom = dict[ChannelState, int]
+Lines = dict[ChannelState, Line]
 """What a group of requests has left of each channel that it has looked at."""
 
 
@@ -26,26 +28,26 @@ class Choice:
     def __init__(self, mirror: Mirror, keys: Container[str]) -> None:
         self._mirror, self._keys = mirror, keys
 
-    def channel(self, payees: Group, drops: int, left: Headroom) -> ChannelState | str | None:
+    def channel(self, payees: Group, drops: int, lines: Lines) -> Line | str | None:
         """The channel that carries so many drops; None: none can; a text: only one can that is paused, and why.
 
-        `left` is filled as far as it is needed.
+        `lines` is filled as far as it is needed.
         """
-        current = payees.current
-        if current is not None and self.left(current, left) >= drops and current not in self._mirror.cautions:
-            return current
-        able = [state for state in payees.channels if self.left(state, left) >= drops]
-        chosen = max((s for s in able if s not in self._mirror.cautions), key=_turn, default=None)
+        current, cautions = payees.current, self._mirror.cautions
+        if current is not None and (line := self._line(current, lines)).left >= drops and current not in cautions:
+            return line
+        able = [state for state in payees.channels if self._line(state, lines).left >= drops]
+        chosen = max((state for state in able if state not in cautions), key=_turn, default=None)
         if chosen is not None:
             payees.current = chosen
-            return chosen
+            return lines[chosen]
         return self._mirror.cautious(able[0]) if able else None
 
-    def left(self, state: ChannelState, left: Headroom) -> int:
-        """What a group of requests may still sign on a channel."""
-        found = left.get(state)
+    def _line(self, state: ChannelState, lines: Lines) -> Line:
+        found = lines.get(state)
         if found is None:
-            found = left[state] = self.headroom(state)
+            headroom, channel = self.headroom(state), state.record.channel
+            found = lines[state] = Line(state, state.record.row, channel.amount, headroom, headroom, unsigned(channel))
         return found
 
     def headroom(self, state: ChannelState) -> int:

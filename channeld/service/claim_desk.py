@@ -17,10 +17,10 @@ from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
 from channeld.core.freezes import Cause
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
-from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim
+from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim, unsigned
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.service.choice import Choice
-from channeld.service.deciding import Again, Counter, Grouped, Outcome, Slot, Way
+from channeld.service.deciding import Counter, Grouped, Line, Outcome, Placed, Way
 from channeld.service.gatekeeper import Gatekeeper
 from channeld.service.holdings import Grant, Group
 from channeld.service.id_room import IdRoom
@@ -71,7 +71,7 @@ class ClaimDesk:
             for ask in asks:
                 if ask.held is not None:
                     self._look_at(ask.held)
-            group = Grouped(known, int(self._unix()), self.stopped(), self._ids.left())
+            group = Grouped(len(asks), known, int(self._unix()), self.stopped(), self._ids.left())
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
         except StoreError as error:
@@ -81,8 +81,10 @@ class ClaimDesk:
             self._planner.decide_urgent()
         except StoreError as error:  # what was accepted is durable and is answered all the same
             self.store_failed(error)
-        answers = [self._finish(outcome, group) for outcome in outcomes]
-        self._count(asks, answers)
+        for line in group.drawn:
+            self._sign(line.claim, line.state.id_bytes, line.state.record)
+        answers = [o if isinstance(o, Granted) else self._finish(o, group) for o in outcomes]
+        self._count(asks, answers, len(group.accepted))
         return answers
 
     def recall(self, key: bytes) -> tuple[Granted | Refusal, ChannelRecord] | None:
@@ -105,13 +107,39 @@ class ClaimDesk:
     # --- deciding ----------------------------------------------------------------------------------------------------
 
     def _decide(self, ask: Ask, group: Grouped) -> Outcome:
-        """One request: a refusal, what it was accepted as before or is now, or who must get a channel first."""
-        if (prior := self._prior(ask, group)) is not None:
-            return prior
-        counter = group.counters[ask.server] if ask.server in group.counters else self._counter(ask.server, group)
+        """One request: a refusal, what it was accepted as before or is now, or who must get a channel first.
+
+        Where nothing asks for more it goes the way of the last one for its payee.
+        """
+        server, key, contents, whom, drops, not_after, _, _, _, _ = ask
+        if key in group.known or key in group.accepted:
+            return self._prior(ask, group)
+        counter = group.counters.get(server) or self._counter(server, group)
         if counter is None:
             return Refusal(Code.UNKNOWN_PAYEE, "this content server is not configured")
-        way = counter.ways.get(ask.payee)
+        way = counter.ways.get(whom)
+        line = None
+        if way is not None and counter.free and not_after is None and drops <= counter.left:
+            line = way.carries(drops)
+        if way is None or line is None:
+            found = self._look_closely(ask, way, counter, group)
+            if not isinstance(found, tuple):
+                return found
+            way, line = found
+        payees = way.group
+        payees.asked += drops
+        line.left = left = line.left - drops
+        counter.left -= drops
+        if way.low is None or (left < payees.low_mark and not way.low):
+            way.low = left < payees.low_mark
+            self._planner.touch(payees, low=way.low)
+        covers_to = line.amount - left
+        covers_from = covers_to - drops
+        group.accepted[key] = (line, contents, covers_from, covers_to, server)
+        return Granted(covers_from, covers_to, line.claim, False)
+
+    def _look_closely(self, ask: Ask, way: Way | None, counter: Counter, group: Grouped) -> Placed:
+        """Everything that may stand against a request; then the way it goes, and the channel there."""
         payee = self._payee(ask, counter.grant) if way is None else way.payee
         if isinstance(payee, Refusal):
             return payee
@@ -120,8 +148,8 @@ class ClaimDesk:
         if way is None:
             way = self._way(ask, payee, counter)
         if not counter.free:
-            refusal = self.gate.judge(ask, payee, way.group, group.spent, group.now)
-            if refusal is not None:
+            group.spent[ask.server] = counter.spent
+            if (refusal := self.gate.judge(ask, payee, way.group, group.spent, group.now)) is not None:
                 return refusal
         return self._place(ask, way, counter, group)
 
@@ -131,7 +159,7 @@ class ClaimDesk:
         if grant is not None:
             left = grant.max_drops_per_day - self.gate.facts.spent_today(server, group.now)
             room = self._ids.room(server, group.room)
-            found = Counter(grant, left, self.gate.free(server), *room)
+            found = Counter(grant, left, left, self.gate.free(server) and room.of_all >= group.size, *room)
         group.counters[server] = found
         return found
 
@@ -156,18 +184,16 @@ class ClaimDesk:
             return Refusal(Code.UNKNOWN_PAYEE, "payee: this server may not charge for it")
         return ask.payee
 
-    def _prior(self, ask: Ask, group: Grouped) -> Refusal | Remembered | Again | None:
+    def _prior(self, ask: Ask, group: Grouped) -> Refusal | Remembered | Granted:
         """What this id was accepted as, earlier or in this very group; a refusal if it was something else then."""
-        if group.known and (prior := group.known.get(ask.key)) is not None:
+        if (prior := group.known.get(ask.key)) is not None:
             record = self._record(prior.row)
             same = record is not None and prior.contents == ask.contents
             same = same and (ask.payee is None or ask.payee == record.channel.payee)  # type: ignore[union-attr]
             return prior if same else conflict()
-        if (slot := group.accepted.get(ask.key)) is not None:
-            state, contents, *_ = slot
-            same = contents == ask.contents and (ask.payee is None or ask.payee == state.record.channel.payee)
-            return Again(slot) if same else conflict()
-        return None
+        line, contents, covers_from, covers_to, _ = group.accepted[ask.key]
+        same = contents == ask.contents and (ask.payee is None or ask.payee == line.state.record.channel.payee)
+        return Granted(covers_from, covers_to, line.claim, True) if same else conflict()
 
     def _record(self, row: int) -> ChannelRecord | None:
         state = self._mirror.by_row.get(row)
@@ -188,8 +214,7 @@ class ClaimDesk:
         most, facts = counter.grant.max_drops_per_day, self.gate.facts
         if ask.drops > most:
             return Refusal(Code.LIMIT_EXCEEDED, "more than max_drops_per_day of this server")
-        fresh = most - facts.spent_today(ask.server, group.now) - counter.left  # by this group: of the current hour
-        wait_s = facts.fewer_in(ask.server, group.now, most - ask.drops - fresh)
+        wait_s = facts.fewer_in(ask.server, group.now, most - ask.drops - counter.spent)  # spent in the current hour
         return Refusal(Code.LIMIT_EXCEEDED, "max_drops_per_day of this server is reached", wait_s * 1000)
 
     def stopped(self) -> str | None:
@@ -230,8 +255,8 @@ class ClaimDesk:
 
     # --- choosing a channel ------------------------------------------------------------------------------------------
 
-    def _place(self, ask: Ask, way: Way, counter: Counter, group: Grouped) -> Slot | Group | Refusal:
-        """Take the drops from the channel of the payee that is in use, or from the next that can carry them.
+    def _place(self, ask: Ask, way: Way, counter: Counter, group: Grouped) -> Placed:
+        """Find the channel of the payee that is in use, or the next that can carry the drops.
 
         What no channel could ever carry is refused before it counts as demand.
         """
@@ -240,27 +265,18 @@ class ClaimDesk:
         drops, payees = ask.drops, way.group
         if drops > way.largest:
             return too_large()
+        chosen = self._choice.channel(payees, drops, group.lines)
+        if isinstance(chosen, Line):
+            way.line = chosen
+            for subject in self.gate.facts.counts(ask, payees, group.now):
+                group.spent[subject] = group.spent.get(subject, 0) + drops
+            return way, chosen
         payees.asked += drops
-        chosen = self._choice.channel(payees, drops, group.headroom)
-        if isinstance(chosen, str):
+        if chosen is not None:
             return Refusal(Code.FROZEN, chosen, after_ledgers(self._mirror, 2))
-        if chosen is None:
-            payees.wanted, payees.wanted_by = max(payees.wanted, drops), ask.server
-            self._planner.want(payees)
-            return payees
-        left = group.headroom[chosen] = group.headroom[chosen] - drops
-        if way.low is None or (left < payees.low_mark and not way.low):
-            way.low = left < payees.low_mark
-            self._planner.touch(payees, low=way.low)
-        covers_to = chosen.record.channel.amount - left
-        group.authorized[chosen] = covers_to
-        slot = group.accepted[ask.key] = (chosen, ask.contents, covers_to - drops, covers_to, ask.server)
-        counter.left -= drops
-        spent = group.spent
-        spent[ask.server] = spent.get(ask.server, 0) + drops
-        for subject in self.gate.facts.counts(ask, payees, group.now):
-            spent[subject] = spent.get(subject, 0) + drops
-        return slot
+        payees.wanted, payees.wanted_by = max(payees.wanted, drops), ask.server
+        self._planner.want(payees)
+        return payees
 
     # --- making it durable -------------------------------------------------------------------------------------------
 
@@ -268,28 +284,28 @@ class ClaimDesk:
         """Persist the group, then let memory follow."""
         if not group.accepted:
             return
-        authorized = group.authorized
-        states, contents, covers_from, covers_to, servers = zip(*group.accepted.values(), strict=True)
-        numbers = tuple([state.record.row for state in states])
-        signed = tuple([authorized[state] for state in states])
+        drawn = group.draw()
+        lines, contents, covers_from, covers_to, servers = zip(*group.accepted.values(), strict=True)
+        numbers = [line.row for line in lines]
+        signed = [line.claim.amount for line in lines]
         requests = Accepted(tuple(group.accepted), contents, numbers, covers_from, covers_to, signed, servers)
         header = self._mirror.header
         assert header is not None
         marks = [
             ChannelMark(
-                state.record.row,
-                amount,
+                line.row,
+                line.claim.amount,
                 header.close_time,
-                header.close_time if state.record.unredeemed_since is None else state.record.unredeemed_since,
+                header.close_time if (since := line.state.record.unredeemed_since) is None else since,
             )
-            for state, amount in authorized.items()
+            for line in drawn
         ]
-        rows = self.gate.facts.rows(group.spent, group.now)
+        rows = self.gate.facts.rows(group.spent_by_all(), group.now)
         began = self._monotonic()
         self._store.accept(group.now, requests, marks, rows)
         self.commit_ns = int((self._monotonic() - began) * 1e9)
-        for state, mark in zip(authorized, marks, strict=True):
-            self._mirror.mark(state, mark)
+        for line, mark in zip(drawn, marks, strict=True):
+            self._mirror.mark(line.state, mark)
         spent = self._mirror.spent
         for subject, hour, drops in rows:
             spent[subject, hour] = spent.get((subject, hour), 0) + drops
@@ -297,52 +313,44 @@ class ClaimDesk:
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, outcome: Outcome, group: Grouped) -> Answer:
+    def _finish(self, outcome: Refusal | Remembered | Group, group: Grouped) -> Answer:
         if isinstance(outcome, Refusal):
             return outcome
         if isinstance(outcome, Group):
             return no_headroom(outcome, self._mirror, self._monotonic())
-        if isinstance(outcome, Remembered):
-            return self._replayed(outcome, group.replayed)
-        replayed = isinstance(outcome, Again)
-        state, _, covers_from, covers_to, _ = outcome.slot if isinstance(outcome, Again) else outcome
-        if (claim := group.claims.get(state)) is None:
-            claim = group.claims[state] = self._sign(state.record, group.authorized[state])
-        return claim if isinstance(claim, Refusal) else Granted(covers_from, covers_to, claim, replayed)
+        return self._replayed(outcome, group.replayed)
 
     def _replayed(self, was: Remembered, claims: dict[tuple[int, int], SignedClaim | Refusal]) -> Granted | Refusal:
         """The answer of a request that was accepted before; its signature is made again, here."""
         if (claim := claims.get((was.row, was.signed))) is None:
-            claim = claims[was.row, was.signed] = self._sign(self._record(was.row), was.signed)
+            claim = claims[was.row, was.signed] = self._sign_again(self._record(was.row), was.signed)
         return claim if isinstance(claim, Refusal) else Granted(was.covers_from, was.covers_to, claim, True)
 
-    def _sign(self, record: ChannelRecord | None, amount: int) -> SignedClaim | Refusal:
-        """The claim for an amount that is on disk as authorised."""
-        signer = None if record is None else self._signers.get(record.channel.public_key)
-        if record is None or signer is None:
+    def _sign_again(self, record: ChannelRecord | None, amount: int) -> SignedClaim | Refusal:
+        if record is None or record.channel.public_key not in self._signers:
             return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", LIMIT_RETRY_MS)
-        channel, gone = record.channel, record.closed_at is not None
-        return SignedClaim(
-            channel.channel_id,
-            amount,
-            signer(claim_message(bytes.fromhex(channel.channel_id), amount)),
-            channel.public_key,
-            channel.source_account,
-            channel.destination_account,
-            channel.destination_tag,
-            0 if gone or not record.issuing else channel.headroom(record.authorized),
-            channel.balance if gone else None,
-        )
+        claim = unsigned(record.channel)
+        claim.amount = amount
+        self._sign(claim, bytes.fromhex(claim.channel_id), record)
+        return claim
 
-    def _count(self, asks: Sequence[Ask], answers: Sequence[Answer]) -> None:
+    def _sign(self, claim: SignedClaim, id_bytes: bytes, record: ChannelRecord) -> None:
+        """Sign a claim for its amount, which is on disk as authorised."""
+        channel = record.channel
+        claim.signature = self._signers[channel.public_key](claim_message(id_bytes, claim.amount))
+        if record.closed_at is not None:
+            claim.paid = channel.balance
+        elif record.issuing:
+            claim.headroom = channel.headroom(record.authorized)
+
+    def _count(self, asks: Sequence[Ask], answers: Sequence[Answer], accepted: int) -> None:
         replayed, counts = 0, dict[str, int]()
-        for ask, answer in zip(asks, answers, strict=True):
+        for ask, answer in zip(asks, answers, strict=True) if accepted < len(asks) else ():
             if isinstance(answer, Granted):
                 replayed += answer.replayed
             else:
                 counts[answer.code.value] = counts.get(answer.code.value, 0) + 1
                 self.on_rejected(ask, answer)
-        accepted = len(answers) - sum(counts.values()) - replayed
         for code, count in (("accepted", accepted), ("replayed", replayed), *counts.items()):
             if count:
                 self._telemetry.answered(code, count)

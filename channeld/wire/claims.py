@@ -6,6 +6,7 @@ Sources: the contract, section 1, "claim".
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from hashlib import blake2b
 from typing import Annotated, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from channeld.core.requests import Ask, Code, Held, Refusal
 from channeld.core.units import MAX_DROPS, MAX_UINT32, ChannelId, Drops
 from channeld.wire.payee import parse_payee
 from channeld.wire.requests import (
+    HASH,
     LARGEST_OBJECT,
     MOST_ITEMS,
     REMEDY,
@@ -77,13 +79,13 @@ class ClaimReader:
         except BadRequest as error:
             return [Parsed(None, Refusal(Code.BAD_REQUEST, error.reason))], False
 
-    def _item(self, server: str, scope: bytes, raw: bytes) -> Parsed:
+    def _item(self, server: str, scope: blake2b, raw: bytes) -> Parsed:
         try:
             return self._parsed(server, scope, _read_request(raw))
         except BadRequest as error:
             return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
 
-    def _parsed(self, server: str, scope: bytes, request: _ClaimRequest) -> Parsed:
+    def _parsed(self, server: str, scope: blake2b, request: _ClaimRequest) -> Parsed:
         name, said, payee, held = request.id, request.drops, request.payee, request.held
         user, tier, region, not_after = request.user, request.tier, request.region, request.not_after
         try:
@@ -97,8 +99,8 @@ class ClaimReader:
         except BadValue as error:
             return Parsed(None if error.field == "id" else name, Refusal(Code.BAD_REQUEST, str(error)))
         # everything beside the payee (compared resolved) and `held` (which only advises)
-        contents = hashed(_encode((said, user, request.content, tier, region, not_after))).digest()
-        key = hashed(scope + name.encode()).digest()
+        contents = hashed(HASH, _encode((said, user, request.content, tier, region, not_after)))
+        key = hashed(scope, name.encode())
         best = None if held is None else _held(held)
         return Parsed(name, Ask(server, key, contents, whom, drops, not_after, best, user or "", tier, region))
 

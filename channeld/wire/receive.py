@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.units import ChannelId
-from channeld.wire.requests import BadRequest, ClaimObject, Parsed, RequestId, hashed, read_object, request_key
+from channeld.wire.requests import HASH, BadRequest, ClaimObject, Parsed, RequestId, hashed, read_object, request_key
 
 
 class _Request(Struct, forbid_unknown_fields=True, gc=False):
@@ -34,7 +34,7 @@ def read_hand_in(server: str, payload: bytes) -> Parsed:
         return Parsed(error.request_id, Refusal(Code.BAD_REQUEST, error.reason))
     claim, key = request.claim, request_key(server, "receive", request.id)
     said = (claim.channel_id.upper(), int(claim.amount), claim.signature.upper(), claim.public_key.upper())
-    contents = hashed("\0".join(map(str, said)).encode()).digest()
+    contents = hashed(HASH, "\0".join(map(str, said)).encode())
     channel_id, amount, signature, public_key = said
     return Parsed(
         request.id, HandIn(server, key, contents, ChannelId(channel_id), amount, bytes.fromhex(signature), public_key)

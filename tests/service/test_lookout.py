@@ -16,7 +16,7 @@ from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.sandbox.stage import PATIENCE_S
-from channeld.service.holdings import ChannelState
+from channeld.service.deciding import Line
 from channeld.service.lookout import AHEAD
 
 
@@ -181,5 +181,5 @@ def test_the_other_channel_of_a_payee_carries_on(nodes: Several) -> None:
     nodes.mirror.cautions[state] = {"node1:6006": LedgerIndex(nodes.kept.index + 1)}
     assert state.group is not None
     chosen = nodes.desk._choice.channel(state.group, 1, {})
-    assert isinstance(chosen, ChannelState)
-    assert chosen.record.channel.channel_id == "B" * 64
+    assert isinstance(chosen, Line)
+    assert chosen.claim.channel_id == "B" * 64
