@@ -218,7 +218,8 @@ class Daemon:
         )
         self.broker = Exchange(
             broker_settings(settings),
-            subscriptions=(*topics.requests, topics.every_status, topics.witness, topics.channels),
+            subscriptions=(topics.every_status, topics.witness, topics.channels),
+            everybody=topics.requests,
             retained=(topics.witness, topics.every_status),
             retained_once=(topics.channels,),
             will=Will(topics.status, status(False)),
@@ -226,8 +227,13 @@ class Daemon:
             on_connected=self._connected,
             on_lost=lambda reason: None,
         )
+        self._hear(settings)
         self.gateway.outbox, self.broker.on_room = self.broker, self.gateway.go_on
         self.gateway.commit_ns = lambda: self.desk.commit_ns
+
+    def _hear(self, settings: Settings) -> None:
+        """Take what the servers of the files ask."""
+        self.broker.hear({server: self.topics.asked(server) for server in settings.servers})
 
     def _wire_truth(self, settings: Settings) -> None:
         """Freezes, and the witnesses of the store: nothing is issued before the broker has shown what it holds."""
@@ -313,6 +319,7 @@ class Daemon:
         self.settings = settings
         self.mirror.take_over(policy, granted.by_server, granted.audience)
         self.admission.reload(*limits(settings))
+        self._hear(settings)
         self.telemetry.runs(self.version, policy.hash)
         self.telemetry.pools(policy.pools)
         self.planner.touch_all()

@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+VERBS: Final = ("claim", "receive", "query")
 _LONGEST_SERVER: Final = 64
 _SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
@@ -25,7 +26,12 @@ class Topics:
         self.every_status = f"{prefix}/daemons/+/status"
         self.witness = f"{prefix}/daemons/{daemon}/witness"
         self.channels = f"{prefix}/servers/+/channels/+"
-        self.requests = tuple(f"{prefix}/servers/+/{verb}" for verb in ("claim", "receive", "query"))
+        self.requests = self.asked("+")
+        """Of everybody, as filters."""
+
+    def asked(self, server: str) -> tuple[str, ...]:
+        """The topics on which a server asks."""
+        return tuple(f"{self.servers}{server}/{verb}" for verb in VERBS)
 
     def request(self, topic: str) -> tuple[str, str] | None:
         """The server and the verb of a request topic; None for any other topic."""
@@ -35,7 +41,7 @@ class Topics:
         if not topic.startswith(self.servers):
             return None
         server, _, verb = topic[len(self.servers) :].partition("/")
-        known = verb in ("claim", "receive", "query") and _SERVER.fullmatch(server) is not None
+        known = verb in VERBS and _SERVER.fullmatch(server) is not None
         return (server, verb) if known else None
 
     def daemon(self, topic: str) -> str | None:

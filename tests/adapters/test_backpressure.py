@@ -62,12 +62,13 @@ async def desk(port: int) -> AsyncIterator[Desk]:
     )
     exchange = Exchange(
         settings(port),
-        subscriptions=TOPICS.requests,
+        subscriptions=(),
         will=None,
         on_messages=gateway.on_messages,
         on_connected=lambda present: None,
         on_lost=lambda reason: None,
     )
+    exchange.hear({server: TOPICS.asked(server) for server in "ab"})
     gateway.outbox, seen = exchange, Desk(gateway, exchange, dropped)
 
     def room() -> None:

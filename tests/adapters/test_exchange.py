@@ -1,4 +1,4 @@
-"""What is asked comes over one connection, what is said goes over another, and together they are one session."""
+"""What is asked comes over some connections, what is said goes over others, and together they are as one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from servers import Mosquitto
 from waiting import soon
 
 from channeld.adapters.broker import Exchange, Inbound, Will
-from channeld.adapters.broker.exchange import LANES, SAYS
+from channeld.adapters.broker.exchange import ASKED_OVER, ASKS, SAID_OVER, SAYS
+from channeld.adapters.broker.strangers import MOST_PER_S
 
 pytestmark = pytest.mark.slow
 
 
 @asynccontextmanager
-async def exchanging(port: int, *, ack: bool = True, reply: bool = False) -> AsyncIterator[tuple[Exchange, Recorder]]:
-    """An `Exchange` that asks for `ask` and has a will on `status`, connected; one that answers, if `reply`."""
+async def exchanging(
+    port: int, *servers: str, ack: bool = True, reply: bool = False
+) -> AsyncIterator[tuple[Exchange, Recorder]]:
+    """An `Exchange` that hears `servers` (else one, which asks on `ask`), and has a will on `status`, connected; one
+    that answers, if `reply`.
+    """
     recorder = Recorder(ack=ack)
 
     def answer(messages: list[Inbound]) -> None:
@@ -30,12 +35,14 @@ async def exchanging(port: int, *, ack: bool = True, reply: bool = False) -> Asy
 
     exchange = Exchange(
         settings(port),
-        subscriptions=("ask",),
+        subscriptions=("own",),
+        everybody=("ask", "ask/+"),
         will=Will("status", b"gone"),
         on_messages=answer if reply else recorder.on_messages,
         on_connected=recorder.on_connected,
         on_lost=recorder.on_lost,
     )
+    exchange.hear({server: (f"ask/{server}",) for server in servers} or {"one": ("ask",)})
     recorder.broker = exchange  # type: ignore[assignment]
     task = asyncio.create_task(exchange.run())
     try:
@@ -56,8 +63,8 @@ async def test_asked_over_one_and_answered_over_the_other_and_a_clean_stop_leave
             for message in asked.messages:
                 assert daemon.publish("reply", message.payload, line="a")
             assert await daemon.flush(5)
-            assert daemon._asked.published == 0
-            assert [broker.received for broker in daemon._says.brokers] == [0] * LANES
+            assert [broker.published for broker in (daemon._own, *daemon._asks.brokers)] == [0] * (1 + ASKED_OVER)
+            assert [broker.received for broker in daemon._says.brokers] == [0] * SAID_OVER
             await seen.until(lambda: len(seen.messages) == 3)
         other.publish("reply", b"end")
         await seen.until(lambda: len(seen.messages) == 4)
@@ -87,22 +94,23 @@ async def test_nothing_is_acknowledged_while_stopping_whose_reply_does_not_leave
             await seen.until(lambda: len(set(seen.payloads)) == asks)
 
 
-@pytest.mark.parametrize("which", ["_asked", "_says"])
-async def test_when_either_is_lost_it_comes_back_and_nothing_is_lost_with_it(tmp_path: Path, which: str) -> None:
+@pytest.mark.parametrize("which", ["own", "asks", "says"])
+async def test_when_one_is_lost_it_comes_back_and_nothing_is_lost_with_it(tmp_path: Path, which: str) -> None:
     async with Mosquitto(tmp_path) as real, running(settings(real.port, "other"), "reply") as (other, seen):
         async with exchanging(real.port, ack=False) as (daemon, asked):
             other.publish("ask", b"before")
             await asked.until(lambda: bool(asked.messages))
-            drop(daemon._asked if which == "_asked" else daemon._says.brokers[0])
+            drop({"own": daemon._own, "asks": daemon._asks.brokers[0], "says": daemon._says.brokers[0]}[which])
             await soon(lambda: not daemon.connected)
             assert daemon.publish("reply", b"meanwhile")
             await soon(lambda: daemon.connected)
             assert await daemon.flush(5)
             assert daemon.reconnects == 1
             await seen.until(lambda: b"meanwhile" in seen.payloads)
-            again = 2 if which == "_asked" else 1
-            await asked.until(lambda: asked.payloads == [b"before"] * again)
-            assert asked.connects == [False, True][:again]
+            times = 2 if which == "asks" else 1
+            await asked.until(lambda: len([one for one in asked.messages if one.connection]) == times)
+            assert set(asked.payloads) == {b"before"}
+            assert asked.connects == [False, True][: 2 if which == "own" else 1]
 
 
 async def test_the_second_is_not_tried_before_the_first_was_taken_and_a_stop_does_not_wait_for_it(
@@ -120,13 +128,12 @@ async def test_the_second_is_not_tried_before_the_first_was_taken_and_a_stop_doe
         task = asyncio.create_task(exchange.run())
         await soon(lambda: exchange.reconnects > 2)
         assert "not authorized" in (exchange.last_error or "")
-        assert exchange._says.last_error is None
+        assert {broker.last_error for broker in exchange._all[1:]} == {None}
         await exchange.stop(0.1)
         await asyncio.wait_for(task, WAIT_S)
 
 
 async def test_each_has_a_name_of_its_own() -> None:
-    assert SAYS
     exchange = Exchange(
         settings(1),
         subscriptions=(),
@@ -135,9 +142,10 @@ async def test_each_has_a_name_of_its_own() -> None:
         on_connected=lambda present: None,
         on_lost=lambda reason: None,
     )
-    first = exchange._asked.settings.client_id
-    names = [broker.settings.client_id for broker in exchange._says.brokers]
-    assert names == [f"{first}{SAYS}{number}" for number in range(1, LANES + 1)]
+    own, *names = [broker.settings.client_id for broker in exchange._all]
+    asks = [f"{own}{ASKS}{number}" for number in range(1, ASKED_OVER + 1)]
+    says = [f"{own}{SAYS}{number}" for number in range(1, SAID_OVER + 1)]
+    assert names == asks + says
 
 
 async def test_a_flood_has_a_connection_of_its_own(tmp_path: Path) -> None:
@@ -212,7 +220,7 @@ async def test_one_that_is_lost_holds_up_only_what_was_on_its_way_there(tmp_path
 async def test_what_is_held_back_stays_with_the_broker_and_the_connection_stands(tmp_path: Path) -> None:
     async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
         async with exchanging(real.port) as (daemon, asked):
-            connection = daemon._asked._connection
+            connection = daemon._asks.brokers[0]._connection
             assert connection is not None
             daemon.hold_back(True)
             for number in range(3000):
@@ -220,7 +228,7 @@ async def test_what_is_held_back_stays_with_the_broker_and_the_connection_stands
             assert await other.flush(WAIT_S)
             for _ in range(3):
                 connection._on_tick(60)  # it hears nothing, and that is no silence of the broker
-            assert (asked.messages, daemon.unread) == ([], False)
+            assert asked.messages == []
             daemon.hold_back(False)
             await asked.until(lambda: len(asked.messages) == 3000)
             assert asked.payloads == [b"%d" % number for number in range(3000)]
@@ -231,12 +239,90 @@ async def test_what_is_held_back_is_held_back_by_the_next_connection_too(tmp_pat
     async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
         async with exchanging(real.port, ack=False) as (daemon, asked):
             daemon.hold_back(True)
-            drop(daemon._asked)
-            await soon(lambda: asked.connects == [False, True] and daemon.connected)
-            connection = daemon._asked._connection
+            lane = daemon._asks.brokers[0]
+            drop(lane)
+            await soon(lambda: not lane.connected)
+            await soon(lambda: daemon.connected)
+            connection = lane._connection
             assert connection is not None
             assert connection._held_back
             assert other.publish("ask", b"x")
             assert await other.flush(WAIT_S)
             daemon.hold_back(False)
             await asked.until(lambda: asked.payloads == [b"x"])
+
+
+# -- who asks over which ----------------------------------------------------------------------------------------------
+
+
+async def test_every_server_has_a_queue_of_its_own_as_far_as_there_are_connections(tmp_path: Path) -> None:
+    """Whatever one of them asks, it waits in nobody's way."""
+    servers = [f"s{number}" for number in range(ASKED_OVER)]
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port, *servers, ack=False) as (daemon, asked):
+            flooded = daemon._asks.brokers[daemon._asks.lane_of["ask/s3"]]
+            flooded.hold_back(True)
+            for number in range(5000):
+                assert other.publish("ask/s3", b"%d" % number)
+            for server in servers:
+                assert other.publish(f"ask/{server}", b"lone")
+            await asked.until(lambda: len(asked.messages) == ASKED_OVER - 1)
+            assert sorted(message.topic for message in asked.messages) == sorted(
+                f"ask/{server}" for server in servers if server != "s3"
+            )
+
+
+async def test_servers_come_and_go_and_each_is_heard_once_at_qos_1(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port, "a", "b") as (daemon, asked):
+            daemon.hear({"b": ("ask/b",), "c": ("ask/c",)})
+            assert sum(daemon._asks._servers) == 2
+            await soon(lambda: daemon._asks.hears("ask/c"))
+            await soon(lambda: not any(broker._subscriptions.superfluous() for broker in daemon._asks.brokers))
+            for name in "abc":
+                assert other.publish(f"ask/{name}", name.encode())
+            await asked.until(lambda: len(asked.messages) == 3)
+            assert sorted((message.payload, message.connection is not None) for message in asked.messages) == [
+                (b"a", False),  # a stranger now, heard at QoS 0
+                (b"b", True),
+                (b"c", True),
+            ]
+
+
+async def test_what_waits_for_an_earlier_process_elsewhere_is_taken_and_the_place_is_left(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port, "b", "c") as (daemon, _):
+            before = daemon._asks.lane_of["ask/c"]
+        assert other.publish("ask/c", b"while it was away")
+        assert await other.flush(WAIT_S)
+        async with exchanging(real.port, "a", "b", "c") as (daemon, asked):
+            assert daemon._asks.lane_of["ask/c"] != before
+            await asked.until(lambda: asked.payloads == [b"while it was away"])
+            await soon(lambda: not daemon._asks.brokers[before]._subscriptions.superfluous())
+            assert other.publish("ask/c", b"now")
+            assert other.publish("ask/a", b"end")
+            await asked.until(lambda: b"end" in asked.payloads and b"now" in asked.payloads)
+            assert sorted(asked.payloads) == [b"end", b"now", b"while it was away"]
+
+
+async def test_strangers_are_heard_as_long_as_little_is_asked_and_nobody_is_heard_twice(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port, "a") as (daemon, asked):
+            assert other.publish("ask/a", b"known")
+            assert other.publish("ask/stranger", b"unknown")
+            await asked.until(lambda: len(asked.messages) == 2)
+            for number in range(3 * MOST_PER_S):
+                assert other.publish("ask/a", b"%d" % number)
+            assert await other.flush(WAIT_S)
+            await asked.until(lambda: len(asked.messages) == 2 + 3 * MOST_PER_S)
+            await soon(lambda: not daemon._own._subscriptions.superfluous())
+            assert other.publish("ask/stranger", b"unheard")
+            assert await other.flush(WAIT_S)
+            assert other.publish("own", b"x")
+            await asked.until(lambda: b"x" in asked.payloads)
+            assert b"unheard" not in asked.payloads
+            daemon._strangers.listen()
+            await soon(lambda: not daemon._own._subscriptions.missing())
+            assert other.publish("ask/stranger", b"heard again")
+            await asked.until(lambda: b"heard again" in asked.payloads)
+            assert len(asked.messages) == len(set(asked.payloads)) == 4 + 3 * MOST_PER_S

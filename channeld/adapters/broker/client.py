@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import mqtt5
@@ -21,9 +21,10 @@ import structlog
 
 from channeld.adapters.broker.connection import TAKEN_OVER, Connection
 from channeld.adapters.broker.framing import MAX_PACKET
-from channeld.adapters.broker.handshake import enter, remedy
-from channeld.adapters.broker.messages import BrokerSettings, Inbound, Will
+from channeld.adapters.broker.handshake import enter, remedy, subscribe
+from channeld.adapters.broker.messages import BrokerSettings, Inbound, Will, ack
 from channeld.adapters.broker.outbox import Outbox, encode
+from channeld.adapters.broker.subscriptions import Subscriptions
 from channeld.core.errors import BadValue, Unreachable
 
 _T = TypeVar("_T")
@@ -38,7 +39,8 @@ class Broker:
     the first messages of a connection; `on_lost(reason)` after it, `TAKEN_OVER` if another client has our client id.
     Of subscriptions that are in `retained` the broker sends what it holds, with every connection; of those in
     `retained_once` with the first one that stands, and later only where it has lost the session.
-    A callback that raises is logged and counted; its messages stay unacknowledged.
+    A callback that raises is logged and counted; its messages stay unacknowledged. `part` is one of several
+    connections, of which whoever has them speaks.
     """
 
     def __init__(
@@ -52,14 +54,16 @@ class Broker:
         on_lost: Callable[[str], None],
         retained: Collection[str] = (),
         retained_once: Collection[str] = (),
+        part: bool = False,
     ) -> None:
         self.settings = settings
-        self.generation = 0
+        self._say, self._warn = (_log.debug, _log.debug) if part else (_log.info, _log.warning)
         self.connected = False
         self.last_error: str | None = None
-        self.received = self.published = self.acked = self.reconnects = 0
+        self.received = self.published = self.reconnects = 0
         self.dropped_malformed = self.publish_refused = self.callback_errors = 0
-        self._subscriptions, self._greeted = tuple(subscriptions), False
+        self._subscriptions, self._greeted = Subscriptions(subscriptions), False
+        self._changed = asyncio.Event()
         self._retained, self._retained_once = frozenset(retained), frozenset(retained_once)
         self._will = will
         self._on_messages, self._on_connected, self._on_lost = on_messages, on_connected, on_lost
@@ -92,10 +96,26 @@ class Broker:
 
     # -- in ------------------------------------------------------------------------------------------------------
 
+    ack = staticmethod(ack)
+
     @property
-    def unread(self) -> bool:
-        """Whether more has been read than was handed over, and will be soon."""
-        return self._connection is not None and self._connection.unread
+    def on_subscribed(self) -> Callable[[Collection[str]], None]:
+        """Called with the topics that the broker has confirmed; while `connected` is false, for a new connection."""
+        return self._subscriptions.on_confirmed
+
+    @on_subscribed.setter
+    def on_subscribed(self, call: Callable[[Collection[str]], None]) -> None:
+        self._subscriptions.on_confirmed = call
+
+    def subscribe(self, topics: Iterable[str], qos: int = 1) -> None:
+        """Hear these as well, with every connection from now on; of what is retained only what `retained` says."""
+        self._subscriptions.want(topics, qos)
+        self._changed.set()
+
+    def unsubscribe(self, topics: Iterable[str]) -> None:
+        """Hear these no more; what the broker has queued of them still comes."""
+        self._subscriptions.leave(topics)
+        self._changed.set()
 
     def hold_back(self, held: bool) -> None:
         """Take no more messages until this is called with False: the broker keeps them, and no memory is used here."""
@@ -155,13 +175,6 @@ class Broker:
             if outbox.queued * 2 >= outbox.limit:
                 self._roomy.clear()
         return True
-
-    def ack(self, message: Inbound) -> None:
-        """PUBACK: the broker forgets the message. Nothing for QoS 0, a second time, or an earlier connection's."""
-        connection = self._connection
-        if message.packet_id and connection is not None and message.generation == self.generation:
-            connection.acknowledge(message)
-            self.acked += 1
 
     async def writable(self) -> None:
         """Return when the queue is below its low-water mark, half of `send_limit`."""
@@ -267,26 +280,41 @@ class Broker:
 
     async def _session(self) -> str:
         """One connection from its beginning to its end; returns why it ended."""
-        self.generation += 1
         connection = Connection(self, self.settings.receive_maximum, self.settings.maximum_packet_size)
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s):
-                connack = await enter(connection, self.settings, self._will, self._subscriptions, self._handling)
+                connack = await enter(connection, self.settings, self._will)
+                self._subscriptions.anew()
+                await subscribe(connection, self._subscriptions, self._handling)
         except (OSError, TimeoutError, Unreachable) as error:
             connection.abort()
             return self._cannot(error)
         except BaseException:
             connection.abort()
             raise
+        keeping = asyncio.create_task(self._keep_subscribed(connection))
         try:
             self._up(connection, connack)
             reason = await self._until_end(connection)
         finally:
+            keeping.cancel()
             self.connected, self._connection = False, None
             connection.abort()
-        _log.info("mqtt_lost", reason=reason)
+        self._say("mqtt_lost", reason=reason)
         self._call(self._on_lost, reason)
         return reason
+
+    async def _keep_subscribed(self, connection: Connection) -> None:
+        """Tell the broker whenever other topics are wanted; without an answer the connection is none."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(self.settings.connect_timeout_s):
+                    await subscribe(connection, self._subscriptions, self._handling)
+            except (TimeoutError, Unreachable) as error:
+                connection.end(mqtt5.DisconnectReasonCode.UNSPECIFIED_ERROR, self._cannot(error))
+                return
 
     def _cannot(self, error: Exception) -> str:
         where = f"{self.settings.host}:{self.settings.port}"
@@ -296,7 +324,7 @@ class Broker:
             else f"{where}: no answer in {self.settings.connect_timeout_s} s"
         )
         if reason != self.last_error:
-            _log.warning("mqtt_cannot_connect", reason=reason)
+            self._warn("mqtt_cannot_connect", reason=reason)
         return reason
 
     def _handling(self, topic: str) -> mqtt5.RetainHandling:
@@ -315,7 +343,11 @@ class Broker:
             _log.error("mqtt_messages_given_up", messages=lost, why="too large, or the broker hangs up on them")
         self._connection, self.connected, self.last_error = connection, True, None
         self._greeted = True
-        _log.info("mqtt_connected", session_present=connack.session_present, window=connack.receive_max)
+        self._say(
+            "mqtt_connected",
+            session_present=connack.session_present,
+            window=connack.receive_max,
+        )
         self._room()
         self._call(self._on_connected, connack.session_present)
         connection.open_gate()

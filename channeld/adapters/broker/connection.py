@@ -27,7 +27,7 @@ TAKEN_OVER: Final = (
 )
 SILENT: Final = "the broker went silent: no answer to a ping within the keep-alive time"
 _MOST_UNACKNOWLEDGED: Final = 65_535
-SLICE: Final = 512
+SLICE: Final = 128
 """Packets taken in one turn of the loop: one read can bring thousands, and whoever asked last would wait for them."""
 _log = structlog.get_logger()
 _PINGREQ: Final = b"\xc0\x00"
@@ -35,8 +35,6 @@ _PINGREQ: Final = b"\xc0\x00"
 
 class Owner(Protocol):
     """What a connection tells the one who made it."""
-
-    generation: int
 
     def _took(self, messages: list[Inbound]) -> None: ...
 
@@ -53,10 +51,10 @@ class Connection(Pipe):
     def __init__(self, owner: Owner, receive_maximum: int, limit: int) -> None:
         super().__init__(limit)
         self.connack: asyncio.Future[mqtt5.ConnAckPacket] = self._loop.create_future()
-        self.suback: asyncio.Future[mqtt5.SubAckPacket] = self._loop.create_future()
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self.unacknowledged = 0
-        self._owner, self._generation = owner, owner.generation
+        self._owner = owner
+        self._asked: asyncio.Future[list[int]] = self._loop.create_future()
         self._receive_maximum, self._exceeded = receive_maximum, False
         self._held: list[Inbound] | None = []
         self._frames: deque[memoryview] = deque()
@@ -106,11 +104,6 @@ class Connection(Pipe):
             self._take_later()
         elif not self._held_back:
             self._resume()
-
-    @property
-    def unread(self) -> bool:
-        """Whether packets that were read are taken in a later turn of the loop."""
-        return bool(self._frames) and not self._held_back
 
     def hold_back(self, held: bool) -> None:
         """Take nothing more, not even from the socket; or go on."""
@@ -187,7 +180,7 @@ class Connection(Pipe):
         """
         if packet_id == 0:
             raise Malformed("packet identifier 0")
-        message.packet_id, message.generation, message.exactly_once = packet_id, self._generation, exactly_once
+        message.packet_id, message.connection, message.exactly_once = packet_id, self, exactly_once
         self.unacknowledged += 1
         if self.unacknowledged > self._receive_maximum and not self._exceeded:
             self._exceeded = True
@@ -220,9 +213,9 @@ class Connection(Pipe):
         elif isinstance(packet, mqtt5.ConnAckPacket):
             if not self.connack.done():
                 self.connack.set_result(packet)
-        elif isinstance(packet, mqtt5.SubAckPacket):
-            if not self.suback.done():
-                self.suback.set_result(packet)
+        elif isinstance(packet, mqtt5.SubAckPacket | mqtt5.UnsubAckPacket):
+            if not self._asked.done():
+                self._asked.set_result([int(code) for code in packet.reason_codes])
         elif isinstance(packet, mqtt5.DisconnectPacket):
             self._disconnected(packet)
         elif isinstance(packet, mqtt5.PubRelPacket):
@@ -252,10 +245,16 @@ class Connection(Pipe):
 
     # -- packets out ---------------------------------------------------------------------------------------------
 
+    def ask(self, packet: mqtt5.SubscribePacket | mqtt5.UnsubscribePacket) -> asyncio.Future[list[int]]:
+        """Send it; the broker's reason codes will be there. One at a time."""
+        self._asked = self._loop.create_future()
+        self.write(packet.write())
+        return self._asked
+
     def acknowledge(self, message: Inbound) -> None:
-        """PUBACK (PUBREC at QoS 2). Nothing happens if the message was acknowledged before."""
+        """PUBACK (PUBREC at QoS 2). Nothing happens if it was acknowledged before, or the connection is over."""
         packet_id, message.packet_id = message.packet_id, 0
-        if packet_id:
+        if packet_id and not self.ended.done():
             self.unacknowledged -= 1
             self.write(bytes((0x50 if message.exactly_once else 0x40, 2, packet_id >> 8, packet_id & 0xFF)))
 

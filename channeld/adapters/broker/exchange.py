@@ -1,9 +1,9 @@
-"""Five connections to the broker: what is asked comes over one, what is said goes over the others.
+"""All connections to the broker: one for what concerns the daemon itself, some for requests, some for what is said.
 
 A broker under load reads from every connection in turn (Mosquitto one packet a pass), and we owe it two packets for
 each request: an acknowledgement and a reply. Over one connection replies would wait behind acknowledgements, and a
-single server could send as fast as the broker reads, which is twice as fast as we could answer. Why replies have more
-than one: see `lanes`.
+single server could send as fast as the broker reads, which is twice as fast as we could answer. Why either has more
+than one: see `asks` and `lanes`.
 """
 
 from __future__ import annotations
@@ -13,24 +13,36 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
+import structlog
+
+from channeld.adapters.broker.asks import Asks
 from channeld.adapters.broker.client import Broker
 from channeld.adapters.broker.lanes import Lanes
-from channeld.adapters.broker.messages import BrokerSettings, Inbound, Will
+from channeld.adapters.broker.messages import BrokerSettings, Inbound, Will, ack
+from channeld.adapters.broker.strangers import Strangers
 
+ASKS: Final = ".asks"
 SAYS: Final = ".says"
-"""Ends, with a number from 1 on, the client id of a connection over which we publish; no name of a daemon has a dot."""
-LANES: Final = 4
-"""Connections over which we publish."""
+"""End, with a number from 1 on, the client id of a connection for requests, or of one over which we publish; no name of
+a daemon has a dot."""
+ASKED_OVER: Final = 8
+SAID_OVER: Final = 4
+"""How many there are of each."""
+_log = structlog.get_logger()
 
 
 class Exchange:
-    """Arguments, methods and callbacks are those of `Broker`; what is published keeps its order in its line."""
+    """Arguments, methods and callbacks are those of `Broker`, for the connection of the daemon itself and for `hear`.
+
+    `everybody` are the requests of all servers, configured or not. What is published keeps its order in its line.
+    """
 
     def __init__(
         self,
         settings: BrokerSettings,
         *,
         subscriptions: Sequence[str],
+        everybody: Sequence[str] = (),
         will: Will | None,
         on_messages: Callable[[list[Inbound]], None],
         on_connected: Callable[[bool], None],
@@ -38,36 +50,53 @@ class Exchange:
         retained: Collection[str] = (),
         retained_once: Collection[str] = (),
     ) -> None:
-        self._on_connected, self._known = on_connected, asyncio.Event()
+        self._on_connected = on_connected
+        self._known, self._heard, self._missed = asyncio.Event(), asyncio.Event(), False
         self.on_whole: Callable[[], None] = lambda: None
         """Called when all connections stand again."""
-        self._asked = Broker(
+        self._own = Broker(
             settings,
             subscriptions=subscriptions,
             will=will,
-            on_messages=on_messages,
+            on_messages=lambda messages: on_messages(self._strangers.only(messages)),
             on_connected=self._met,
             on_lost=on_lost,
             retained=retained,
             retained_once=retained_once,
         )
-        self._says = Lanes([self._lane(settings, number, on_lost) for number in range(1, LANES + 1)])
-        self.publish, self.ack, self.hold_back = self._says.publish, self._asked.ack, self._asked.hold_back
-        self.queued_in, self.flush = self._says.queued_in, self._says.flush
 
-    def _lane(self, settings: BrokerSettings, number: int, on_lost: Callable[[str], None]) -> Broker:
-        return Broker(
-            replace(settings, client_id=f"{settings.client_id}{SAYS}{number}"),
-            subscriptions=(),
-            will=None,
-            on_messages=lambda messages: None,
-            on_connected=lambda session_present: self._look(),
-            on_lost=on_lost,
-        )
+        def lane(name: str, on_messages: Callable[[list[Inbound]], None]) -> Broker:
+            return Broker(
+                replace(settings, client_id=settings.client_id + name),
+                subscriptions=(),
+                will=None,
+                on_messages=on_messages,
+                on_connected=lambda session_present: self._look(),
+                on_lost=self._part_lost,
+                part=True,
+            )
+
+        self._asks = Asks(ASKED_OVER, lambda number, take: lane(f"{ASKS}{number}", take), on_messages)
+        self._says = Lanes([lane(f"{SAYS}{number}", lambda messages: None) for number in range(1, SAID_OVER + 1)])
+        self._strangers = Strangers(self._own, everybody, self._asks.hears)
+        self._all = (self._own, *self._asks.brokers, *self._says.brokers)
+        self.publish, self.queued_in, self.flush = self._says.publish, self._says.queued_in, self._says.flush
+        self.hear, self.hold_back, self.ack = self._asks.hear, self._asks.hold_back, ack
 
     def _look(self) -> None:
+        if not self._heard.is_set() and all(broker.connected for broker in self._asks.brokers):
+            self._heard.set()
+            self._strangers.listen()
         if self.connected:
+            self._missed = False
+            _log.info("mqtt_all_connected", connections=len(self._all))
             self.on_whole()
+
+    def _part_lost(self, reason: str) -> None:
+        """One line for all of them, and none where the first is lost as well and says so."""
+        if self._own.connected and not self._missed:
+            self._missed = True
+            _log.warning("mqtt_connection_lost", of=len(self._all), reason=reason)
 
     @property
     def on_room(self) -> Callable[[], None]:
@@ -82,30 +111,25 @@ class Exchange:
     @property
     def connected(self) -> bool:
         """Whether all stand."""
-        return self._asked.connected and self._says.connected
+        return all(broker.connected for broker in self._all)
 
     @property
     def last_error(self) -> str | None:
-        """Why the last attempt failed, or the last connection ended."""
-        return self._asked.last_error or self._says.last_error
+        """Why the last attempt failed, or the last connection ended, of the first that has something to say."""
+        return next((broker.last_error for broker in self._all if broker.last_error), None)
 
     @property
     def reconnects(self) -> int:
         """How often one was lost."""
-        return self._asked.reconnects + sum(broker.reconnects for broker in self._says.brokers)
+        return sum(broker.reconnects for broker in self._all)
 
     @property
     def dropped_malformed(self) -> int:
-        return self._asked.dropped_malformed
+        return sum(broker.dropped_malformed for broker in self._all)
 
     @property
     def publish_refused(self) -> int:
-        return sum(broker.publish_refused for broker in self._says.brokers)
-
-    @property
-    def unread(self) -> bool:
-        """Whether more has come from the broker than was handed over."""
-        return self._asked.unread
+        return sum(broker.publish_refused for broker in self._all)
 
     @property
     def queued_out(self) -> int:
@@ -122,18 +146,26 @@ class Exchange:
         self._on_connected(session_present)
 
     async def run(self) -> None:
-        """All, until `stop`; the others once the first was taken, so that what is wrong with all is said once."""
-        await asyncio.gather(self._asked.run(), self._say())
+        """All, until `stop`.
 
-    async def _say(self) -> None:
-        await self._known.wait()
-        await self._says.run()
+        Those for requests begin once the first was taken, so that what is wrong with all is said once; those over which
+        we publish once all requests are heard, so that nobody is told that we are here before.
+        """
+        asks = [self._after(self._known, broker) for broker in self._asks.brokers]
+        says = [self._after(self._heard, broker) for broker in self._says.brokers]
+        await asyncio.gather(self._own.run(), *asks, *says)
+
+    async def _after(self, event: asyncio.Event, broker: Broker) -> None:
+        await event.wait()
+        await broker.run()
 
     async def stop(self, flush_timeout_s: float = 5.0) -> bool:
         """Leave in a way that drops the will, flush, and wait for `run` to return. False: something was not settled.
 
         Nothing more is taken before the flush, so that nothing is acknowledged whose reply cannot leave any more.
         """
-        await self._asked.stop(0)
+        self._strangers.close()
+        await asyncio.gather(*(broker.stop(0) for broker in (self._own, *self._asks.brokers)))
         self._known.set()
+        self._heard.set()
         return await self._says.stop(flush_timeout_s)

@@ -1,13 +1,13 @@
-"""From an open socket to a confirmed subscription: CONNECT, CONNACK, SUBSCRIBE, SUBACK.
+"""From an open socket to confirmed subscriptions: CONNECT and CONNACK, SUBSCRIBE and SUBACK, UNSUBSCRIBE and UNSUBACK.
 
 Sources: OASIS MQTT 5.0 sections 3.1.2.4 (Clean Start), 3.1.2.11 (CONNECT properties), 3.2.2.2 (Connect Reason Code),
-3.8.3.1 (subscription options).
+3.8.3.1 (subscription options), 3.10 (UNSUBSCRIBE).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import mqtt5
@@ -15,6 +15,7 @@ import mqtt5
 from channeld.adapters.broker.connection import Connection
 from channeld.adapters.broker.messages import BrokerSettings, Will
 from channeld.adapters.broker.outbox import SUBSCRIBE_ID
+from channeld.adapters.broker.subscriptions import Subscriptions
 from channeld.core.errors import Unreachable
 
 _T = TypeVar("_T")
@@ -39,17 +40,8 @@ def remedy(reason: str) -> str:
     return f"{reason} ({found})" if found else reason
 
 
-async def enter(
-    connection: Connection,
-    settings: BrokerSettings,
-    will: Will | None,
-    subscriptions: Sequence[str],
-    handling: Callable[[str], mqtt5.RetainHandling],
-) -> mqtt5.ConnAckPacket:
-    """Connect and subscribe; returns the broker's terms. Raises `OSError` or `Unreachable`: come again later.
-
-    `handling` says for each subscription whether the broker is to send what it holds.
-    """
+async def enter(connection: Connection, settings: BrokerSettings, will: Will | None) -> mqtt5.ConnAckPacket:
+    """Connect; returns the broker's terms. Raises `OSError` or `Unreachable`: come again later."""
     server_name = settings.host if settings.tls else None
     await asyncio.get_running_loop().create_connection(
         lambda: connection, settings.host, settings.port, ssl=settings.tls, server_hostname=server_name
@@ -58,8 +50,6 @@ async def enter(
     connack = await _answer(connection, connection.connack)
     _check(connack)
     connection.keep_alive(settings.keep_alive_s if connack.server_keep_alive is None else connack.server_keep_alive)
-    if subscriptions:
-        await _subscribe(connection, subscriptions, handling)
     return connack
 
 
@@ -95,23 +85,37 @@ def _check(connack: mqtt5.ConnAckPacket) -> None:
         raise Unreachable("the broker grants no QoS 1, which channeld cannot do without")
 
 
-async def _subscribe(
-    connection: Connection, subscriptions: Sequence[str], handling: Callable[[str], mqtt5.RetainHandling]
+async def subscribe(
+    connection: Connection, subscriptions: Subscriptions, handling: Callable[[str], mqtt5.RetainHandling]
 ) -> None:
-    filters = [_filter(topic, handling(topic)) for topic in subscriptions]
-    connection.write(mqtt5.SubscribePacket(SUBSCRIBE_ID, filters).write())
-    suback = await _answer(connection, connection.suback)
-    refused = [topic for topic, code in zip(subscriptions, suback.reason_codes, strict=False) if int(code) != 1]
+    """Let the broker confirm all that is due. Raises `Unreachable` where it refuses one, and ends the connection then.
+
+    `handling` says for each subscription whether the broker is to send what it holds.
+    """
+    while wanted := subscriptions.missing():
+        await _subscribe(connection, wanted, handling)
+        subscriptions.confirmed(wanted)
+    while left := subscriptions.superfluous():
+        await _answer(connection, connection.ask(mqtt5.UnsubscribePacket(SUBSCRIBE_ID, left)))
+        subscriptions.taken_back(left)
+
+
+async def _subscribe(
+    connection: Connection, wanted: Mapping[str, int], handling: Callable[[str], mqtt5.RetainHandling]
+) -> None:
+    filters = [_filter(topic, qos, handling(topic)) for topic, qos in wanted.items()]
+    codes = await _answer(connection, connection.ask(mqtt5.SubscribePacket(SUBSCRIBE_ID, filters)))
+    refused = [topic for (topic, qos), code in zip(wanted.items(), codes, strict=False) if code != qos]
     if refused:
         connection.end(mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION, "subscription refused")
         raise Unreachable(f"the broker does not let us subscribe at QoS 1 to {', '.join(refused)}")
 
 
-def _filter(topic: str, handling: mqtt5.RetainHandling) -> mqtt5.TopicFilter:
-    """QoS 1, and the retain flag as it was published: a retained request is to be seen as such."""
+def _filter(topic: str, qos: int, handling: mqtt5.RetainHandling) -> mqtt5.TopicFilter:
+    """With the retain flag as it was published: a retained request is to be seen as such."""
     return mqtt5.TopicFilter(
         topic,
-        max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+        max_qos=mqtt5.QoS.AT_LEAST_ONCE if qos else mqtt5.QoS.AT_MOST_ONCE,
         retain_as_published=True,
         retain_handling=handling,
     )

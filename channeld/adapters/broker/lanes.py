@@ -126,20 +126,6 @@ class Lanes:
         """Messages sent whose PUBACK is due."""
         return sum(broker.in_flight_out for broker in self.brokers)
 
-    @property
-    def connected(self) -> bool:
-        """Whether all stand."""
-        return all(broker.connected for broker in self.brokers)
-
-    @property
-    def last_error(self) -> str | None:
-        """Why the last attempt failed, or the last connection ended, of the first of them that has something to say."""
-        return next((broker.last_error for broker in self.brokers if broker.last_error), None)
-
-    async def run(self) -> None:
-        """All of them, until `stop`."""
-        await asyncio.gather(*(broker.run() for broker in self.brokers))
-
     async def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has settled all that was published. False: some was not within `timeout_s`."""
         return all(await asyncio.gather(*(broker.flush(timeout_s) for broker in self.brokers)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,15 @@ class Will:
     delay_s: int = 0
 
 
+class Acknowledger(Protocol):
+    """The connection that a message came over."""
+
+    def acknowledge(self, message: Inbound) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Inbound:
-    """A message that came. At QoS 1 the broker keeps it until `Broker.ack`, and sends it again after a reconnect."""
+    """A message that came. At QoS 1 the broker keeps it until `ack`, and sends it again after a reconnect."""
 
     topic: str
     payload: bytes
@@ -62,6 +69,12 @@ class Inbound:
     """There was a Response Topic that nobody may publish to; `response_topic` is None."""
     packet_id: int = 0
     """0 when there is nothing to acknowledge: QoS 0, or done."""
-    generation: int = 0
-    """The connection it came over; an acknowledgement means nothing to a later one."""
+    connection: Acknowledger | None = field(default=None, repr=False)
+    """Where it is acknowledged, which means nothing to a later connection; None at QoS 0."""
     exactly_once: bool = False
+
+
+def ack(message: Inbound) -> None:
+    """PUBACK: the broker forgets the message. Nothing for QoS 0, a second time, or over a connection that is gone."""
+    if message.connection is not None:
+        message.connection.acknowledge(message)

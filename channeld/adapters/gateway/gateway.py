@@ -1,14 +1,13 @@
 """Between the broker and the claim desk: messages in, requests to the desk, replies out, and then acknowledgements.
 
-Everything that one read of the socket brought is decided as one group, without waiting for company. A message is
+Everything that one turn of the loop brought is decided as one group, without waiting for company. A message is
 acknowledged only after what was decided about it is durable and its reply is queued; one that cannot be taken now stays
 unacknowledged, so that the broker keeps it and memory does not grow.
 
-All servers share one session, and the broker sends only so much of it ahead of our acknowledgements. So what a server
-asks beyond its share must not wait: it is refused unread, which costs far less than deciding it, and behind the group
-that what came with it is decided in. Once more waits than one group holds, groups are small and in fair turns, and
-between two of them the socket is read, and all that was read is taken: then nobody waits for more than a small group,
-however much somebody else sends.
+Servers share sessions, and the broker sends only so much of one ahead of our acknowledgements. So what a server asks
+beyond its share must not wait: it is refused unread, which costs far less than deciding it, and behind the group that
+what came with it is decided in. Once more waits than one group holds, groups are small and in fair turns, and between
+two of them all sockets are read: then nobody waits for more than a small group, however much somebody else sends.
 
 Every request is answered, but one that expired or is too large. When more replies wait than there is room for, nothing
 is taken from the broker any more until a tenth of them has left.
@@ -52,7 +51,7 @@ class Gateway:
     With `most_queued` replies waiting for the broker nothing more is decided until `go_on` says that it has taken some.
     `dropped` is told why a message got no answer: a word of a small closed set; `refused` by which code requests were
     refused that the desk never saw, and how many. `nanoseconds` is a clock that never goes back, and `later` calls back
-    once the socket was served.
+    once all sockets were served.
     """
 
     def __init__(
@@ -134,10 +133,7 @@ class Gateway:
                 self._refuse(message, server, refusal)
         if self._due >= self._most_queued:
             self._hold_back(True)
-        if out.unread:
-            self._schedule()
-        elif not self._scheduled:  # else it follows, and the socket may bring more before: one group a turn of the loop
-            self._work()
+        self.go_on()  # behind what the other sockets bring in this turn of the loop: one group for all
 
     @property
     def _due(self) -> int:
@@ -157,20 +153,7 @@ class Gateway:
     def release(self) -> None:
         """Decide again, what waited first."""
         self.held = False
-        self._work()
-
-    def _work(self) -> None:
-        """Decide a group of what waits, if its replies can be queued; the rest after the socket was served."""
-        admission = self._admission
-        self._answer_queries()
-        while admission.waiting and self._ready:
-            behind = admission.waiting > admission.size(GROUP)
-            self._decide_next(admission.take(self._fair_size() if behind else admission.size(GROUP)))
-            if behind:
-                self._schedule()
-                return
-        if self._refusals.due and self.outbox.queued_out * 2 < self._most_queued:
-            self._schedule()
+        self.go_on()
 
     def _fair_size(self) -> int:
         admission = self._admission
@@ -197,31 +180,36 @@ class Gateway:
         count, took = sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began
         self._admission.decided(count, took, self.commit_ns())
 
-    def _schedule(self) -> None:
+    def go_on(self) -> None:
+        """There is something to do in the next turn of the loop: the broker has taken replies, say."""
         if not self._scheduled:
             self._scheduled = True
             self._later(self._turn)
 
-    def go_on(self) -> None:
-        """The broker has taken something: do what waited for that, unless it is done soon anyway."""
-        if not self._scheduled:
-            self._turn()
-
     def _turn(self) -> None:
-        """The socket was served. First all that was read is taken: a lone request may stand behind a flood in it."""
+        """All sockets were served: decide a group, then refuse some; the rest when they were served again."""
         self._scheduled = False
         if self._closed:
             return
         if self._owed:
             self._owed.send_again()
-        if self.outbox.unread:
-            self._schedule()
-            return
+        self._answer_queries()
+        behind = self._decide_some()
         if self._refusals.due:
             self._refusals.answer(self.outbox)
         if self._held_back and self._due * 10 < self._most_queued * 9:  # soon: what others ask waits there as well
             self._hold_back(False)
-        self._work()
+        if behind or (self._refusals.due and self.outbox.queued_out * 2 < self._most_queued):
+            self.go_on()
+
+    def _decide_some(self) -> bool:
+        """Decide a group of what waits, if its replies can be queued; whether there is more than that."""
+        admission = self._admission
+        if not (admission.waiting and self._ready):
+            return False
+        behind = admission.waiting > admission.size(GROUP)
+        self._decide_next(admission.take(self._fair_size() if behind else admission.size(GROUP)))
+        return behind
 
     def _refuse(self, message: Message, server: str, refusal: Refusal) -> None:
         if (why := self._unanswerable(message)) is not None:

@@ -15,7 +15,7 @@ from channeld.adapters.gateway.ports import Message, Outbox, around
 from channeld.core.requests import Code, Refusal
 from channeld.wire.unread import refuse_unread
 
-AT_ONCE: Final = 512
+AT_ONCE: Final = 128
 """Requests refused in one turn of the loop: as many as the broker takes replies of one server."""
 BYTES_AT_ONCE: Final = 1 << 18
 """Or as many of one server as make so long replies: those to batches take a millisecond each."""
