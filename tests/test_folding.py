@@ -9,9 +9,9 @@ import pytest
 from engine import Engine
 
 from channeld.adapters.sqlite import BATCH
-from channeld.app.housekeeping import LARGEST_SLICE, SLICE, Housekeeping, fold_slice, forget_slice
+from channeld.app.housekeeping import FORGOTTEN_SLICE, SLICE, Housekeeping, fold_slice, forget_slice
 from channeld.core.records import Accepted
-from channeld.core.units import Seconds
+from channeld.core.units import Seconds, to_unix
 from channeld.service.archivist import Archivist
 from channeld.service.clock import Clock
 
@@ -29,32 +29,37 @@ def test_whatever_a_group_accepts_the_backlog_stays_bounded(accepted: int) -> No
     assert most < 80_000
 
 
-def accepting(engine: Engine) -> Callable[[int], None]:
-    """Lets the store accept so many requests more."""
-    last = 0
+def accepting(engine: Engine, at_unix: int = 1_700_000_000) -> Callable[[int], None]:
+    """Lets the store accept so many requests more, all of them at one time."""
+    last = engine.store.ids[0]
 
     def accept(count: int) -> None:
         nonlocal last
         starts, ends = list(range(last, last + count)), list(range(last + 1, last + count + 1))
         keys = [(number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(16, "big") for number in starts]
         requests = Accepted(keys, keys, [1] * count, starts, ends, ends, ["a"] * count)
-        engine.store.accept(1_700_000_000, requests, [], [])
+        engine.store.accept(at_unix, requests, [], [])
         last += count
 
     return accept
 
 
-def test_no_rest_is_taken_while_a_batch_waits(tmp_path: Path) -> None:
-    """A second of 50 000 accepted, in groups of 500: what waits in memory stays what a few batches are."""
-    engine, now, most = Engine(tmp_path / "s.db"), 0.0, 0
-    housekeeping = Housekeeping(
+def keeping(engine: Engine, monotonic: Callable[[], float]) -> Housekeeping:
+    """Ids are remembered for a day."""
+    return Housekeeping(
         engine.store,
-        Clock(engine.mirror, lambda: 5.0, lambda: now),
+        Clock(engine.mirror, lambda: 1e12, monotonic),
         Seconds(86_400),
-        lambda: now,
+        monotonic,
         archivist=Archivist(engine.mirror, engine.store.archive, Seconds(86_400)),
         spending=engine.planner.spending,
     )
+
+
+def test_no_rest_is_taken_while_a_batch_waits(tmp_path: Path) -> None:
+    """A second of 50 000 accepted, in groups of 500: what waits in memory stays what a few batches are."""
+    engine, now, most = Engine(tmp_path / "s.db"), 0.0, 0
+    housekeeping = keeping(engine, lambda: now)
     accept, due = accepting(engine), 0.0
     for _ in range(100):
         now += TURN_S
@@ -68,13 +73,36 @@ def test_no_rest_is_taken_while_a_batch_waits(tmp_path: Path) -> None:
     assert housekeeping.step() > TURN_S
 
 
+def test_folding_and_forgetting_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds the loop for as long as claims can wait; both go on until they are done."""
+    engine, did = Engine(tmp_path / "s.db"), list[str]()
+    engine.connect()
+    now = int(to_unix(engine.ledger.header().close_time))
+    accepting(engine, now - 200_000)(6000)
+    while engine.store.fold(5000):
+        pass
+    accepting(engine, now)(BATCH)
+    fold, forget = engine.store.fold, engine.store.forget
+    monkeypatch.setattr(engine.store, "fold", lambda limit: did.append("fold") or fold(limit))
+    monkeypatch.setattr(engine.store, "forget", lambda *what: did.append("forget") or forget(*what))
+    housekeeping = keeping(engine, lambda: engine.clock)
+    housekeeping._slice = SLICE * 2  # it is known that there is much to forget
+    for steps in range(1, 500):
+        housekeeping.step()
+        assert len(did) == steps
+        if engine.store.ids[0] == BATCH and not engine.store.folding:
+            break
+    assert (engine.store.ids[0], engine.store.backlog) == (BATCH, 0)
+    assert did[:6] == ["fold", "forget"] * 3
+
+
 def test_forgetting_keeps_up_with_folding_and_calms_down() -> None:
     """Steps of both alternate: what is old enough is dropped as fast as the desk can ever fill the tables."""
     due, size, steps = 100_000, SLICE, 0
     while due:
         gone = min(due, size)
         due, size, steps = due - gone, forget_slice(size, gone), steps + 1
-    assert steps < 100_000 / LARGEST_SLICE + 10
+    assert steps < 100_000 / FORGOTTEN_SLICE + 10
     assert size == SLICE
 
 

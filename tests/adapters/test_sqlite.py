@@ -593,6 +593,23 @@ def test_requests_are_forgotten_in_slices_oldest_first_and_never_too_early(store
     assert sorted(r.covers_to for r in left.values()) == [7, 8, 9, 10]
 
 
+def test_what_was_spent_long_ago_is_forgotten_in_slices_and_the_short_lived_first(store: SqliteStore) -> None:
+    """An hour of each user: to look at all of them would hold the loop."""
+    rows = [(name, hour, 5) for name in ("a", *(f"/u/{n}" for n in range(3000)), "z") for hour in (100, 300, 474, 475)]
+    store._db.executemany("INSERT INTO spent VALUES (?, ?, ?)", rows)
+    left = len(rows)
+    for _ in range(3):
+        store.forget(477 * 3600, 10)
+        (now,) = store._db.execute("SELECT count(*) FROM spent").fetchone()
+        assert left - 4097 <= now < left
+        left = now
+    store.forget(477 * 3600 + 5, 10)
+    kept = dict(store._db.execute("SELECT hour, count(*) FROM spent GROUP BY hour"))
+    assert kept == {475: 3002, 474: 2}
+    store.forget(478 * 3600, 10)
+    assert store._db.execute("SELECT count(*) FROM spent WHERE hour = 475").fetchone() == (2,)
+
+
 def test_more_ids_than_one_statement_takes_are_looked_up(store: SqliteStore) -> None:
     group = [request(n, 1, (n - 1, n), 100) for n in range(1, 101)]
     store.accept(1, together(*group), [mark(1, 100)], [])

@@ -14,6 +14,7 @@ from configs import CONFIG, write_config
 from engine import Engine
 from worlds import PAYEES
 
+from channeld.adapters.sqlite.usage import KEPT_HOURS
 from channeld.core.requests import Granted
 
 Run = Callable[..., tuple[int, str, str]]
@@ -70,6 +71,16 @@ def test_usage_sums_up_by_server_payee_and_code(run: Run, engine: Engine) -> Non
     assert said["to"] - said["from"] == 40 * 3600
     assert said["from"] % 3600 == 0
     assert said["from"] <= engine.unix < said["to"], "the hour that is not over counts"
+
+
+def test_what_is_older_than_anybody_may_ask_for_is_dropped_in_slices(run: Run, engine: Engine) -> None:
+    hour = int(engine.unix) // 3600
+    old = {("a", hour - KEPT_HOURS - n, payee, "busy"): 1 for n in range(3) for payee in (FIRST, SECOND)}
+    engine.store.usage.rejected(old | {("b", hour - KEPT_HOURS - 1, FIRST, "busy"): 1, ("a", hour, FIRST, "busy"): 1})
+    more = [engine.store.usage.forget(["a", "b"], hour, 2) for _ in range(3)]
+    left = engine.store._db.execute("SELECT server, hour FROM usage ORDER BY hour").fetchall()
+    assert left == [("a", hour - KEPT_HOURS)] * 2 + [("a", hour)]
+    assert more == [True, True, False]
 
 
 @pytest.mark.parametrize("hours", ["0", "-1", "9601", "x"])

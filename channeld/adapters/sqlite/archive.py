@@ -107,11 +107,11 @@ class Archive:
                     moved.append(ChannelId(channel_id))
         return Slice(len(found), found[-1][0] if found else after, moved)
 
-    def gone(self, channel_id: ChannelId, *, incoming: bool) -> bool:
-        """Whether a ledger deleted this channel, of ours or one that pays us, however long ago."""
-        with self._begin() as db:
-            query = _GONE.format(table=_TABLE[incoming], incoming=int(incoming))
-            return bool(db.execute(query, (channel_id,)).fetchone()[0])
+
+def gone(db: sqlite3.Connection, channel_id: ChannelId, *, incoming: bool) -> bool:
+    """Whether a ledger deleted this channel, of ours or one that pays us, however long ago."""
+    query = _GONE.format(table=_TABLE[incoming], incoming=int(incoming))
+    return bool(db.execute(query, (channel_id,)).fetchone()[0])
 
 
 def bury(db: sqlite3.Connection, update: LedgerUpdate, last_request: int) -> None:

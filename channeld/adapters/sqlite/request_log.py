@@ -31,12 +31,23 @@ _SPENT_HOURS_KEPT: Final = USUAL_HOURS + 2
 _SHORT_HOURS_KEPT: Final = 2
 """Beyond the day for which ids are remembered at least, of what is short-lived."""
 _NOT_SHORT: Final = chr(ord(SHORT_LIVED) + 1)
+_LAST: Final = chr(0x10FFFF)
+"""Sorts behind the name of any server, user, payee or tier."""
+_SWEPT: Final = 4096
 BATCH: Final = 16_384
 """Requests folded as one batch: the larger, the fewer writes of pages of the index and of rows with sums."""
 
 _INSERT_GROUP: Final = "INSERT INTO request_group (number, body) VALUES (?, ?)"
 _RAISE: Final = (
     "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4 WHERE row = ?1 AND authorized < ?2"
+)
+
+_SPENT_BEHIND: Final = (
+    "SELECT server, hour FROM spent WHERE (server, hour) > (?, ?) ORDER BY server, hour LIMIT 1 OFFSET ?"
+)
+_FORGET_SPENT: Final = (
+    "DELETE FROM spent WHERE (server, hour) > (?, ?) AND (server, hour) <= (?, ?)"
+    " AND (hour < ? OR (server >= ? AND server < ? AND hour < ?))"
 )
 
 
@@ -60,6 +71,7 @@ class RequestLog:
         self._next_number = self._next_seq = self._oldest_seq = 1
         self._summed = 0
         self._cleaned: int | None = None
+        self._swept_to: tuple[str, int] | None = None
         self._by_hour: dict[int, Counter[str]] = {}
         self.by_server: Counter[str] = Counter()
         """How many of the requests that are remembered each content server has, forgotten ones by whole hours."""
@@ -222,16 +234,25 @@ class RequestLog:
         """
         gone = self._blocks.forget(before, limit)
         if (hour := before // 3600) != self._cleaned:
-            self._cleaned = hour
-            short = "DELETE FROM spent WHERE server >= ? AND server < ? AND hour < ?"
-            self._db.execute("DELETE FROM spent WHERE hour < ?", (hour - _SPENT_HOURS_KEPT,))
-            self._db.execute(short, (SHORT_LIVED, _NOT_SHORT, hour - _SHORT_HOURS_KEPT))
+            self._cleaned, self._swept_to = hour, ("", 0)
             self._db.execute("DELETE FROM accepted WHERE hour < ?", (hour,))
             for old in [known for known in self._by_hour if known < hour]:
                 self.by_server.subtract(self._by_hour.pop(old))
+        if self._swept_to is not None:
+            self._swept_to = self._sweep_spent(self._swept_to, hour)
         if gone:
             self._oldest_is(self._blocks.find_oldest())
         return gone
+
+    def _sweep_spent(self, after: tuple[str, int], hour: int) -> tuple[str, int] | None:
+        """Look at some rows of `spent`, and drop those that are too old in `hour`; the last of them, None at the end.
+
+        There may be millions: an hour of each user.
+        """
+        last: tuple[str, int] | None = self._db.execute(_SPENT_BEHIND, (*after, _SWEPT)).fetchone()
+        old = (hour - _SPENT_HOURS_KEPT, SHORT_LIVED, _NOT_SHORT, hour - _SHORT_HOURS_KEPT)
+        self._db.execute(_FORGET_SPENT, (*after, *(last or (_LAST, 0)), *old))
+        return last
 
     def spread(self) -> None:
         """Make a table `request` that has a row for each folded request, for audits and tests."""

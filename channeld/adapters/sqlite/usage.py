@@ -31,6 +31,10 @@ _TOTALS: Final = (
     "SELECT payee, code, sum(requests), sum(drops) FROM usage WHERE server = ?1 AND hour >= ?2 AND hour < ?3"
     " AND (?4 IS NULL OR payee > ?4) GROUP BY payee, code ORDER BY payee, code LIMIT ?5"
 )
+_FORGET: Final = (
+    "DELETE FROM usage WHERE (server, hour, payee, code) IN"
+    " (SELECT server, hour, payee, code FROM usage WHERE server = ? AND hour < ? LIMIT ?)"
+)
 _ALL: Final = (
     "SELECT server, payee, code, sum(requests), sum(drops) FROM usage WHERE hour >= ? AND hour < ?"
     " GROUP BY server, payee, code ORDER BY server, payee, code"
@@ -48,11 +52,16 @@ class Usage:
         with self._begin() as db:
             db.executemany(_ADD_REJECTED, [(*key, count) for key, count in counts.items()])
 
-    def forget(self, servers: Iterable[str], hour: int) -> None:
-        """Drop what these servers asked for more than `KEPT_HOURS` before `hour`."""
+    def forget(self, servers: Iterable[str], hour: int, limit: int) -> bool:
+        """Drop up to `limit` rows of what these servers asked for more than `KEPT_HOURS` before `hour`; whether more
+        are left. There is one for each payee an hour.
+        """
         with self._begin() as db:
-            old = [(server, hour - KEPT_HOURS) for server in servers]
-            db.executemany("DELETE FROM usage WHERE server = ? AND hour < ?", old)
+            for server in servers:
+                limit -= db.execute(_FORGET, (server, hour - KEPT_HOURS, limit)).rowcount
+                if limit <= 0:
+                    return True
+        return False
 
 
 def read_totals(

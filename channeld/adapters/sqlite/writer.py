@@ -145,7 +145,10 @@ class SqliteStore:
 
     def gone(self, channel_id: ChannelId, *, incoming: bool = False) -> bool:
         """Whether a ledger deleted this channel, of ours or one that pays us, however long ago."""
-        return self.archive.gone(channel_id, incoming=incoming)
+        try:
+            return archive.gone(self._db, channel_id, incoming=incoming)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store failed: {error}") from error
 
     def outlays(self, after: RippleTime) -> list[Outlay]:
         """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
