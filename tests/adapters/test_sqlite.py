@@ -634,7 +634,7 @@ def test_the_intent_that_was_to_open_a_channel_is_found_whatever_became_of_it(st
 
 
 def go(path: Path) -> None:
-    """Accept groups for ever, on two channels, saying each group's end."""
+    """Accept groups for ever, on two channels, saying each group's end, and fold with every group a little."""
     store = SqliteStore(path, network_id=1)
     rows = {r.row: r.authorized for r in store.load().channels}
     number = sum(rows.values())
@@ -648,6 +648,8 @@ def go(path: Path) -> None:
         marks = [mark(row, rows[row]) for row in before]
         store.accept(1, together(*group), marks, [("a", 1, len(group))])
         print(number, flush=True)
+        for _ in range(3):
+            store.fold(8)
 
 
 @pytest.mark.slow
@@ -681,6 +683,8 @@ def test_a_writer_killed_in_the_middle_of_a_group_leaves_whole_groups_only(tmp_p
         assert sum(authorized for authorized, *_ in sums) >= said
         ((spent,),) = whole.execute("SELECT drops FROM spent").fetchall()
         assert spent == sum(authorized for authorized, *_ in sums)
+        ((used, sold),) = whole.execute("SELECT sum(requests), sum(drops) FROM usage").fetchall()
+        assert used == sold == spent
         whole.close()
 
 
