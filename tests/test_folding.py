@@ -24,7 +24,7 @@ def test_whatever_a_group_accepts_the_backlog_stays_bounded(accepted: int) -> No
     backlog, most = 0, 0
     for _ in range(20_000):
         backlog += accepted
-        backlog -= min(backlog, fold_slice(backlog))
+        backlog -= min(backlog, fold_slice(backlog) * 4 // 9)
         most = max(most, backlog)
     assert most < 80_000
 
@@ -107,4 +107,16 @@ def test_forgetting_keeps_up_with_folding_and_calms_down() -> None:
 
 
 def test_with_little_to_do_a_step_stays_small() -> None:
-    assert fold_slice(0) == fold_slice(16_000) == SLICE
+    """At half of what the desk can bear some 8 000 come while a batch is folded."""
+    assert fold_slice(0) == fold_slice(BATCH) == fold_slice(BATCH + 12_000) == SLICE
+
+
+def test_a_request_takes_part_in_no_more_steps_than_the_slices_are_made_for(tmp_path: Path) -> None:
+    """A batch of two channels, in groups of 128."""
+    engine, steps = Engine(tmp_path / "s.db"), 0
+    accept = accepting(engine)
+    for _ in range(BATCH // 128):
+        accept(128)
+    while engine.store.fold(1024):
+        steps += 1
+    assert steps <= BATCH / 1024 * 9 / 4 + 4, "and what the last slice of each kind leaves"
