@@ -13,6 +13,7 @@ from servers import Mosquitto
 from waiting import soon
 
 from channeld.adapters.broker import Exchange, Inbound, Will
+from channeld.adapters.broker.asks import CALM_S, FLOOD_PER_S
 from channeld.adapters.broker.exchange import ASKED_OVER, ASKS, SAID_OVER, SAYS
 from channeld.adapters.broker.strangers import MOST_PER_S
 
@@ -257,7 +258,7 @@ async def test_what_is_held_back_is_held_back_by_the_next_connection_too(tmp_pat
 
 async def test_every_server_has_a_queue_of_its_own_as_far_as_there_are_connections(tmp_path: Path) -> None:
     """Whatever one of them asks, it waits in nobody's way."""
-    servers = [f"s{number}" for number in range(ASKED_OVER)]
+    servers = [f"s{number}" for number in range(ASKED_OVER - 1)]
     async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
         async with exchanging(real.port, *servers, ack=False) as (daemon, asked):
             flooded = daemon._asks.brokers[daemon._asks.lane_of["ask/s3"]]
@@ -266,7 +267,7 @@ async def test_every_server_has_a_queue_of_its_own_as_far_as_there_are_connectio
                 assert other.publish("ask/s3", b"%d" % number)
             for server in servers:
                 assert other.publish(f"ask/{server}", b"lone")
-            await asked.until(lambda: len(asked.messages) == ASKED_OVER - 1)
+            await asked.until(lambda: len(asked.messages) == len(servers) - 1)
             assert sorted(message.topic for message in asked.messages) == sorted(
                 f"ask/{server}" for server in servers if server != "s3"
             )
@@ -326,3 +327,49 @@ async def test_strangers_are_heard_as_long_as_little_is_asked_and_nobody_is_hear
             assert other.publish("ask/stranger", b"heard again")
             await asked.until(lambda: b"heard again" in asked.payloads)
             assert len(asked.messages) == len(set(asked.payloads)) == 4 + 3 * MOST_PER_S
+
+
+async def test_who_floods_is_heard_apart_from_its_neighbours_and_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, running(settings(real.port, "other")) as (other, _):
+        async with exchanging(real.port, *(f"s{number:02}" for number in range(2 * ASKED_OVER))) as (daemon, asked):
+            asks, asking, count = daemon._asks, True, 0
+            home, last = asks.lane_of["ask/s03"], ASKED_OVER - 1
+
+            async def ask() -> None:
+                nonlocal count
+                while asking:
+                    count += other.publish("ask/s03", b"%d" % count)
+                    await asyncio.sleep(0)
+
+            async def moved(lane: int) -> None:
+                known = len(asked.messages)
+                await asked.until(lambda: len(asked.messages) > known + 50)
+                assert asks.lane_of["ask/s03"] == lane
+                await soon(lambda: not asks._moving)
+                await soon(lambda: not any(broker._subscriptions.superfluous() for broker in asks.brokers))
+
+            task = asyncio.create_task(ask())
+            await moved(home)
+            for _ in range(3):
+                asks.refused("s03", 10 * FLOOD_PER_S)
+            await moved(last)
+            assert [topic for topic, lane in asks.lane_of.items() if lane == last] == ["ask/s03"]
+            asks._look_again("s03")
+            await moved(last)
+            asks._flooded["s03"] -= CALM_S
+            asks._look_again("s03")
+            await moved(home)
+            asking = False
+            await task
+            assert await other.flush(WAIT_S)
+            await asked.until(lambda: len(set(asked.payloads)) == count)
+            assert (sum(asks._servers), asks._flooded) == (2 * ASKED_OVER, {})
+
+
+async def test_a_flood_that_is_beside_nobody_stays_where_it_is(tmp_path: Path) -> None:
+    async with Mosquitto(tmp_path) as real, exchanging(real.port, "a", "b") as (daemon, _):
+        before = dict(daemon._asks.lane_of)
+        daemon._asks.refused("a", 10 * FLOOD_PER_S)
+        daemon._asks.refused("a", 10 * FLOOD_PER_S)
+        daemon._asks.refused("stranger", 10 * FLOOD_PER_S)
+        assert (daemon._asks.lane_of, daemon._asks._moving) == (before, {})

@@ -55,6 +55,7 @@ class Out:
     checked: bool = True
     """Whether replies are held against the contract."""
     held_back: list[bool] = field(default_factory=list)
+    flooded: dict[str, int] = field(default_factory=dict)
 
     def publish(
         self,
@@ -83,6 +84,9 @@ class Out:
 
     def hold_back(self, held: bool) -> None:
         self.held_back.append(held)
+
+    def refused(self, server: str, count: int) -> None:
+        self.flooded[server] = self.flooded.get(server, 0) + count
 
 
 NOT_HIGHER = Refusal(Code.AMOUNT_NOT_HIGHER, "held already")
@@ -214,7 +218,8 @@ def test_a_refusal_does_not_wait_for_the_end_of_a_flood() -> None:
 
 def test_groups_are_as_large_as_they_are_quick(bench: Bench) -> None:
     """What is cheap to decide shares a transaction with more of its kind, and a slow disk makes groups small again."""
-    for each_ns, size, group in ((10_000, FAIR_GROUP.most, GROUP.most), (1_000_000, FAIR_GROUP.least, GROUP.least)):
+    quick = FAIR_GROUP.ns // 10_000
+    for each_ns, size, group in ((10_000, quick, GROUP.most), (1_000_000, FAIR_GROUP.least, GROUP.least)):
         bench.each_ns = each_ns
         for _ in range(200):
             bench.give(*[Sent() for _ in range(GROUP.least)])
@@ -227,7 +232,7 @@ def test_groups_are_as_large_as_they_are_quick(bench: Bench) -> None:
         bench.turn()
 
 
-@pytest.mark.parametrize(("servers", "group"), [("abc", 96), ("abcdefghijklmnop", FAIR_GROUP.least)])
+@pytest.mark.parametrize(("servers", "group"), [("abc", 3 * SHARE), ("abcdefghijklmnop", FAIR_GROUP.least)])
 def test_such_a_group_has_no_more_than_a_share_of_each_who_wait(servers: str, group: int) -> None:
     bench = Bench(others=servers[1:])
     bench.gateway.on_messages([Sent(topic=f"channeld/v1/servers/{s}/claim") for s in servers for _ in range(90)])
@@ -255,6 +260,7 @@ def test_what_is_beyond_a_servers_share_is_refused_unread_behind_what_is_decided
     assert (topic, said["id"], said["code"], said["status"]) == (f"{MINE}/reply", "r1", "busy", "rejected")
     assert said["retry_after_ms"] >= 100, "a thousand requests wait before it"
     assert sum(count for _, count in bench.refused) == 500
+    assert bench.out.flooded == {"a": 500}
 
 
 def test_of_those_refused_in_one_read_each_comes_again_when_it_was_told_and_is_let_in() -> None:

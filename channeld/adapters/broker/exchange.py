@@ -81,7 +81,8 @@ class Exchange:
         self._strangers = Strangers(self._own, everybody, self._asks.hears)
         self._all = (self._own, *self._asks.brokers, *self._says.brokers)
         self.publish, self.queued_in, self.flush = self._says.publish, self._says.queued_in, self._says.flush
-        self.hear, self.hold_back, self.ack = self._asks.hear, self._asks.hold_back, ack
+        self.hear, self.refused, self.hold_back = self._asks.hear, self._asks.refused, self._asks.hold_back
+        self.ack = ack
 
     def _look(self) -> None:
         if not self._heard.is_set() and all(broker.connected for broker in self._asks.brokers):

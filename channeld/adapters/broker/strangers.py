@@ -16,7 +16,9 @@ from channeld.core.limits import Bucket
 
 MOST_PER_S: Final = 3000
 """Some 20 us each, of the broker's time and ours."""
-PAUSE_S: Final = 10.0
+_AHEAD_NS: Final = 100_000_000
+"""And a tenth of that at once."""
+PAUSE_S: Final = 5.0
 """How long nobody listens once there was more than that."""
 
 
@@ -26,7 +28,7 @@ class Strangers:
     def __init__(self, broker: Broker, filters: Sequence[str], elsewhere: Callable[[str], bool]) -> None:
         self._broker, self._filters, self._elsewhere = broker, tuple(filters), elsewhere
         self._loop = asyncio.get_running_loop()
-        self._bucket = Bucket(MOST_PER_S)
+        self._bucket = Bucket(MOST_PER_S, ahead_ns=_AHEAD_NS)
         self._pause: asyncio.TimerHandle | None = None
         broker.unsubscribe(self._filters)  # as an earlier process may have left it
 
