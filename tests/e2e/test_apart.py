@@ -172,7 +172,7 @@ async def forge(login: Login, victim: str) -> None:
 
 async def steal(login: Login) -> None:
     """Log in as the daemon's client ids would be if its name were all that is in them."""
-    for client_id in ("channeld-channeld-1", "channeld-channeld-1.says"):
+    for client_id in ("channeld-channeld-1", "channeld-channeld-1.asks1", "channeld-channeld-1.says1"):
         thief = await login.listen(f"{PREFIX}/servers/{login.name}/event", more=("-i", client_id, "-c", "-x", "60"))
         await thief.close()
 

@@ -4,7 +4,7 @@ A broker has one queue for each session, and what stands in it is sent in the or
 for all, whoever asks little waits behind everything that a flood has asked, however quickly it is refused. So every
 server asks over one of several sessions, as few over each as there are connections for. The last is kept for servers
 of which much is refused: they are moved there from beside others, and back once they are calm. Who moves is heard at
-both places for a moment, so that nothing is lost; what is asked twice is answered alike.
+both places for a moment, so that nothing is lost; what it asks in that moment is answered twice.
 
 Which session a server has may also change with a restart, for it follows from who is configured. What an earlier
 session still has is taken over it, and answered as ever; then that session is told to leave it.
@@ -20,9 +20,9 @@ from channeld.adapters.broker.client import Broker
 from channeld.adapters.broker.messages import Inbound
 from channeld.core.limits import Bucket
 
-FLOOD_PER_S: Final = 1000
-"""A server floods of which more is refused."""
-_AHEAD_NS: Final = 100_000_000
+FLOOD_PER_S: Final = 4000
+"""A server floods of which more is refused; who waits for answers and repeats what was refused stays below."""
+_AHEAD_NS: Final = 250_000_000
 CALM_S: Final = 60.0
 """And does not any more when it did not for so long."""
 _NEW_S: Final = 1.0
