@@ -16,6 +16,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from mqtt_help import Peer, drop, running, scripted, settings
 from servers import Mosquitto, shipped
+from structlog.testing import capture_logs
 from waiting import soon
 
 from channeld.adapters.broker import TAKEN_OVER, BrokerSettings, Will
@@ -343,7 +344,7 @@ async def test_what_one_read_brings_is_taken_in_slices_between_which_the_loop_se
 
 
 async def test_the_brokers_terms_are_honoured() -> None:
-    """Maximum Packet Size refuses, Retain Available 0 takes the flag off."""
+    """Maximum Packet Size refuses, and a warning says so; Retain Available 0 takes the flag off."""
     got: list[Any] = []
 
     async def script(peer: Peer) -> None:
@@ -352,12 +353,14 @@ async def test_the_brokers_terms_are_honoured() -> None:
         peer.send(mqtt5.PubAckPacket(got[0].packet_id).write())
         await peer.frame()
 
-    async with scripted(script) as port, running(settings(port), "x") as (broker, _):
-        with pytest.raises(BadValue, match="payload"):
-            broker.publish("t", b"x" * 100)
-        assert broker.publish("t", b"x", retain=True)
-        assert await broker.flush(5)
-        assert (got[0].payload, got[0].retain) == (b"x", False)
+    with capture_logs() as said:
+        async with scripted(script) as port, running(settings(port), "x") as (broker, _):
+            with pytest.raises(BadValue, match="payload"):
+                broker.publish("t", b"x" * 100)
+            assert broker.publish("t", b"x", retain=True)
+            assert await broker.flush(5)
+            assert (got[0].payload, got[0].retain) == (b"x", False)
+    assert [one["max_packet"] for one in said if one["event"] == "mqtt_broker_takes_less"] == [100]
 
 
 async def test_connect_asks_for_what_the_daemon_needs() -> None:

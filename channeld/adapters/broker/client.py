@@ -30,6 +30,7 @@ from channeld.core.errors import BadValue, Unreachable
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 _ALWAYS: Final = mqtt5.RetainHandling.SEND_ALWAYS
+_LARGEST_REPLY: Final = 1 << 20
 
 
 class Broker:
@@ -335,6 +336,8 @@ class Broker:
     def _up(self, connection: Connection, connack: mqtt5.ConnAckPacket) -> None:
         """Take over the broker's terms, send again what was not settled, tell the owner. Sources: section 3.2.2.3."""
         self._max_packet = connack.max_packet_size or MAX_PACKET
+        if self._max_packet < _LARGEST_REPLY:
+            self._warn("mqtt_broker_takes_less", max_packet=self._max_packet, lost="replies that are larger")
         outbox = self._outbox
         lost = outbox.reconnected(connack.session_present, connack.receive_max, connack.retain_available)
         lost += outbox.drop_above(self._max_packet)
