@@ -119,7 +119,8 @@ class ClaimDesk:
             return Refusal(Code.UNKNOWN_PAYEE, "this content server is not configured")
         way = counter.ways.get(whom)
         line = None
-        if way is not None and counter.free and not_after is None and drops <= counter.left:
+        in_time = not_after is None or group.now <= not_after
+        if way is not None and counter.free and in_time and drops <= counter.left:
             line = way.carries(drops)
         if way is None or line is None:
             found = self._look_closely(ask, way, counter, group)

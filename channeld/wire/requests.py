@@ -35,7 +35,7 @@ RequestId = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
 AmountText = Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,17}\Z")]
 """Drops, 1 or more; whether there are as many is for the reader to say."""
 _Hex64 = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{64}\Z")]
-_Hex = Annotated[str, Meta(pattern=r"\A(?:[0-9A-Fa-f]{2}){1,80}\Z")]
+_Hex = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{2,160}\Z")]
 NameText = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 """A tier or a region."""
 
@@ -79,6 +79,10 @@ class ClaimObject(Struct, forbid_unknown_fields=True, gc=False):
     amount: AmountText
     signature: _Hex
     public_key: _Hex
+
+    def __post_init__(self) -> None:
+        if (len(self.signature) | len(self.public_key)) & 1:  # a pattern that counts pairs takes five times as long
+            raise ValueError("half of a byte in signature or public_key")
 
 
 class BadRequest(Exception):

@@ -98,6 +98,8 @@ def test_what_is_no_request_is_a_bad_request(payload: bytes) -> None:
         *(("region", v) for v in ("", "a/b", 1)),
         *(("not_after", v) for v in (-1, 1.5, "9", 2**70, True, [])),
         *(("held", v) for v in ({}, 5, "x", [HELD], HELD | {"x": 1}, HELD | {"amount": "0"}, HELD | {"signature": "0"},
+                                 HELD | {"signature": "abc"}, HELD | {"public_key": "abc"}, HELD | {"public_key": ""},
+                                 HELD | {"signature": "a" * 162}, HELD | {"public_key": "a\n"},
                                  HELD | {"channel_id": "a" * 63}, HELD | {"amount": 5}, HELD | {"signature": "gg"})),
     ],
 )  # fmt: skip
