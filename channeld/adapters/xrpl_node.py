@@ -198,7 +198,7 @@ class NodeSession:
                 covered_first = max(covered_first, int(page["ledger_index_min"]))  # type: ignore[assignment]
                 covered_last = min(covered_last, int(page["ledger_index_max"]))  # type: ignore[assignment]
                 found += [wire.validated_transaction(entry) for entry in _entries(page, "transactions")]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise Malformed(f"account_tx: {error!r}") from error
         if any(not covered_first <= t.ledger_index <= covered_last for t in found):
             raise Malformed("account_tx: a transaction outside of the span that was searched")
