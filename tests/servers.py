@@ -25,7 +25,7 @@ BASE = """\
 set_tcp_nodelay true
 max_inflight_messages {max_inflight}
 max_queued_messages 0
-max_queued_bytes 268435456
+max_queued_bytes 67108864
 {access}
 {extra}
 """

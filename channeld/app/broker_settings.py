@@ -7,6 +7,7 @@ import ssl
 from typing import Final
 
 from channeld.adapters.broker import BrokerSettings
+from channeld.core.admission import MOST_MESSAGES
 from channeld.core.errors import ConfigError
 from channeld.settings import MqttSettings, Settings
 
@@ -25,7 +26,7 @@ def broker_settings(settings: Settings) -> BrokerSettings:
         mqtt.password.get_secret_value() if mqtt.password else None,
         _tls(mqtt) if mqtt.tls else None,
         session_expiry_s=mqtt.session_expiry_s,
-        receive_maximum=min(65_535, settings.daemon.limit.max_in_flight * 2),
+        receive_maximum=min(2 * MOST_MESSAGES, settings.daemon.limit.max_in_flight * 2),
         send_limit=SEND_LIMIT,
     )
 
@@ -34,9 +35,9 @@ def _client_id(name: str, mqtt: MqttSettings) -> str:
     """What the broker keeps our session under: the same for all daemons of one name and login, and nobody else's guess.
 
     A broker hands a session, and what waits in it, to whoever says its client id: any login of it could throw us out
-    and lose what others asked. So it ends in what only those know who have our password or private key. Costly to try,
-    for it stands in brokers' logs. Without either the broker is open to all, and it is the name alone. Sources: OASIS
-    MQTT 5.0 section 3.1.4 (a second CONNECT with a client id), 5.4.2 (client ids are no authorisation).
+    and lose what others asked. So it has in it what only those know who have our password or private key. Costly to
+    try, for it stands in brokers' logs. Without either the broker is open to all, and it is the name alone. Sources:
+    OASIS MQTT 5.0 section 3.1.4 (a second CONNECT with a client id), 5.4.2 (client ids are no authorisation).
     """
     if mqtt.password is not None:
         secret = mqtt.password.get_secret_value()

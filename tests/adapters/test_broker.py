@@ -690,7 +690,7 @@ async def test_with_the_shipped_configuration_bytes_bound_what_the_broker_holds_
     """What was sent ahead of acknowledgements counts in no bound but `max_inflight_bytes`. All else is made smaller."""
     real = shipped(tmp_path)
     config = real.directory / "mosquitto.conf"
-    config.write_text(config.read_text().replace("max_queued_bytes 268435456", "max_queued_bytes 4194304"))
+    config.write_text(config.read_text().replace("max_queued_bytes 67108864", "max_queued_bytes 4194304"))
     topic, large = f"{PREFIX}/servers/a/claim", b"x" * (1 << 20)
     async with real:
         daemon, a = _login(real.port, "channeld", b"d"), _login(real.port, "a", b"pa")

@@ -55,7 +55,6 @@ class Out:
     checked: bool = True
     """Whether replies are held against the contract."""
     held_back: list[bool] = field(default_factory=list)
-    flooded: dict[str, int] = field(default_factory=dict)
 
     def publish(
         self,
@@ -84,9 +83,6 @@ class Out:
 
     def hold_back(self, held: bool) -> None:
         self.held_back.append(held)
-
-    def refused(self, server: str, count: int) -> None:
-        self.flooded[server] = self.flooded.get(server, 0) + count
 
 
 NOT_HIGHER = Refusal(Code.AMOUNT_NOT_HIGHER, "held already")
@@ -260,7 +256,6 @@ def test_what_is_beyond_a_servers_share_is_refused_unread_behind_what_is_decided
     assert (topic, said["id"], said["code"], said["status"]) == (f"{MINE}/reply", "r1", "busy", "rejected")
     assert said["retry_after_ms"] >= 100, "a thousand requests wait before it"
     assert sum(count for _, count in bench.refused) == 500
-    assert bench.out.flooded == {"a": 500}
 
 
 def test_of_those_refused_in_one_read_each_comes_again_when_it_was_told_and_is_let_in() -> None:

@@ -2,37 +2,24 @@
 
 A broker has one queue for each session, and what stands in it is sent in the order in which it came. With one session
 for all, whoever asks little waits behind everything that a flood has asked, however quickly it is refused. So every
-server asks over one of several sessions, as few over each as there are connections for. The last is kept for servers
-of which much is refused: they are moved there from beside others, and back once they are calm. Who moves is heard at
-both places for a moment, so that nothing is lost; what it asks in that moment is answered twice.
+server asks over one of several sessions, as few over each as there are connections for.
 
-Which session a server has may also change with a restart, for it follows from who is configured. What an earlier
-session still has is taken over it, and answered as ever; then that session is told to leave it.
+Which session that is follows from the server's name, and from the others' where two would share one while another is
+free. So it may change with a restart. What the earlier session still has is taken over it, and answered as ever; then
+that session is told to leave it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final
+from zlib import crc32
 
 from channeld.adapters.broker.client import Broker
 from channeld.adapters.broker.messages import Inbound
-from channeld.core.limits import Bucket
-
-FLOOD_PER_S: Final = 4000
-"""A server floods of which more is refused; who waits for answers and repeats what was refused stays below."""
-_AHEAD_NS: Final = 250_000_000
-CALM_S: Final = 60.0
-"""And does not any more when it did not for so long."""
-_NEW_S: Final = 1.0
-"""How long what came before a subscription may still come over another connection, after it was confirmed."""
 
 
 class Asks:
-    """`make` makes a connection of a number, from 1 to `count` (2 or more), that hands what comes over it to what it is
-    given.
-    """
+    """`make` makes a connection of a number, from 1 to `count`, that hands what comes over it to what it is given."""
 
     def __init__(
         self,
@@ -40,19 +27,15 @@ class Asks:
         make: Callable[[int, Callable[[list[Inbound]], None]], Broker],
         on_messages: Callable[[list[Inbound]], None],
     ) -> None:
-        self._on_messages, self._loop = on_messages, asyncio.get_running_loop()
+        self._on_messages = on_messages
         self._topics: dict[str, tuple[str, ...]] = {}
-        self._servers, self._apart = [0] * count, count - 1
+        self._servers = [0] * count
         self.lane_of: dict[str, int] = {}
         """The connection of each topic that is heard, or is to be; its place in `brokers`."""
-        self._moving: dict[str, int] = {}
-        """Topics on their way to another connection, and the one that they leave."""
-        self._new: set[str] = set()
-        self._refused: dict[str, Bucket] = {}
-        self._flooded: dict[str, float] = {}
+        self._confirmed: set[str] = set()
         self.brokers = tuple(make(number + 1, self._taker(number)) for number in range(count))
-        for broker in self.brokers:
-            broker.on_subscribed = self._subscriber(broker)
+        for lane, broker in enumerate(self.brokers):
+            broker.on_subscribed = self._subscriber(lane)
 
     def hear(self, topics: Mapping[str, Sequence[str]]) -> None:
         """Take what these servers ask, each on its topics, and nobody else; who was heard before keeps its place."""
@@ -62,91 +45,41 @@ class Asks:
             if server not in self._topics:
                 self._take(server, tuple(topics[server]))
 
-    def _emptiest(self) -> int:
-        servers = self._servers[: self._apart]
-        return servers.index(min(servers))
-
     def _take(self, server: str, topics: tuple[str, ...]) -> None:
-        self._topics[server] = topics
-        self._new.update(topics)
-        self._put(topics, self._emptiest())
-
-    def _put(self, topics: tuple[str, ...], lane: int) -> None:
+        first, count = crc32(server.encode()), len(self._servers)
+        lane = min(((first + step) % count for step in range(count)), key=self._servers.__getitem__)
         self._servers[lane] += 1
+        self._topics[server] = topics
         self.lane_of.update(dict.fromkeys(topics, lane))
         self.brokers[lane].subscribe(topics)
 
     def _leave(self, server: str) -> None:
         topics = self._topics.pop(server)
-        self._flooded.pop(server, None)
-        self._refused.pop(server, None)
-        self._servers[self.lane_of[topics[0]]] -= 1
+        lane = self.lane_of[topics[0]]
+        self._servers[lane] -= 1
         for topic in topics:
-            self.brokers[self.lane_of.pop(topic)].unsubscribe((topic,))
-            if (before := self._moving.pop(topic, None)) is not None:
-                self.brokers[before].unsubscribe((topic,))
+            del self.lane_of[topic]
+        self._confirmed.difference_update(topics)
+        self.brokers[lane].unsubscribe(topics)
 
-    # -- floods --------------------------------------------------------------------------------------------------
+    def hears(self, topic: str) -> bool:
+        """Whether the broker has confirmed that what is asked on this topic comes here, now or once a connection that
+        was lost is back.
+        """
+        return topic in self._confirmed
 
-    def refused(self, server: str, count: int) -> None:
-        """So many requests of a server were refused, whatever for."""
-        if server not in self._topics:
-            return
-        if (bucket := self._refused.get(server)) is None:
-            bucket = self._refused[server] = Bucket(FLOOD_PER_S, ahead_ns=_AHEAD_NS)
-        if not bucket.take(int(self._loop.time() * 1e9), count):
-            self._floods(server)
-
-    def _floods(self, server: str) -> None:
-        if server in self._flooded:
-            self._flooded[server] = self._loop.time()
-        elif self._servers[self.lane_of[self._topics[server][0]]] > 1:
-            self._flooded[server] = self._loop.time()
-            self._move(server, self._apart)
-            self._loop.call_later(CALM_S, self._look_again, server)
-
-    def _look_again(self, server: str) -> None:
-        if (since := self._flooded.get(server)) is None:
-            return
-        if (left := since + CALM_S - self._loop.time()) > 0:
-            self._loop.call_later(left, self._look_again, server)
-        else:
-            del self._flooded[server]
-            self._move(server, self._emptiest())
-
-    def _move(self, server: str, lane: int) -> None:
-        """Hear a server over another connection, and over its own until the other is confirmed."""
-        topics = self._topics[server]
-        before = self.lane_of[topics[0]]
-        self._servers[before] -= 1
-        self._moving.update(dict.fromkeys(topics, before))
-        self._put(topics, lane)
-
-    # -- what the connections tell -------------------------------------------------------------------------------
-
-    def _subscriber(self, broker: Broker) -> Callable[[Collection[str]], None]:
+    def _subscriber(self, lane: int) -> Callable[[Collection[str]], None]:
         def subscribed(topics: Collection[str]) -> None:
-            for topic in topics:
-                if (before := self._moving.pop(topic, None)) is not None:
-                    self.brokers[before].unsubscribe((topic,))
-            if broker.connected:
-                self._loop.call_later(_NEW_S, self._new.difference_update, topics)
-            else:
-                self._new.difference_update(topics)
+            self._confirmed.update(topic for topic in topics if self.lane_of.get(topic) == lane)
 
         return subscribed
 
-    def hears(self, topic: str) -> bool:
-        """Whether all that is asked on this topic comes here."""
-        lane = self.lane_of.get(topic)
-        return lane is not None and topic not in self._new and self.brokers[lane].connected
-
     def _taker(self, lane: int) -> Callable[[list[Inbound]], None]:
         def take(messages: list[Inbound]) -> None:
-            lane_of, moving = self.lane_of, self._moving
+            lane_of = self.lane_of
             for message in messages:
-                if lane_of.get(message.topic) != lane and message.topic not in moving:
-                    self.brokers[lane].unsubscribe((message.topic,))  # as an earlier process has left it
+                if lane_of.get(message.topic) != lane:  # as an earlier process has left it
+                    self.brokers[lane].unsubscribe((message.topic,))
             self._on_messages(messages)
 
         return take

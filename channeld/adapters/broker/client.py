@@ -41,7 +41,7 @@ class Broker:
     Of subscriptions that are in `retained` the broker sends what it holds, with every connection; of those in
     `retained_once` with the first one that stands, and later only where it has lost the session.
     A callback that raises is logged and counted; its messages stay unacknowledged. `part` is one of several
-    connections, of which whoever has them speaks.
+    connections, of which whoever has them speaks: `on_lost` is told why it cannot be had, too.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Broker:
         part: bool = False,
     ) -> None:
         self.settings = settings
-        self._say, self._warn = (_log.debug, _log.debug) if part else (_log.info, _log.warning)
+        self._part, self._say = part, _log.debug if part else _log.info
         self.connected = False
         self.last_error: str | None = None
         self.received = self.published = self.reconnects = 0
@@ -123,6 +123,8 @@ class Broker:
         self._held_back = held
         if self._connection is not None:
             self._connection.hold_back(held)
+            if not held:
+                self._connection.open_gate()
 
     # -- out -----------------------------------------------------------------------------------------------------
 
@@ -306,14 +308,13 @@ class Broker:
         return reason
 
     async def _keep_subscribed(self, connection: Connection) -> None:
-        """Tell the broker whenever other topics are wanted; without an answer the connection is none."""
+        """Tell the broker whenever other topics are wanted. While held back its answer is not read, for any time."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
-                async with asyncio.timeout(self.settings.connect_timeout_s):
-                    await subscribe(connection, self._subscriptions, self._handling)
-            except (TimeoutError, Unreachable) as error:
+                await subscribe(connection, self._subscriptions, self._handling)
+            except Unreachable as error:
                 connection.end(mqtt5.DisconnectReasonCode.UNSPECIFIED_ERROR, self._cannot(error))
                 return
 
@@ -325,7 +326,10 @@ class Broker:
             else f"{where}: no answer in {self.settings.connect_timeout_s} s"
         )
         if reason != self.last_error:
-            self._warn("mqtt_cannot_connect", reason=reason)
+            if self._part:
+                self._call(self._on_lost, reason)
+            else:
+                _log.warning("mqtt_cannot_connect", reason=reason)
         return reason
 
     def _handling(self, topic: str) -> mqtt5.RetainHandling:
@@ -337,7 +341,7 @@ class Broker:
         """Take over the broker's terms, send again what was not settled, tell the owner. Sources: section 3.2.2.3."""
         self._max_packet = connack.max_packet_size or MAX_PACKET
         if self._max_packet < _LARGEST_REPLY:
-            self._warn("mqtt_broker_takes_less", max_packet=self._max_packet, lost="replies that are larger")
+            self._say("mqtt_broker_takes_less", max_packet=self._max_packet, lost="replies that are larger")
         outbox = self._outbox
         lost = outbox.reconnected(connack.session_present, connack.receive_max, connack.retain_available)
         lost += outbox.drop_above(self._max_packet)
@@ -353,8 +357,7 @@ class Broker:
         )
         self._room()
         self._call(self._on_connected, connack.session_present)
-        connection.open_gate()
-        connection.hold_back(self._held_back)
+        self.hold_back(self._held_back)
 
     def _call(self, callback: Callable[[_T], None], value: _T) -> None:
         try:

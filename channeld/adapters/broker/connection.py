@@ -238,7 +238,7 @@ class Connection(Pipe):
             self._held.extend(messages)
 
     def open_gate(self) -> None:
-        """Deliver from now on, first what came before the subscription was confirmed."""
+        """Deliver from now on, first what came before. Nothing happens if that was said already."""
         held, self._held = self._held, None
         if held:
             self._owner._took(held)

@@ -25,7 +25,7 @@ ASKS: Final = ".asks"
 SAYS: Final = ".says"
 """End, with a number from 1 on, the client id of a connection for requests, or of one over which we publish; no name of
 a daemon has a dot."""
-ASKED_OVER: Final = 8
+ASKED_OVER: Final = 16
 SAID_OVER: Final = 4
 """How many there are of each."""
 _log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Exchange:
                 will=None,
                 on_messages=on_messages,
                 on_connected=lambda session_present: self._look(),
-                on_lost=self._part_lost,
+                on_lost=self._missing,
                 part=True,
             )
 
@@ -81,8 +81,7 @@ class Exchange:
         self._strangers = Strangers(self._own, everybody, self._asks.hears)
         self._all = (self._own, *self._asks.brokers, *self._says.brokers)
         self.publish, self.queued_in, self.flush = self._says.publish, self._says.queued_in, self._says.flush
-        self.hear, self.refused, self.hold_back = self._asks.hear, self._asks.refused, self._asks.hold_back
-        self.ack = ack
+        self.hear, self.ack = self._asks.hear, ack
 
     def _look(self) -> None:
         if not self._heard.is_set() and all(broker.connected for broker in self._asks.brokers):
@@ -93,11 +92,16 @@ class Exchange:
             _log.info("mqtt_all_connected", connections=len(self._all))
             self.on_whole()
 
-    def _part_lost(self, reason: str) -> None:
+    def _missing(self, reason: str) -> None:
         """One line for all of them, and none where the first is lost as well and says so."""
         if self._own.connected and not self._missed:
             self._missed = True
-            _log.warning("mqtt_connection_lost", of=len(self._all), reason=reason)
+            _log.warning("mqtt_connections_missing", reason=reason)
+
+    def hold_back(self, held: bool) -> None:
+        """Take no more requests until this is called with False: the broker keeps them, and no memory is used here."""
+        self._strangers.deaf = held
+        self._asks.hold_back(held)
 
     @property
     def on_room(self) -> Callable[[], None]:
@@ -144,6 +148,7 @@ class Exchange:
 
     def _met(self, session_present: bool) -> None:
         self._known.set()
+        self._missed = False
         self._on_connected(session_present)
 
     async def run(self) -> None:

@@ -19,6 +19,8 @@ from channeld.adapters.broker.subscriptions import Subscriptions
 from channeld.core.errors import Unreachable
 
 _T = TypeVar("_T")
+_NAMED: Final = 3
+"""Topics named in an error."""
 
 _REMEDIES: Final = {
     "certificate has expired": "renew the broker's certificate",
@@ -108,7 +110,8 @@ async def _subscribe(
     refused = [topic for (topic, qos), code in zip(wanted.items(), codes, strict=False) if code != qos]
     if refused:
         connection.end(mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION, "subscription refused")
-        raise Unreachable(f"the broker does not let us subscribe at QoS 1 to {', '.join(refused)}")
+        some = ", ".join(refused[:_NAMED]) + (f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else "")
+        raise Unreachable(f"the broker does not let us subscribe at the QoS that we need to {some}")
 
 
 def _filter(topic: str, qos: int, handling: mqtt5.RetainHandling) -> mqtt5.TopicFilter:

@@ -22,8 +22,8 @@ class BrokerSettings:
     session_expiry_s: int = 3600
     """How long the broker keeps subscriptions and messages while we are away."""
     receive_maximum: int = 2000
-    """1..65535: messages the broker may have unacknowledged towards us. Throughput is at most this by the time to an
-    acknowledgement."""
+    """1..65535: messages the broker may have unacknowledged towards us, over each connection. Throughput is at most
+    this by the time to an acknowledgement."""
     maximum_packet_size: int = 1_400_000
     """A broker drops silently what is larger; must exceed the 1 MiB that is to be answered, with a topic, a Response
     Topic and Correlation Data of 64 KiB each around it."""

@@ -15,7 +15,7 @@ from channeld.adapters.broker.messages import Inbound
 from channeld.core.limits import Bucket
 
 MOST_PER_S: Final = 3000
-"""Some 20 us each, of the broker's time and ours."""
+"""Messages; every KiB of one counts as one more. Some 20 us each, of the broker's time and ours."""
 _AHEAD_NS: Final = 100_000_000
 """And a tenth of that at once."""
 PAUSE_S: Final = 5.0
@@ -30,6 +30,8 @@ class Strangers:
         self._loop = asyncio.get_running_loop()
         self._bucket = Bucket(MOST_PER_S, ahead_ns=_AHEAD_NS)
         self._pause: asyncio.TimerHandle | None = None
+        self.deaf = False
+        """Set while nothing can be taken: what comes at QoS 0 cannot be left with the broker."""
         broker.unsubscribe(self._filters)  # as an earlier process may have left it
 
     def listen(self) -> None:
@@ -38,12 +40,15 @@ class Strangers:
         self._broker.subscribe(self._filters, qos=0)
 
     def only(self, messages: list[Inbound]) -> list[Inbound]:
-        """Those that nobody else hears. What is retained is no request, and counts for nothing."""
-        count = sum([not message.retain for message in messages])
-        if count and self._pause is None and not self._bucket.take(int(self._loop.time() * 1e9), count):
+        """Those that nobody else hears, and all that has to be acknowledged: that does not come of these filters."""
+        cost = sum([1 + (len(message.payload) >> 10) for message in messages if message.connection is None])
+        if cost and self._pause is None and not self._bucket.take(int(self._loop.time() * 1e9), cost):
             self._broker.unsubscribe(self._filters)
             self._pause = self._loop.call_later(PAUSE_S, self.listen)
-        return [message for message in messages if not self._elsewhere(message.topic)]
+        return [message for message in messages if message.connection is not None or self._is_new(message)]
+
+    def _is_new(self, message: Inbound) -> bool:
+        return not (self.deaf or self._elsewhere(message.topic))
 
     def close(self) -> None:
         """Listen no more."""

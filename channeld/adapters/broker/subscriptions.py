@@ -11,8 +11,8 @@ AT_ONCE: Final = 500
 
 
 class Subscriptions:
-    """`topics` are wanted at QoS 1. A broker keeps what it confirmed as long as the session, so what is not wanted any
-    more is due until it was taken back once, over whichever connection.
+    """`topics` are wanted from the beginning, at QoS 1. A broker keeps what it confirmed as long as the session, so
+    what is not wanted any more is due until it was taken back once, over whichever connection.
     """
 
     def __init__(self, topics: Iterable[str]) -> None:

@@ -191,14 +191,16 @@ class Gateway:
         self._scheduled = False
         if self._closed:
             return
-        if self._owed:
-            self._owed.send_again()
-        self._answer_queries()
-        behind = self._decide_some()
-        if self._refusals.due:
-            self._refusals.answer(self.outbox)
-        if self._held_back and self._due * 10 < self._most_queued * 9:  # soon: what others ask waits there as well
-            self._hold_back(False)
+        try:
+            if self._owed:
+                self._owed.send_again()
+            self._answer_queries()
+            behind = self._decide_some()
+            if self._refusals.due:
+                self._refusals.answer(self.outbox)
+        finally:
+            if self._held_back and self._due * 10 < self._most_queued * 9:  # soon: what others ask waits there as well
+                self._hold_back(False)
         if behind or (self._refusals.due and self.outbox.queued_out * 2 < self._most_queued):
             self.go_on()
 
@@ -221,7 +223,6 @@ class Gateway:
     def _count_refused(self, server: str, code: Code, count: int) -> None:
         self._refused(code.value, count)
         self.on_rejected(server, code, count)
-        self.outbox.refused(server, count)
 
     # --- reading and deciding ----------------------------------------------------------------------------------------
 
