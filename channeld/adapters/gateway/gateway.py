@@ -37,7 +37,7 @@ from channeld.wire.unread import weigh
 _MS: Final = 1_000_000
 GROUP: Final = Group(256, 1024, 12 * _MS)
 """Requests decided in one transaction: bounds how long the loop is held."""
-FAIR_GROUP: Final = Group(64, 512, 3 * _MS)
+FAIR_GROUP: Final = Group(128, 512, 6 * _MS)
 """While more wait than one group holds: bounds how long a lone request waits."""
 FAIR_SHARE: Final = 4
 """And no server has more than this part of it, or as much as takes as long as the commit: beside a flood few others
