@@ -119,7 +119,7 @@ class Folding:
         sums, did = _Sums(self._groups[0].body.hour), 0
         for body in (group.body for group in self._groups):
             limit = self._limit
-            if body.at_unix // 3600 != sums.hour:
+            if body.hour != sums.hour:
                 yield from sums.write(self._db, body.first - 1)
                 sums = _Sums(body.hour)
             begin = max(0, self._summed + 1 - body.first)
