@@ -49,7 +49,7 @@ def test_while_claims_are_served_no_collection_looks_at_everything() -> None:
     finally:
         gc.callbacks.remove(look)
     assert len(kept) == 200_000
-    assert seen.count(0) >= 150, "each of them looks at few"
+    assert len(seen) >= 35, "each of them looks at few"
     assert 10 <= seen.count(1) <= 20
     assert 2 not in seen
 

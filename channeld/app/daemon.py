@@ -17,6 +17,7 @@ from channeld import __version__
 from channeld.adapters import signer
 from channeld.adapters.broker import Exchange, Will
 from channeld.adapters.gateway import Gateway, Waiting
+from channeld.adapters.signing import PairedSigning
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
@@ -154,6 +155,7 @@ class Daemon:
             archivist=Archivist(self.mirror, self.store.archive, self.settings.store.keep_closed_s),
             spending=self.planner.spending,
         )
+        self.signing = PairedSigning()
         self.desk = ClaimDesk(
             self.mirror,
             self.store,
@@ -164,6 +166,7 @@ class Daemon:
             monotonic=self.monotonic,
             unix=self.clock,
             ids=self.ids,
+            sign_each=self.signing,
         )
         self.desk.on_store_failed = self._store_failed
         self.housekeeping.also(self.desk.gate.facts.forget)

@@ -92,5 +92,6 @@ async def _let_go(of: Daemon) -> None:
     of.queries.close()
     of.herald.close()
     of.annals.close()
+    of.signing.close()
     await of.http.stop()
     of.store.close()

@@ -26,15 +26,23 @@ from channeld.service.holdings import Grant, Group
 from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
-from channeld.service.ports import ClaimSigner, Store, Telemetry
+from channeld.service.ports import ClaimSigner, Store, Telemetry, ToSign
 from channeld.service.refusals import LIMIT_RETRY_MS, after_ledgers, conflict, frozen, no_headroom, too_large
 from channeld.service.usher import Usher
 
 log = structlog.get_logger()
 
 
+def one_by_one(claims: Sequence[ToSign]) -> list[bytes]:
+    """Sign each of some claims."""
+    return [sign(message) for sign, message in claims]
+
+
 class ClaimDesk:
-    """Decides on requests. `signers` holds a signer per public key; `verify` gives rippled's verdict on a signature."""
+    """Decides on requests. `signers` holds a signer per public key; `verify` gives rippled's verdict on a signature.
+
+    `sign_each` signs the claims of a group, in order.
+    """
 
     def __init__(
         self,
@@ -48,10 +56,11 @@ class ClaimDesk:
         monotonic: Callable[[], float],
         unix: Callable[[], float],
         ids: IdRoom,
+        sign_each: Callable[[Sequence[ToSign]], list[bytes]] = one_by_one,
     ) -> None:
         self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix
-        self._ids = ids
+        self._ids, self._sign_each = ids, sign_each
         self._choice, self._usher = Choice(mirror, signers), Usher(mirror)
         self.gate = Gatekeeper(mirror, telemetry, monotonic, store.opens, self._usher.tier)
         self.commit_ns = 0
@@ -81,8 +90,7 @@ class ClaimDesk:
             self._planner.decide_urgent()
         except StoreError as error:  # what was accepted is durable and is answered all the same
             self.store_failed(error)
-        for line in group.drawn:
-            self._sign(line.claim, line.state.id_bytes, line.state.record)
+        self._sign_all(group.drawn)
         answers = [o if isinstance(o, Granted) else self._finish(o, group) for o in outcomes]
         self._count(asks, answers, len(group.accepted))
         return answers
@@ -332,17 +340,18 @@ class ClaimDesk:
             return Refusal(Code.INTERNAL, "the claim key of this channel is not configured any more", LIMIT_RETRY_MS)
         claim = unsigned(record.channel)
         claim.amount = amount
-        self._sign(claim, bytes.fromhex(claim.channel_id), record)
+        sign = self._signers[claim.public_key]
+        _signed(claim, sign(claim_message(bytes.fromhex(claim.channel_id), amount)), record)
         return claim
 
-    def _sign(self, claim: SignedClaim, id_bytes: bytes, record: ChannelRecord) -> None:
-        """Sign a claim for its amount, which is on disk as authorised."""
-        channel = record.channel
-        claim.signature = self._signers[channel.public_key](claim_message(id_bytes, claim.amount))
-        if record.closed_at is not None:
-            claim.paid = channel.balance
-        elif record.issuing:
-            claim.headroom = channel.headroom(record.authorized)
+    def _sign_all(self, lines: Sequence[Line]) -> None:
+        """Sign the claims of a group for their amounts, which are on disk as authorised."""
+        claims = [
+            (self._signers[line.claim.public_key], claim_message(line.state.id_bytes, line.claim.amount))
+            for line in lines
+        ]
+        for line, signature in zip(lines, self._sign_each(claims), strict=True):
+            _signed(line.claim, signature, line.state.record)
 
     def _count(self, asks: Sequence[Ask], answers: Sequence[Answer], accepted: int) -> None:
         replayed, counts = 0, dict[str, int]()
@@ -355,3 +364,12 @@ class ClaimDesk:
         for code, count in (("accepted", accepted), ("replayed", replayed), *counts.items()):
             if count:
                 self._telemetry.answered(code, count)
+
+
+def _signed(claim: SignedClaim, signature: bytes, record: ChannelRecord) -> None:
+    """Let a claim have its signature, and say how its channel stands with it."""
+    claim.signature = signature
+    if record.closed_at is not None:
+        claim.paid = record.channel.balance
+    elif record.issuing:
+        claim.headroom = record.channel.headroom(record.authorized)

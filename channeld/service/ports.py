@@ -94,7 +94,10 @@ class TransactionSigner(Protocol):
 
 
 ClaimSigner = Callable[[bytes], bytes]
-"""Signs the 44 bytes of a claim with one key: 64 bytes, or DER."""
+"""Signs the 44 bytes of a claim with one key: 64 bytes, or DER. Always the same for the same bytes."""
+
+ToSign = tuple[ClaimSigner, bytes]
+"""A claim to be signed: who signs, and what."""
 
 # --- the store -------------------------------------------------------------------------------------------------------
 
