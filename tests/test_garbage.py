@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from channeld.app import garbage
+from channeld.app.garbage import Garbage
 
 
 class Knot:
@@ -20,53 +21,91 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    thresholds = gc.get_threshold()
     yield
-    gc.set_threshold(*thresholds)
+    gc.enable()
     gc.unfreeze()
 
 
-def old_knot(looks: int) -> weakref.ref[Knot]:
-    """One that has survived so many looks at the middle generation before it became garbage."""
-    knot = Knot()
-    for _ in range(looks):
-        gc.collect(1)
-    return weakref.ref(knot)
-
-
-def test_while_claims_are_served_no_collection_looks_at_everything() -> None:
-    """What a second of claims leaves behind, many times over."""
-    garbage.settle()
+@pytest.fixture(name="seen")
+def _seen() -> Iterator[list[int]]:
+    """The generation of every collection."""
     seen: list[int] = []
 
     def look(phase: str, info: dict[str, int]) -> None:
         if phase == "start":
             seen.append(info["generation"])
 
-    gc.callbacks.append(look)
-    try:
-        kept = [[number] for number in range(200_000)]
-    finally:
-        gc.callbacks.remove(look)
-    assert len(kept) == 200_000
-    assert len(seen) >= 35, "each of them looks at few"
-    assert 10 <= seen.count(1) <= 20
-    assert 2 not in seen
-
-
-def test_all_garbage_is_collected_once_nobody_asks_and_much_came_up() -> None:
     garbage.settle()
-    knot = old_knot(looks=2)
-    assert not garbage.rest()
-    assert knot() is not None
-    assert old_knot(looks=30)() is not None
-    assert garbage.rest()
-    assert knot() is None
-    assert not garbage.rest(), "nothing came up since"
+    gc.callbacks.append(look)
+    yield seen
+    gc.callbacks.remove(look)
+
+
+def busy(collector: Garbage, kept: list[list[int]], *, moments: int = 1) -> list[int | None]:
+    """As many moments, each with more objects than are worth a look, while requests come."""
+    done = []
+    for _ in range(moments):
+        kept.extend([number] for number in range(5_000))
+        done.append(collector.moment(asked=True, crowded=False))
+    return done
+
+
+def test_no_collection_comes_by_itself(seen: list[int]) -> None:
+    kept = [[number] for number in range(200_000)]
+    assert (len(kept), seen) == (200_000, [])
+
+
+def test_none_comes_while_much_is_under_way_for_a_minute_at_most(seen: list[int]) -> None:
+    collector = Garbage()
+    kept = [[number] for number in range(5_000)]
+    done = [collector.moment(asked=True, crowded=True) for _ in range(121)]
+    assert done == [None] * 120 + [0]
+    kept += [[number] for number in range(5_000)]
+    assert collector.moment(asked=True, crowded=True) is None, "and not for another minute"
+    assert seen == [0]
+
+
+def test_under_load_what_is_new_is_looked_at_and_now_and_then_what_survived_but_never_everything(
+    seen: list[int],
+) -> None:
+    kept: list[list[int]] = []
+    done = busy(Garbage(), kept, moments=44)
+    assert done == ([0] * 10 + [1]) * 4
+    assert seen == done
+
+
+def test_little_is_not_worth_a_look(seen: list[int]) -> None:
+    assert [Garbage().moment(asked=True, crowded=False) for _ in range(10)] == [None] * 10
+    assert seen == []
+
+
+def test_a_new_cycle_goes_with_the_next_look_and_an_older_one_with_a_longer_one() -> None:
+    garbage.settle()
+    collector, kept, old = Garbage(), list[list[int]](), Knot()
+    assert busy(collector, kept) == [0]
+    gone, new = weakref.ref(old), weakref.ref(Knot())
+    del old
+    assert busy(collector, kept) == [0]
+    assert (gone() is None, new() is None) == (False, True)
+    busy(collector, kept, moments=9)
+    assert gone() is None
+
+
+def test_everything_is_collected_once_nobody_asks_and_much_came_up() -> None:
+    garbage.settle()
+    collector, kept, old = Garbage(), list[list[int]](), Knot()
+    gone = weakref.ref(old)
+    busy(collector, kept, moments=11 * 19)
+    del old
+    assert [collector.moment(asked=False, crowded=False) for _ in range(10)] == [None] * 10, "not yet worth it"
+    busy(collector, kept, moments=11)
+    assert gone() is not None
+    assert [collector.moment(asked=False, crowded=False) for _ in range(5)] == [None] * 3 + [2, None]
+    assert gone() is None
 
 
 def test_a_second_life_frees_what_the_first_one_left() -> None:
-    knot = old_knot(looks=1)
+    knot = weakref.ref(Knot())
     gc.freeze()
     garbage.settle()
     assert knot() is None

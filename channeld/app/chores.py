@@ -18,7 +18,8 @@ _LOOP_EVERY_S: Final = 0.5
 _FORGOTTEN: Final = 256
 """Rows of usage dropped in one turn of the loop: some 2 ms."""
 _PAUSE_S: Final = 0.01
-_REST_S: Final = 2.0
+_CROWD: Final = 512
+"""Requests and replies under way that are a reason to let garbage lie."""
 
 
 def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
@@ -63,13 +64,13 @@ async def _loop_lag(of: Daemon) -> None:
 
 
 async def _garbage(of: Daemon) -> None:
-    """Leave all but the newest garbage until nothing was accepted for a while."""
-    accepted = of.store.ids
+    """Collect garbage while that holds up nobody."""
+    collector, accepted = garbage.Garbage(), of.store.ids
     while True:
-        await asyncio.sleep(_REST_S)
+        await asyncio.sleep(garbage.EVERY_S)
         before, accepted = accepted, of.store.ids
-        if accepted == before and not of.gateway.waiting:
-            garbage.rest()
+        under_way = of.gateway.waiting + of.broker.queued_out + of.broker.in_flight_out
+        collector.moment(asked=accepted != before, crowded=under_way > _CROWD)
 
 
 async def _checkpoints(of: Daemon) -> None:

@@ -1,8 +1,8 @@
-"""When the collector of garbage comes: briefly and often to what is new, and to everything while nobody asks.
+"""When the collector of garbage comes: while little is under way, and to everything while nobody asks.
 
 Values are freed by counting; only cycles need the collector, and the hot path makes none. But it holds the loop for as
-long as it walks, some 0.1 to 0.5 us an object: what every claim leaves behind until it is folded, or a channel's state
-that was replaced, adds up to tens of milliseconds where it looks at all of it.
+long as it walks, some 0.1 to 2 us an object, and left to itself it comes when much is under way: beside a flood ten
+times a second, for 10 ms each time, to find nothing. So it comes when it is told to.
 """
 
 from __future__ import annotations
@@ -10,28 +10,54 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-_NEW: Final = 4_000
-"""Objects made and not freed again between two looks at them: more than a group of requests has in hand, for what a
-group leaves behind is some 20. So claims are hardly ever a reason to look, and a look takes some 1 ms."""
-_LOOKS: Final = 1
-"""Then at those that survived: some 2 ms."""
+EVERY_S: Final = 0.5
+"""Between two moments at which it might come."""
+_FEW: Final = 1_000
+"""Objects made since and not freed again that are not worth a look."""
+_OLDER: Final = 10
+"""Looks at what is new, after which those that survived them are looked at again."""
 _MANY: Final = 20
 """Such longer looks after which everything is worth one, while nobody asks."""
-_TOO_MANY: Final = 10_000
-"""And after which it must be: hours of the load that a machine can bear, without a second of rest."""
+_PATIENCE: Final = 120
+"""Moments that may pass one after the other without a look, because much is under way: a minute."""
+_REST: Final = 4
+"""Moments in a row at which nobody asked, after which nobody is expected to."""
 
 
 def settle() -> None:
-    """What is there now lives as long as we do: after this, no collection looks at it again."""
+    """What is there now lives as long as we do: no collection looks at it again, and none comes by itself."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_NEW, _LOOKS, _TOO_MANY)
+    gc.disable()
 
 
-def rest() -> bool:
-    """Nobody asks just now: collect everything that came up since, if that is worth it. Whether it was."""
-    if gc.get_count()[2] < _MANY:
-        return False
-    gc.collect()
-    return True
+class Garbage:
+    """Decides at every moment whether to collect, and what."""
+
+    def __init__(self) -> None:
+        self._quiet = self._passed = 0
+        self._looks = self._longer = 0
+
+    def moment(self, *, asked: bool, crowded: bool) -> int | None:
+        """Collect what this moment allows; which generation that was, 2 for everything, or None.
+
+        `asked`: requests came since the last one. `crowded`: many wait, or their replies do.
+        """
+        self._quiet = 0 if asked or crowded else self._quiet + 1
+        if crowded and self._passed < _PATIENCE:
+            self._passed += 1
+            return None
+        if self._quiet >= _REST and self._longer >= _MANY:
+            return self._collect(2)
+        if gc.get_count()[0] < _FEW:
+            return None
+        return self._collect(1 if self._looks >= _OLDER else 0)
+
+    def _collect(self, generation: int) -> int:
+        gc.collect(generation)
+        self._passed = 0
+        self._looks = self._looks + 1 if generation == 0 else 0
+        if generation:
+            self._longer = self._longer + 1 if generation == 1 else 0
+        return generation

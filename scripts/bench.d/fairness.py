@@ -1,8 +1,10 @@
 """What one server that floods does to another: p99 of a modest server alone, and beside a flood of twice what is taken.
 
-`--minutes M` adds so long an overload at twice the maximum, with the daemon's resident memory. Progress goes to stderr,
-the table and, as the last line, one JSON object to stdout. The exit status is 1 if the ratio exceeds 2, if a request of
-the modest server was rejected, if one of anybody was not answered, or if memory is not flat.
+`--echo` has the modest server ask a responder in C in between, which decides and stores nothing, while the daemon is
+flooded as before: that much of the delay is the broker's and the processor's. `--minutes M` adds so long an overload at
+twice the maximum, with the daemon's resident memory. Progress goes to stderr, the table and, as the last line, one JSON
+object to stdout. The exit status is 1 if the ratio exceeds 2, if a request of the modest server was rejected, if one of
+anybody was not answered, or if memory is not flat.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rig import report
-from rig.contenders import Channeld, Site
+from rig.contenders import Ceiling, Channeld, Contender, Site
 from rig.native import Cell, LoadFailed, LoadGenerator, NoCompiler, Result, Shape, Timing, build
 from servers import Mosquitto
 
@@ -46,6 +48,7 @@ def read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--others", type=float, default=2000, help="what two others ask all the time, a second")
     parser.add_argument("--repetitions", type=int, default=5, help="figures are medians")
     parser.add_argument("--seconds", type=float, default=4, help="measured in each repetition")
+    parser.add_argument("--echo", action="store_true", help="in between, let an echo answer the modest server")
     parser.add_argument("--minutes", type=float, default=0, help="of overload at twice the maximum")
     parser.add_argument("--json", action="store_true", help="only the JSON")
     return parser.parse_args(arguments)
@@ -62,18 +65,43 @@ def resident_kib(pid: int) -> int:
 
 
 @dataclass(slots=True)
+class Rounds:
+    """What the modest server got alone and beside the flood, and what the flood got."""
+
+    alone: list[Result] = field(default_factory=list)
+    beside: list[Result] = field(default_factory=list)
+    floods: list[Result] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """Medians over the rounds, in ms."""
+
+        def latency(results: list[Result]) -> dict[str, float]:
+            return {
+                "p50": _median(results, lambda r: r.p50),
+                "p99": _median(results, lambda r: r.p99),
+                "p99.9": _median(results, lambda r: r.p999),
+            }
+
+        alone, beside = latency(self.alone), latency(self.beside)
+        return {"alone_ms": alone, "beside_flood_ms": beside, "p99_ratio": round(beside["p99"] / alone["p99"], 2)}
+
+
+@dataclass(slots=True)
 class Play:
-    """A running daemon, and who asks it."""
+    """A running contender, and who asks it."""
 
     load: LoadGenerator
-    contender: Channeld
+    contender: Contender
     timing: Timing
     options: argparse.Namespace
+    modest: Contender
+    """Whom the modest server asks."""
 
     async def ask(self, who: int, cell: Cell, *, servers: int = 1, timing: Timing | None = None) -> Result:
         """What one server (or several, from `who` on) asks and gets."""
         generator = replace(self.load, first=who, servers=servers)
-        return await generator.run(self.contender.prefix, cell, timing or self.timing)
+        asked = self.modest if who == MODEST else self.contender
+        return await generator.run(asked.prefix, cell, timing or self.timing)
 
     async def most(self) -> float:
         """Claims a second that the desk accepts at most."""
@@ -92,6 +120,17 @@ class Play:
         modest = await self.ask(MODEST, Cell(rate=self.options.rate))
         done = await asyncio.gather(*running)
         return modest, done[1] if flood else None
+
+    async def compare(self, most: float, seen: Rounds) -> None:
+        """One round without the flood, and one with it."""
+        alone, _ = await self.round(most, flood=False)
+        modest, flood = await self.round(most, flood=True)
+        assert flood is not None
+        seen.alone.append(alone)
+        seen.beside.append(modest)
+        seen.floods.append(flood)
+        who = self.modest.prefix.partition("/")[0]
+        say(f"{who}, round {len(seen.alone)}: p99 {alone.p99:.2f} ms alone, {modest.p99:.2f} ms beside the flood")
 
     def _flood(self, most: float) -> Cell:
         """Twice what the desk accepts."""
@@ -130,39 +169,34 @@ async def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any
     async with AsyncExitStack() as running:
         broker = await running.enter_async_context(Mosquitto(directory))
         load = LoadGenerator(build(), broker.port, shape)
-        contender = Channeld(Site(directory, broker.port, shape, load, 3.0))
-        running.push_async_callback(contender.stop)
-        await contender.start()
-        play = Play(load, contender, Timing(0.5, options.seconds, drain=10), options)
+        site = Site(directory, broker.port, shape, load, 3.0)
+        contenders: list[Contender] = [Channeld(site), *([Ceiling(site)] if options.echo else [])]
+        for contender in contenders:
+            running.push_async_callback(contender.stop)
+            await contender.start()
+        plays = [Play(load, contenders[0], Timing(0.5, options.seconds, drain=10), options, who) for who in contenders]
+        play = plays[0]
         most = await play.most()
         say(f"the desk accepts {most:.0f}/s")
-        alone, beside, floods = [], [], []
-        for n in range(options.repetitions):
-            alone.append((await play.round(most, flood=False))[0])
-            modest, flood = await play.round(most, flood=True)
-            assert flood is not None
-            beside.append(modest)
-            floods.append(flood)
-            say(f"round {n + 1}: p99 {alone[-1].p99:.2f} ms alone, {modest.p99:.2f} ms beside the flood")
-        figures = _figures(options, most, alone, beside, floods)
+        rounds = [Rounds() for _ in plays]
+        for _ in range(options.repetitions):
+            for who, seen in zip(plays, rounds, strict=True):
+                await who.compare(most, seen)
+        figures = _figures(options, most, rounds[0])
+        if options.echo:
+            figures["echo"] = rounds[1].figures()
         if options.minutes:
             figures["overload"] = await play.overload(most)
     return figures
 
 
-def _figures(
-    options: argparse.Namespace, most: float, alone: list[Result], beside: list[Result], floods: list[Result]
-) -> dict[str, Any]:
-    def median(results: list[Result], read: Callable[[Result], float]) -> float:
-        return round(statistics.median(read(result) for result in results), 3)
+def _median(results: list[Result], read: Callable[[Result], float]) -> float:
+    return round(statistics.median(read(result) for result in results), 3)
 
-    def latency(results: list[Result]) -> dict[str, float]:
-        return {
-            "p50": median(results, lambda r: r.p50),
-            "p99": median(results, lambda r: r.p99),
-            "p99.9": median(results, lambda r: r.p999),
-        }
 
+def _figures(options: argparse.Namespace, most: float, rounds: Rounds) -> dict[str, Any]:
+    modest, floods = [*rounds.alone, *rounds.beside], rounds.floods
+    seen = rounds.figures()
     return {
         "bench": "fairness",
         "machine": report.machine(),
@@ -170,19 +204,19 @@ def _figures(
         "most_per_s": round(most),
         "modest": {
             "offered_per_s": options.rate,
-            "alone_ms": latency(alone),
-            "beside_flood_ms": latency(beside),
-            "rejected": sum(r.rejected for r in (*alone, *beside)),
-            "unanswered": sum(r.unanswered for r in (*alone, *beside)),
+            "alone_ms": seen["alone_ms"],
+            "beside_flood_ms": seen["beside_flood_ms"],
+            "rejected": sum(r.rejected for r in modest),
+            "unanswered": sum(r.unanswered for r in modest),
         },
         "flood": {
             "offered_per_s": round(most * 2),
-            "accepted_per_s": median(floods, lambda r: r.rate),
+            "accepted_per_s": _median(floods, lambda r: r.rate),
             "busy": sum(r.rejected for r in floods),
             "unanswered": sum(r.unanswered for r in floods),
             "sample": next((r.sample for r in floods if r.sample), ""),
         },
-        "p99_ratio": round(median(beside, lambda r: r.p99) / median(alone, lambda r: r.p99), 2),
+        "p99_ratio": seen["p99_ratio"],
     }
 
 
@@ -197,6 +231,12 @@ def table(figures: dict[str, Any]) -> str:
         f"unanswered. The desk accepts {figures['most_per_s']}/s; the flood offered {flood['offered_per_s']}/s, got "
         f"{flood['accepted_per_s']:.0f}/s accepted and {flood['busy']} times `busy`; {flood['unanswered']} unanswered."
     )
+    if echo := figures.get("echo"):
+        alone, beside = echo["alone_ms"], echo["beside_flood_ms"]
+        rows.append(
+            f"From an echo, while channeld is flooded: p50 {alone['p50']:.2f} and p99 {alone['p99']:.2f} ms alone,"
+            f" {beside['p50']:.2f} and {beside['p99']:.2f} beside the flood; ratio {echo['p99_ratio']}."
+        )
     if over := figures.get("overload"):
         rows.append(
             f"Overload of {over['minutes']:g} minutes at {over['offered_per_s']}/s: {over['accepted_per_s']}/s "

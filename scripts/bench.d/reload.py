@@ -135,6 +135,7 @@ async def measure(engine: Engine, times: int) -> dict[str, float]:
     for task in working:
         task.cancel()
     gc.unfreeze()
+    gc.enable()
     turns, cpu = sorted(turn for turn, _ in found), sorted(cpu for _, cpu in found)
     return {"longest_turn_ms": round(turns[times // 2], 1), "cpu_s": round(cpu[times // 2], 2)}
 

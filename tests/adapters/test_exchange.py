@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -75,6 +76,16 @@ async def test_asked_over_one_and_answered_over_the_other_and_a_clean_stop_leave
         other.publish("reply", b"end")
         await seen.until(lambda: len(seen.messages) == 4)
         assert seen.payloads == [b"0", b"1", b"2", b"end"]
+
+
+async def test_what_is_to_leave_at_once_waits_for_nothing_else_in_this_turn_of_the_loop(tmp_path: Path) -> None:
+    """The loop stands still until somebody else has it."""
+    async with Mosquitto(tmp_path) as real, exchanging(real.port) as (daemon, _):
+        assert daemon.publish("reply", b"1", retain=True)
+        daemon.send()
+        asked = ["mosquitto_sub", "-p", str(real.port), "-t", "reply", "-C", "1", "-W", str(int(WAIT_S))]
+        done = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: ASYNC221
+        assert done.stdout == "1\n"
 
 
 async def test_nothing_is_acknowledged_while_stopping_whose_reply_does_not_leave(tmp_path: Path) -> None:

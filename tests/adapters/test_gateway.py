@@ -55,6 +55,8 @@ class Out:
     checked: bool = True
     """Whether replies are held against the contract."""
     held_back: list[bool] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    """How many replies there were whenever they were to leave at once."""
 
     def publish(
         self,
@@ -83,6 +85,9 @@ class Out:
 
     def hold_back(self, held: bool) -> None:
         self.held_back.append(held)
+
+    def send(self) -> None:
+        self.sent.append(sum(kind == "reply" for kind, _ in self.log))
 
 
 NOT_HIGHER = Refusal(Code.AMOUNT_NOT_HIGHER, "held already")
@@ -246,6 +251,7 @@ def test_what_is_beyond_a_servers_share_is_refused_unread_behind_what_is_decided
     replies = [what for kind, what in bench.out.log if kind == "reply"]
     assert len(replies) == SHARE + 1 + AT_ONCE + 1, "half of the room is the most that one server gets"
     assert "channeld/v1/servers/b/reply" in [topic for topic, *_ in replies[: SHARE + 1]]
+    assert bench.out.sent == [SHARE + 1], "who is answered does not wait for others to be refused"
     del bench.out.log[: 2 * (SHARE + 1) + 1]
     bench.gateway.hold()
     bench.turn()

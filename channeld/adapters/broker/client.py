@@ -183,6 +183,11 @@ class Broker:
         """Return when the queue is below its low-water mark, half of `send_limit`."""
         await self._roomy.wait()
 
+    def send(self) -> None:
+        """Send what the window has let out, and not with the rest of this turn of the loop."""
+        if self._connection is not None:
+            self._connection.send()
+
     async def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has settled all that was published. False: some was not within `timeout_s`."""
         if not (self._outbox.queued or self._outbox.in_flight):

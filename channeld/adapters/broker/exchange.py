@@ -81,6 +81,7 @@ class Exchange:
         self._strangers = Strangers(self._own, everybody, self._asks.hears)
         self._all = (self._own, *self._asks.brokers, *self._says.brokers)
         self.publish, self.queued_in, self.flush = self._says.publish, self._says.queued_in, self._says.flush
+        self.send = self._says.send
         self.hear, self.ack = self._asks.hear, ack
 
     def _look(self) -> None:

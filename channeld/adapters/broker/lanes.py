@@ -111,6 +111,11 @@ class Lanes:
             return lane
         return _Lane(other, line, self._lanes)
 
+    def send(self) -> None:
+        """Send what was published and may leave now, and not with the rest of this turn of the loop."""
+        for broker in self.brokers:
+            broker.send()
+
     def queued_in(self, line: str) -> int:
         """What waits in a line, as `queued_out` counts it."""
         lane = self._lanes.get(line)

@@ -197,6 +197,7 @@ class Gateway:
             self._answer_queries()
             behind = self._decide_some()
             if self._refusals.due:
+                self.outbox.send()  # what was decided waits for no refusal
                 self._refusals.answer(self.outbox)
         finally:
             if self._held_back and self._due * 10 < self._most_queued * 9:  # soon: what others ask waits there as well

@@ -34,7 +34,7 @@ class Refusals:
         refused: Callable[[str, Code, int], None],
     ) -> None:
         self._most, self._say, self._refused = most, say, refused
-        self._waiting: dict[str, deque[tuple[Message, Refusal]]] = {}
+        self._waiting: dict[str, deque[tuple[Message, Refusal, int]]] = {}
         self.due = 0
         """Requests still to be answered; every 2 KiB of one count as one more, as in the broker's queue."""
 
@@ -45,12 +45,13 @@ class Refusals:
 
     def add(self, message: Message, server: str, refusal: Refusal) -> None:
         """Answer it later."""
-        self.due += _weight(message)
+        weight = _size(len(message.payload) + around(message))
+        self.due += weight
         waiting = self._waiting.get(server)
         if waiting is None:
-            self._waiting[server] = deque(((message, refusal),))
+            self._waiting[server] = deque(((message, refusal, weight),))
         else:
-            waiting.append((message, refusal))
+            waiting.append((message, refusal, weight))
 
     def answer(self, out: Outbox) -> None:
         """An equal part of every server's, as far as there is room.
@@ -64,14 +65,14 @@ class Refusals:
             for _ in range(min(len(waiting), each)):
                 if made >= BYTES_AT_ONCE or room <= 0:
                     break
-                message, refusal = waiting[0]
+                message, refusal, weight = waiting[0]
                 reply = refuse_unread(message.payload, refusal)
                 if not self._say(message, server, reply):
                     break
                 made += len(reply)
                 waiting.popleft()
                 out.ack(message)
-                self.due -= _weight(message)
+                self.due -= weight
                 room -= _size(len(reply) + len(message.correlation_data or b""))
                 counts[refusal.code] = counts.get(refusal.code, 0) + 1
             for code, count in counts.items():
@@ -82,10 +83,6 @@ class Refusals:
                 self._waiting[server] = waiting  # who was answered stands behind who was not
 
 
-def _weight(message: Message) -> int:
-    """What a request counts for while it waits."""
-    return _size(len(message.payload) + around(message))
-
-
 def _size(length: int) -> int:
+    """What so many bytes count for while they wait."""
     return 1 + (length >> 11)
