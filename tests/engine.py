@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from worlds import KEY, PAYEES, SOURCE
 
+from channeld.adapters.paired_signing import PairedSigning
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.channel import Channel, Phase
@@ -52,6 +53,7 @@ T = TypeVar("T")
 FEES = Fees(Drops(10), Drops(1000), Drops(200))
 CHEAP = OpenFees(Drops(10), Drops(10))
 LAG, MARGIN, DELAY = 20, 5, 10
+SIGNING = PairedSigning()
 
 
 class Killed(BaseException):
@@ -364,6 +366,7 @@ class Engine:
             monotonic=lambda: self.clock,
             unix=lambda: self.unix,
             ids=IdRoom(self.store, self.max_ids, Seconds(86_400), servers=lambda: self.mirror.grants),
+            sign_each=SIGNING,
         )
 
     def kill(self) -> None:

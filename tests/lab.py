@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from engine import Killed, Silent
+from engine import SIGNING, Killed, Silent
 from sandbox.rig import Rig, address, key
 
 from channeld.adapters.signer import verify
@@ -190,6 +190,7 @@ class Lab:
             monotonic=lambda: self.clock,
             unix=lambda: 1_700_000_000 + self.clock,
             ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
+            sign_each=SIGNING,
         )
         self._build_strongbox(silent, steps)
         self.archivist = Archivist(self.mirror, self.store.archive, Seconds(LEDGER_S), steps=steps)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from waiting import soon
 
-from channeld.app import garbage
+from channeld.app import chores, garbage, life
 from channeld.app.garbage import Garbage
+from channeld.core.errors import StoreError
 
 
 class Knot:
@@ -22,8 +27,7 @@ class Knot:
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     yield
-    gc.enable()
-    gc.unfreeze()
+    garbage.unsettle()
 
 
 @pytest.fixture(name="seen")
@@ -75,7 +79,8 @@ def test_under_load_what_is_new_is_looked_at_and_now_and_then_what_survived_but_
 
 
 def test_little_is_not_worth_a_look(seen: list[int]) -> None:
-    assert [Garbage().moment(asked=True, crowded=False) for _ in range(10)] == [None] * 10
+    collector = Garbage()
+    assert [collector.moment(asked=True, crowded=False) for _ in range(10)] == [None] * 10
     assert seen == []
 
 
@@ -109,3 +114,62 @@ def test_a_second_life_frees_what_the_first_one_left() -> None:
     gc.freeze()
     garbage.settle()
     assert knot() is None
+
+
+def test_all_the_same_everything_is_collected_after_hours_without_rest() -> None:
+    garbage.settle()
+    collector, old = Garbage(), Knot()
+    gone = weakref.ref(old)
+    busy(collector, [], moments=11)
+    del old
+    collector._longer = garbage._TOO_MANY - 1
+    kept: list[list[int]] = []
+    assert busy(collector, kept, moments=12) == [0] * 10 + [1, 2]
+    assert gone() is None
+
+
+def store_that_failed() -> asyncio.Future[None]:
+    failed = asyncio.get_running_loop().create_future()
+    failed.set_exception(StoreError("the disk is gone"))
+    return failed
+
+
+async def nothing(*_: object, **__: object) -> None:
+    """Done."""
+
+
+async def test_between_two_lives_the_collector_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or what failed starts leave, open files with it, would never go."""
+    seen: list[bool] = []
+
+    async def drain(of: Any, *, clean: bool) -> None:
+        seen.append(gc.isenabled())
+
+    monkeypatch.setattr(life, "_begun", lambda of: [])
+    monkeypatch.setattr(life, "_drain", drain)
+    monkeypatch.setattr(life, "_let_go", nothing)
+    settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
+    daemon: Any = SimpleNamespace(http=SimpleNamespace(start=nothing), settings=settings, failed=store_that_failed())
+    with pytest.raises(StoreError):
+        await life.live(daemon, asyncio.Event())
+    assert (seen, gc.isenabled()) == ([False], True)
+
+
+@pytest.mark.parametrize(("waiting", "queued", "in_flight", "crowded"), [(512, 0, 0, False), (200, 200, 113, True)])
+async def test_what_is_under_way_and_what_came_is_what_the_broker_and_the_gateway_say(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, queued: int, in_flight: int, crowded: bool
+) -> None:
+    told: list[tuple[bool, bool]] = []
+    broker = SimpleNamespace(received=5, queued_out=queued, in_flight_out=in_flight)
+    of: Any = SimpleNamespace(broker=broker, gateway=SimpleNamespace(waiting=waiting))
+
+    def moment(self: Garbage, *, asked: bool, crowded: bool) -> None:
+        told.append((asked, crowded))
+        broker.received += len(told) == 1
+
+    monkeypatch.setattr(Garbage, "moment", moment)
+    monkeypatch.setattr(garbage, "EVERY_S", 0)
+    task = asyncio.create_task(chores._garbage(of))
+    await soon(lambda: len(told) >= 3)
+    task.cancel()
+    assert told[:3] == [(False, crowded), (True, crowded), (False, crowded)]

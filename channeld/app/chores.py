@@ -64,13 +64,13 @@ async def _loop_lag(of: Daemon) -> None:
 
 
 async def _garbage(of: Daemon) -> None:
-    """Collect garbage while that holds up nobody."""
-    collector, accepted = garbage.Garbage(), of.store.ids
+    """Collect garbage, and not while much is under way if that can wait."""
+    collector, received = garbage.Garbage(), of.broker.received
     while True:
         await asyncio.sleep(garbage.EVERY_S)
-        before, accepted = accepted, of.store.ids
+        before, received = received, of.broker.received
         under_way = of.gateway.waiting + of.broker.queued_out + of.broker.in_flight_out
-        collector.moment(asked=accepted != before, crowded=under_way > _CROWD)
+        collector.moment(asked=received != before, crowded=under_way > _CROWD)
 
 
 async def _checkpoints(of: Daemon) -> None:

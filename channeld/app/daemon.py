@@ -17,7 +17,7 @@ from channeld import __version__
 from channeld.adapters import signer
 from channeld.adapters.broker import Exchange, Will
 from channeld.adapters.gateway import Gateway, Waiting
-from channeld.adapters.signing import PairedSigning
+from channeld.adapters.paired_signing import PairedSigning
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside

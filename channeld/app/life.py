@@ -49,6 +49,7 @@ async def live(daemon: Daemon, stop: asyncio.Event) -> None:
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        garbage.unsettle()
         await _let_go(daemon)
 
 

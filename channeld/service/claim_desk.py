@@ -56,7 +56,7 @@ class ClaimDesk:
         monotonic: Callable[[], float],
         unix: Callable[[], float],
         ids: IdRoom,
-        sign_each: Callable[[Sequence[ToSign]], list[bytes]] = one_by_one,
+        sign_each: Callable[[Sequence[ToSign]], list[bytes]],
     ) -> None:
         self._mirror, self._store, self._planner, self._telemetry = mirror, store, planner, telemetry
         self._signers, self._verify, self._monotonic, self._unix = signers, verify, monotonic, unix

@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from engine import Engine
 from worlds import PAYEES
 
+from channeld.app import garbage
 from channeld.core.policy import Policy
 from channeld.core.records import JournalEntry
 from channeld.core.units import Drops
@@ -147,8 +148,7 @@ def measure(engine: Engine, policy: Policy, ledgers: int, count: int) -> dict[st
     engine.connect()
     engine.planner.decide_dirty()
     start = time.process_time() - began
-    gc.collect()
-    gc.freeze()  # as the daemon does
+    garbage.settle()  # as the daemon does
     held = memory_mb() - before
     ids = sorted(engine.ledger.channels)
     step = max(1, len(ids) // 97)
@@ -172,7 +172,7 @@ def measure(engine: Engine, policy: Policy, ledgers: int, count: int) -> dict[st
         engine.planner.decide_dirty()  # what fell due by the clock waits for its turn behind the ledger
     assert not engine.mirror.journal, "something fell due: what was measured is not what was meant"
     engine.kill()
-    gc.unfreeze()
+    garbage.unsettle()
     return {
         "start_s": round(start, 2),
         "memory_mb": round(held),

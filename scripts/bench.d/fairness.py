@@ -182,9 +182,10 @@ async def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any
         for _ in range(options.repetitions):
             for who, seen in zip(plays, rounds, strict=True):
                 await who.compare(most, seen)
-        figures = _figures(options, most, rounds[0])
-        if options.echo:
-            figures["echo"] = rounds[1].figures()
+        figures = _figures(options, most, rounds[0], [flood for seen in rounds for flood in seen.floods])
+        for seen in rounds[1:]:
+            unanswered = sum(r.unanswered for r in (*seen.alone, *seen.beside))
+            figures["echo"] = {**seen.figures(), "unanswered": unanswered}
         if options.minutes:
             figures["overload"] = await play.overload(most)
     return figures
@@ -194,9 +195,9 @@ def _median(results: list[Result], read: Callable[[Result], float]) -> float:
     return round(statistics.median(read(result) for result in results), 3)
 
 
-def _figures(options: argparse.Namespace, most: float, rounds: Rounds) -> dict[str, Any]:
-    modest, floods = [*rounds.alone, *rounds.beside], rounds.floods
-    seen = rounds.figures()
+def _figures(options: argparse.Namespace, most: float, rounds: Rounds, floods: list[Result]) -> dict[str, Any]:
+    """What the daemon did; `floods` are all that it stood."""
+    modest, seen = [*rounds.alone, *rounds.beside], rounds.figures()
     return {
         "bench": "fairness",
         "machine": report.machine(),
@@ -211,7 +212,7 @@ def _figures(options: argparse.Namespace, most: float, rounds: Rounds) -> dict[s
         },
         "flood": {
             "offered_per_s": round(most * 2),
-            "accepted_per_s": _median(floods, lambda r: r.rate),
+            "accepted_per_s": _median(rounds.floods, lambda r: r.rate),
             "busy": sum(r.rejected for r in floods),
             "unanswered": sum(r.unanswered for r in floods),
             "sample": next((r.sample for r in floods if r.sample), ""),
@@ -234,7 +235,7 @@ def table(figures: dict[str, Any]) -> str:
     if echo := figures.get("echo"):
         alone, beside = echo["alone_ms"], echo["beside_flood_ms"]
         rows.append(
-            f"From an echo, while channeld is flooded: p50 {alone['p50']:.2f} and p99 {alone['p99']:.2f} ms alone,"
+            f"From an echo instead: p50 {alone['p50']:.2f} and p99 {alone['p99']:.2f} ms alone,"
             f" {beside['p50']:.2f} and {beside['p99']:.2f} beside the flood; ratio {echo['p99_ratio']}."
         )
     if over := figures.get("overload"):

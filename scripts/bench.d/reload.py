@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 import tempfile
@@ -134,8 +133,7 @@ async def measure(engine: Engine, times: int) -> dict[str, float]:
     found = [await watched(desk.reload, desk.rest) for _ in range(times)]
     for task in working:
         task.cancel()
-    gc.unfreeze()
-    gc.enable()
+    garbage.unsettle()
     turns, cpu = sorted(turn for turn, _ in found), sorted(cpu for _, cpu in found)
     return {"longest_turn_ms": round(turns[times // 2], 1), "cpu_s": round(cpu[times // 2], 2)}
 

@@ -130,6 +130,11 @@ class Exchange:
         return sum(broker.reconnects for broker in self._all)
 
     @property
+    def received(self) -> int:
+        """Messages that were taken, over all connections."""
+        return sum(broker.received for broker in self._all)
+
+    @property
     def dropped_malformed(self) -> int:
         return sum(broker.dropped_malformed for broker in self._all)
 

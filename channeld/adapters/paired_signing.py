@@ -34,7 +34,8 @@ class _Task:
 class PairedSigning:
     """Signs groups of claims, in order. Call it from one thread only, and `close` it in the end.
 
-    A signer must be a function of its message alone. What one raises is raised, and then nothing is signed.
+    A signer must be a function of its message alone. What one raises is raised, and then nothing is signed. Where the
+    system gives us no thread all is signed here.
     """
 
     def __init__(self) -> None:
@@ -43,11 +44,8 @@ class PairedSigning:
 
     def __call__(self, claims: Sequence[ToSign]) -> list[bytes]:
         """The signature of each."""
-        if len(claims) <= FEW:
+        if len(claims) <= FEW or not self._helped():
             return [sign(message) for sign, message in claims]
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._help, name="signing", daemon=True)
-            self._thread.start()
         task = _Task(claims)
         self._tasks.put(task)
         left, made = task.left, task.made
@@ -60,6 +58,17 @@ class PairedSigning:
             return [
                 sign(message) if found is None else found for (sign, message), found in zip(claims, made, strict=True)
             ]
+
+    def _helped(self) -> bool:
+        """Whether there is another thread."""
+        if self._thread is None:
+            thread = threading.Thread(target=self._help, name="signing", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more of them for this user or service: perhaps for the next group
+                return False
+            self._thread = thread
+        return True
 
     def close(self) -> None:
         """End the other thread."""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channeld.adapters.keystore import new_seed
+from channeld.adapters.paired_signing import FEW, PairedSigning, ToSign
 from channeld.adapters.signer import KeyType, derive
-from channeld.adapters.signing import FEW, PairedSigning, ToSign
 
 MANY = 4 * FEW
 _WAIT_S = 20
@@ -124,3 +124,20 @@ def test_few_are_signed_without_a_thread_and_closing_ends_the_other(signing: Pai
     signing.close()
     assert not other.is_alive()
     signing.close()
+
+
+def test_where_there_is_no_thread_to_be_had_all_is_signed_here_and_the_next_group_tries_again(
+    signing: PairedSigning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    claims: list[ToSign] = [(seal, message) for message in messages(MANY)]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            assert signing(claims) == [seal(message) for message in messages(MANY)]
+        signing.close()
+    before = threading.active_count()
+    assert signing(claims) == [seal(message) for message in messages(MANY)]
+    assert threading.active_count() == before + 1
