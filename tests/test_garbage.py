@@ -66,7 +66,9 @@ def test_none_comes_while_much_is_under_way_for_a_minute_at_most(seen: list[int]
     assert done == [None] * 120 + [0]
     kept += [[number] for number in range(5_000)]
     assert collector.moment(asked=True, crowded=True) is None, "and not for another minute"
-    assert seen == [0]
+    assert collector.moment(asked=True, crowded=False) == 0
+    assert [collector.moment(asked=True, crowded=True) for _ in range(120)] == [None] * 120, "which begins with it"
+    assert seen == [0, 0]
 
 
 def test_under_load_what_is_new_is_looked_at_and_now_and_then_what_survived_but_never_everything(
@@ -160,12 +162,12 @@ async def test_what_is_under_way_and_what_came_is_what_the_broker_and_the_gatewa
     monkeypatch: pytest.MonkeyPatch, waiting: int, queued: int, in_flight: int, crowded: bool
 ) -> None:
     told: list[tuple[bool, bool]] = []
-    broker = SimpleNamespace(received=5, queued_out=queued, in_flight_out=in_flight)
+    broker = SimpleNamespace(asked=5, queued_out=queued, in_flight_out=in_flight)
     of: Any = SimpleNamespace(broker=broker, gateway=SimpleNamespace(waiting=waiting))
 
     def moment(self: Garbage, *, asked: bool, crowded: bool) -> None:
         told.append((asked, crowded))
-        broker.received += len(told) == 1
+        broker.asked += len(told) == 1
 
     monkeypatch.setattr(Garbage, "moment", moment)
     monkeypatch.setattr(garbage, "EVERY_S", 0)

@@ -65,12 +65,12 @@ async def _loop_lag(of: Daemon) -> None:
 
 async def _garbage(of: Daemon) -> None:
     """Collect garbage, and not while much is under way if that can wait."""
-    collector, received = garbage.Garbage(), of.broker.received
+    collector, asked = garbage.Garbage(), of.broker.asked
     while True:
         await asyncio.sleep(garbage.EVERY_S)
-        before, received = received, of.broker.received
+        before, asked = asked, of.broker.asked
         under_way = of.gateway.waiting + of.broker.queued_out + of.broker.in_flight_out
-        collector.moment(asked=received != before, crowded=under_way > _CROWD)
+        collector.moment(asked=asked != before, crowded=under_way > _CROWD)
 
 
 async def _checkpoints(of: Daemon) -> None:

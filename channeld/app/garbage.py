@@ -50,13 +50,14 @@ class Garbage:
     def moment(self, *, asked: bool, crowded: bool) -> int | None:
         """Collect what this moment allows; which generation that was, 2 for everything, or None.
 
-        `asked`: messages came since the last one. `crowded`: many wait, or their replies do; what came up meanwhile is
+        `asked`: requests came since the last one. `crowded`: many wait, or their replies do; what came up meanwhile is
         walked through at once when that ends, some 30 ms for 100 000 objects.
         """
         self._quiet = 0 if asked or crowded else self._quiet + 1
         if crowded and self._passed < _PATIENCE:
             self._passed += 1
             return None
+        self._passed = 0
         if self._longer >= (_MANY if self._quiet >= _REST else _TOO_MANY):
             return self._collect(2)
         if gc.get_count()[0] < _FEW:
@@ -65,7 +66,6 @@ class Garbage:
 
     def _collect(self, generation: int) -> int:
         gc.collect(generation)
-        self._passed = 0
         self._looks = self._looks + 1 if generation == 0 else 0
         if generation:
             self._longer = self._longer + 1 if generation == 1 else 0

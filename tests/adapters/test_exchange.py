@@ -73,6 +73,9 @@ async def test_asked_over_one_and_answered_over_the_other_and_a_clean_stop_leave
             assert [broker.published for broker in (daemon._own, *daemon._asks.brokers)] == [0] * (1 + ASKED_OVER)
             assert [broker.received for broker in daemon._says.brokers] == [0] * SAID_OVER
             await seen.until(lambda: len(seen.messages) == 3)
+            other.publish("own", b"no request")
+            await asked.until(lambda: len(asked.messages) == 4)
+            assert daemon.asked == 3
         other.publish("reply", b"end")
         await seen.until(lambda: len(seen.messages) == 4)
         assert seen.payloads == [b"0", b"1", b"2", b"end"]

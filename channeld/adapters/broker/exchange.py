@@ -130,9 +130,9 @@ class Exchange:
         return sum(broker.reconnects for broker in self._all)
 
     @property
-    def received(self) -> int:
-        """Messages that were taken, over all connections."""
-        return sum(broker.received for broker in self._all)
+    def asked(self) -> int:
+        """Requests that were taken of servers that are configured: messages, whatever they hold."""
+        return sum(broker.received for broker in self._asks.brokers)
 
     @property
     def dropped_malformed(self) -> int:
