@@ -25,7 +25,10 @@ class Knot:
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With moments that count for more, so that few are enough."""
+    for name, moments in {"_OLDER": 10, "_MANY": 20, "_PATIENCE": 120, "_REST": 4}.items():
+        monkeypatch.setattr(garbage, name, moments)
     yield
     garbage.unsettle()
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-EVERY_S: Final = 0.5
-"""Between two moments at which it might come."""
+EVERY_S: Final = 0.05
+"""Between two moments at which it might come: small groups leave some 16 objects each until they are folded, and what
+half a second of them leaves takes 10 ms to walk."""
 _FEW: Final = 1_000
 """Objects made since and not freed again that are not worth a look."""
-_OLDER: Final = 10
+_OLDER: Final = 1_000
 """Looks at what is new, after which those that survived them are looked at again."""
-_MANY: Final = 20
+_MANY: Final = 4
 """Such longer looks after which everything is worth one, while nobody asks."""
-_PATIENCE: Final = 120
+_PATIENCE: Final = 1_200
 """Moments that may pass one after the other without a look, because much is under way: a minute."""
-_TOO_MANY: Final = 2_000
+_TOO_MANY: Final = 400
 """And after which it must be: hours without two seconds of rest. It takes a tenth of a second or two."""
-_REST: Final = 4
+_REST: Final = 40
 """Moments in a row at which nobody asked, after which nobody is expected to."""
 
 
