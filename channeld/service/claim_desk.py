@@ -33,11 +33,6 @@ from channeld.service.usher import Usher
 log = structlog.get_logger()
 
 
-def one_by_one(claims: Sequence[ToSign]) -> list[bytes]:
-    """Sign each of some claims."""
-    return [sign(message) for sign, message in claims]
-
-
 class ClaimDesk:
     """Decides on requests. `signers` holds a signer per public key; `verify` gives rippled's verdict on a signature.
 
