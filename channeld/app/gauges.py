@@ -76,7 +76,7 @@ def _records(of: Daemon) -> Iterator[_Row]:
     text = "Accepted requests that are on disk and held in memory, too, until they are spread into the tables."
     passed_over = "Decisions since this start that the history could not keep up with."
     yield "requests_to_spread", text, of.store.backlog
-    yield "remembered_ids", "Request ids remembered.", of.store.ids[0]
+    yield "remembered_ids", "Request ids remembered.", of.store.ids
     yield "history_waiting", "Answers of the engine not written to the history yet.", chronicle.waiting
     yield "history_passed_over", passed_over, chronicle.passed_over
 

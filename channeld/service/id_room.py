@@ -42,7 +42,7 @@ class IdRoom:
 
     def left(self) -> int:
         """Ids that may still be remembered; 0 or less: none."""
-        return self._most - self._store.ids[0]
+        return self._most - self._store.ids
 
     def room(self, server: str, left: int) -> Room:
         """What a content server may take of the `left` ids that its group found."""
@@ -57,7 +57,7 @@ class IdRoom:
 
     def warning(self) -> str | None:
         """What people should know before it is full; None while there is room."""
-        count = self._store.ids[0]
+        count = self._store.ids
         return f"{count} of max_ids = {self._most} ids are remembered" if count * 10 >= self._most * 9 else None
 
     def refusal(self, now: int, *, full: bool) -> Refusal:
@@ -65,7 +65,7 @@ class IdRoom:
 
         `now` is in Unix seconds. If it is not `full`, what is left is kept for others.
         """
-        since = self._store.ids[1]
+        since = self._store.ids_since
         forgotten_in = 0 if since is None else since + self._keep_s + KEPT_LONGER_S + 1 - now
         wait = min(max(forgotten_in, _SHORTEST_S), _LONGEST_S)
         if full:

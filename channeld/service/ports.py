@@ -114,8 +114,12 @@ class Store(Protocol):
         """Which of these requests were accepted before."""
 
     @property
-    def ids(self) -> tuple[int, int | None]:
-        """How many requests are remembered, claims taken in included, and since when (Unix seconds)."""
+    def ids(self) -> int:
+        """How many requests are remembered, claims taken in included."""
+
+    @property
+    def ids_since(self) -> int | None:
+        """When the oldest of them was accepted (Unix seconds); None if there is none."""
 
     def ids_of(self, server: str) -> int:
         """How many of them a content server has; what was forgotten in the last hour may count still."""

@@ -47,14 +47,19 @@ async def test_a_request_is_on_disk_before_it_is_sent_and_a_claim_before_it_is_r
 async def test_silence_is_answered_with_the_same_id_and_the_best_claim_goes_along(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channeld.client.client._REPEAT_S", (0.2, 1.0))
     async with rig(tmp_path, channels=False) as made:
         async with made.client(ledger=False) as client:
             first = await made.claim(client)
-            made.daemon.answers = lambda requests: [] if len(made.daemon.asked) < 3 else made.daemon.honest(requests)
+            asked = len(made.daemon.asked)
+            monkeypatch.setattr("channeld.client.client._REPEAT_S", (0.2, 1.0))
+            made.daemon.answers = lambda requests: (
+                [] if len(made.daemon.asked) < asked + 2 else made.daemon.honest(requests)
+            )
             second = await made.claim(client)
-        assert [request["id"] for request in made.daemon.asked] == [first.id, second.id, second.id]
-        assert [request.get("held") for request in made.daemon.asked] == [None, *[first.claim.as_json()] * 2]
+        repeated = made.daemon.asked[asked:]
+        assert len(repeated) >= 2
+        for request in repeated:
+            assert (request["id"], request["held"]) == (second.id, first.claim.as_json())
         one_contents_per_id(made)
 
 

@@ -40,18 +40,16 @@ class Claims:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._ids: tuple[int, int | None] = (0, None)
+        self.ids = 0
+        """How many are remembered."""
+        self.ids_since: int | None = None
+        """When the oldest was taken in (Unix seconds)."""
         self.by_server: Counter[str] = Counter()
         """How many of the ids each content server has."""
 
-    @property
-    def ids(self) -> tuple[int, int | None]:
-        """How many ids are remembered, and when the oldest was taken in (Unix seconds)."""
-        return self._ids
-
     def recount(self, db: sqlite3.Connection) -> None:
         """Count again what is on disk."""
-        self._ids = db.execute("SELECT count(*), min(at_unix) FROM taken_in").fetchone()
+        self.ids, self.ids_since = db.execute("SELECT count(*), min(at_unix) FROM taken_in").fetchone()
         self.by_server = Counter(dict(db.execute("SELECT server, count(*) FROM taken_in GROUP BY server")))
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, TakenIn]:
@@ -73,8 +71,8 @@ class Claims:
                 claim = (held.held, held.signature, held.server, held.held_since)
                 if db.execute(_RAISE, (*claim, held.channel.channel_id, held.held)).rowcount != 1:
                     raise StoreError("a claim to be kept is not above the one held, or its channel is gone")
-        count, since = self._ids
-        self._ids = (count + len(taken), now if since is None else since)
+        self.ids += len(taken)
+        self.ids_since = now if self.ids_since is None else self.ids_since
         self.by_server.update(item.server for item in taken)
 
     def forget(self, before: int, limit: int) -> int:
@@ -84,7 +82,7 @@ class Claims:
             delete = f"DELETE FROM taken_in WHERE key IN ({oldest}) RETURNING server"
             servers = [server for (server,) in db.execute(delete, (before, limit))]
             (since,) = db.execute("SELECT min(at_unix) FROM taken_in").fetchone()
-        self._ids = (self._ids[0] - len(servers), since)
+        self.ids, self.ids_since = self.ids - len(servers), since
         self.by_server.subtract(servers)
         return len(servers)
 

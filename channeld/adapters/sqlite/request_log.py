@@ -119,8 +119,12 @@ class RequestLog:
         return spent
 
     def _count(self, requests: Mapping[str, int], hour: int) -> None:
-        self.by_server.update(requests)
-        self._by_hour.setdefault(hour, Counter()).update(requests)
+        by_hour = self._by_hour.get(hour)
+        if by_hour is None:
+            by_hour = self._by_hour[hour] = Counter()
+        for server, requested in requests.items():
+            self.by_server[server] += requested
+            by_hour[server] += requested
 
     def _oldest_is(self, folded: int | None) -> None:
         self._oldest_seq = self._next_seq - self.backlog if folded is None else folded

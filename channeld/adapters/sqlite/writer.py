@@ -199,12 +199,15 @@ class SqliteStore:
             self._open[mark.row] = (mark.authorized, self._open[mark.row][1])
 
     @property
-    def ids(self) -> tuple[int, int | None]:
-        """How many requests are remembered, claims taken in included, and since when (Unix seconds)."""
-        count, since = self.claims.ids
-        folded = self._requests.since_unix
-        ages = [at for at in (since, folded) if at is not None]
-        return self._requests.count + count, min(ages, default=None)
+    def ids(self) -> int:
+        """How many requests are remembered, claims taken in included."""
+        return self._requests.count + self.claims.ids
+
+    @property
+    def ids_since(self) -> int | None:
+        """When the oldest of them was accepted (Unix seconds); None if there is none."""
+        ages = (self.claims.ids_since, self._requests.since_unix)
+        return min((at for at in ages if at is not None), default=None)
 
     def ids_of(self, server: str) -> int:
         """How many of them a content server has; what was forgotten in the last hour may count still."""
