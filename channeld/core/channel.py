@@ -52,8 +52,10 @@ class Channel:
     @property
     def deadline(self) -> RippleTime | None:
         """The close time from which nothing is paid out any more, or None where no end is set."""
-        ends = [t for t in (self.expiration, self.cancel_after) if t is not None]
-        return min(ends) if ends else None
+        expiration, cancel_after = self.expiration, self.cancel_after
+        if expiration is None or cancel_after is None:
+            return expiration if cancel_after is None else cancel_after
+        return min(expiration, cancel_after)
 
     def headroom(self, authorized: int) -> int:
         """Drops that may still be signed; never negative."""

@@ -567,6 +567,27 @@ def test_what_is_no_store_is_an_error_of_the_store(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "absent" / "s.db", network_id=1)
 
 
+def test_what_cannot_be_opened_is_let_go_of(store: SqliteStore) -> None:
+    """At once, not when the collector of garbage comes: somebody may try again every few seconds."""
+
+    def held() -> list[str]:
+        files = [str(number.resolve()) for number in Path("/proc/self/fd").iterdir()]
+        return [file for file in files if file.startswith(str(store.path))]
+
+    def not_opened(kind: type[Exception], network_id: int) -> None:
+        with pytest.raises(kind) as raised:
+            SqliteStore(store.path, network_id=network_id)
+        assert (raised.value.__traceback__ is not None, held()) == (True, [])
+
+    store.close()
+    not_opened(ConfigError, 0)
+    with closing(sqlite3.connect(store.path)) as db:
+        db.execute("ALTER TABLE setback RENAME TO moved")
+    not_opened(StoreError, 1)
+    store.path.write_bytes(b"not a database at all, but long enough to look like one" * 99)
+    not_opened(StoreError, 1)
+
+
 def test_a_store_is_for_its_owners_eyes(store: SqliteStore) -> None:
     for file in store.path.parent.glob("s.db*"):
         assert file.stat().st_mode & 0o077 == 0, file

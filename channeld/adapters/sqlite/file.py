@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -34,11 +34,14 @@ class StoreFile:
         self.path = path
         self._left, self.in_doubt = 0, False
         try:
-            self.db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
-            path.chmod(0o600)
-            self._configure()
-            self._version = self._data_version()
-            self._create_or_check(network_id)
+            with ExitStack() as unfit:
+                self.db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+                unfit.callback(self.db.close)
+                path.chmod(0o600)
+                self._configure()
+                self._version = self._data_version()
+                self._create_or_check(network_id)
+                unfit.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open the store {path}: {error}") from error
 

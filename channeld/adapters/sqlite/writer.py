@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +65,10 @@ class SqliteStore:
         self.claims = claims.Claims(self._transaction)
         self.usage = usage.Usage(self._transaction)
         self.archive = archive.Archive(self._transaction, lambda: self._requests.oldest)
-        self.load()
+        with ExitStack() as unfit:
+            unfit.callback(self._db.close)
+            self.load()
+            unfit.pop_all()
 
     def _retired(self) -> None:
         self._open.clear()
