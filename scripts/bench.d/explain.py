@@ -1,4 +1,4 @@
-"""What the history of decisions costs: `explain.py [GROUPS] [CHANNELS]`.
+"""What the history of decisions costs.
 
 The engine's part of a ledger that touches so many groups, with and without a chronicle that listens, where nothing is
 new and where all is; the writer's part in its thread; and what an answer takes on disk.
@@ -6,6 +6,7 @@ new and where all is; the writer's part in its thread; and what an answer takes 
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -108,5 +109,8 @@ def main(groups: int, channels: int) -> None:
 
 
 if __name__ == "__main__":
-    chosen = (int(a) for a in (*sys.argv[1:], *("256", "1")[len(sys.argv) - 1 :]))
-    main(*chosen)
+    parser = argparse.ArgumentParser(prog="scripts/bench explain", description=__doc__)
+    parser.add_argument("groups", type=int, nargs="?", default=256)
+    parser.add_argument("channels", type=int, nargs="?", default=1, help="of each group")
+    given = parser.parse_args()
+    main(given.groups, given.channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import time
@@ -48,6 +49,7 @@ def rates(key_type: KeyType) -> dict[str, float]:
 
 def main() -> int:
     """Measure and print."""
+    argparse.ArgumentParser(prog="scripts/bench signing", description=__doc__).parse_args()
     print("| operations a second | " + " | ".join(_KEY_TYPES) + " |\n| --- | --- | --- |")
     columns = [rates(key_type) for key_type in _KEY_TYPES]
     for name in columns[0]:

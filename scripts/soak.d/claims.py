@@ -1,4 +1,4 @@
-"""SIGKILL of daemon and broker at random moments under load: `claims.py [KILLS] [SEED]`.
+"""SIGKILL of daemon and broker at random moments under load.
 
 Content servers repeat what got no answer. At the end: what is signed is what was accepted, to the drop; slices are
 disjoint; no id debited twice; no claim below one seen before; a repeated id got the same claim. Prints what it counted.
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import structlog
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -20,7 +21,7 @@ from e2e.killing import soak  # noqa: E402
 
 
 def main() -> None:
-    kills, seed = (int(a) for a in (*sys.argv[1:], *("200", "1")[len(sys.argv) - 1 :]))
+    kills, seed = numbers(__doc__, kills=200, seed=1)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="channeld-soak-") as directory:

@@ -1,4 +1,4 @@
-"""The client killed under load, a hundred times: `client.py [DEATHS]`."""
+"""The client killed under load, a hundred times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import sys
 
 import pytest
+from options import numbers
 
 if __name__ == "__main__":
-    os.environ["CHANNELD_CLIENT_DEATHS"] = sys.argv[1] if len(sys.argv) > 1 else "100"
+    (deaths,) = numbers(__doc__, deaths=100)
+    os.environ["CHANNELD_CLIENT_DEATHS"] = str(deaths)
     sys.exit(pytest.main(["-q", "-s", "--timeout", "1800", "tests/e2e/test_client_killed.py"]))

@@ -1,4 +1,4 @@
-"""A run of the daemon on the sandbox's ledger, then why, of every channel it ever had: `explain.py [SECONDS] [SEED]`.
+"""A run of the daemon on the sandbox's ledger, then why, of every channel it ever had.
 
 Each chain must have for every link the inputs, the rule or the pool's terms, the reason, the transaction as the ledger
 has it where one was sent, and the outcome. Prints how many links of each kind there were; the exit status is 1 if a
@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -36,5 +38,4 @@ async def soak(seconds: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    chosen = (int(a) for a in (*sys.argv[1:], *("600", "1")[len(sys.argv) - 1 :]))
-    asyncio.run(soak(*chosen))
+    asyncio.run(soak(*numbers(__doc__, seconds=600, seed=1)))

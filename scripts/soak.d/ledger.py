@@ -1,4 +1,4 @@
-"""Lives of the engine against the sandbox's ledger, with faults, third parties and deaths: `ledger.py [RUNS] [SEED]`.
+"""Lives of the engine against the sandbox's ledger, with faults, third parties and deaths.
 
 Prints the number of runs. What fails is shrunk and printed by hypothesis; the exit status is then 1.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -19,7 +20,7 @@ from service.machine import LedgerMachine  # noqa: E402
 
 
 def main() -> None:
-    runs, chosen = (int(a) for a in (*sys.argv[1:], *("2000", "1")[len(sys.argv) - 1 :]))
+    runs, chosen = numbers(__doc__, runs=2000, seed=1)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     calm = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     terms = settings(

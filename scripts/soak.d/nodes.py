@@ -6,7 +6,9 @@ import os
 import sys
 
 import pytest
+from options import numbers
 
 if __name__ == "__main__":
+    numbers(__doc__)
     os.environ["CHANNELD_SOAK"] = "1"
-    sys.exit(pytest.main(["-q", "-s", "tests/e2e/test_nodes.py", *sys.argv[1:]]))
+    sys.exit(pytest.main(["-q", "-s", "tests/e2e/test_nodes.py"]))

@@ -1,4 +1,4 @@
-"""Twice what the desk accepts, for ten minutes: `overload.py [SECONDS]`.
+"""Twice what the desk accepts, for ten minutes.
 
 Memory must be flat once it is warm (a tenth more at most, in runs of five minutes and longer), and everything that
 waits bounded. Prints what it counted.
@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import structlog
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -20,7 +21,7 @@ from e2e.overload import overload  # noqa: E402
 
 
 def main() -> int:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 600.0
+    (seconds,) = numbers(__doc__, seconds=600)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     with tempfile.TemporaryDirectory(prefix="channeld-soak-") as directory:
         counted = asyncio.run(overload(Path(directory), seconds))

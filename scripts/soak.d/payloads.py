@@ -1,4 +1,4 @@
-"""Mutated payloads on all request topics, valid requests between them: `payloads.py [MESSAGES] [SEED]`.
+"""Mutated payloads on all request topics, valid requests between them.
 
 No crash, every request answered, every valid one accepted, memory flat. Prints what it counted.
 """
@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import structlog
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -19,7 +20,7 @@ from e2e.attack import GROWN, attack  # noqa: E402
 
 
 def main() -> int:
-    messages, seed = (int(a) for a in (*sys.argv[1:], *("1000000", "1")[len(sys.argv) - 1 :]))
+    messages, seed = numbers(__doc__, messages=1_000_000, seed=1)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     with tempfile.TemporaryDirectory(prefix="channeld-soak-") as directory:
         counted = asyncio.run(attack(Path(directory), messages, seed))

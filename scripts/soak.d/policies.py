@@ -1,4 +1,4 @@
-"""Policy files gone wrong: each is accepted or refused with a located message: `policies.py [FILES] [SEED]`.
+"""Policy files gone wrong: each is accepted or refused with a located message.
 
 Prints how many of each there were, and how many lines of problems. A failure names the seed of its file.
 """
@@ -11,13 +11,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from options import numbers
+
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
 from mutants import examine  # noqa: E402
 
 
 def main() -> None:
-    files, first = (int(a) for a in (*sys.argv[1:], *("10000", "1")[len(sys.argv) - 1 :]))
+    files, first = numbers(__doc__, files=10_000, seed=1)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         ends = Counter(examine(seed, Path(folder)) for seed in range(first, first + files))

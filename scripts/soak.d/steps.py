@@ -1,4 +1,4 @@
-"""SIGKILL to a real daemon before and after every step of every kind of transaction: `steps.py [OCCASIONS] [LANES]`.
+"""SIGKILL to a real daemon before and after every step of every kind of transaction.
 
 A first life is not killed and shows which steps there are; every later one dies at one of them, on the first of its
 OCCASIONS, the second and so on, is started again, and must end as the first. Prints the number of cases and each one
@@ -14,6 +14,8 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -69,5 +71,4 @@ async def soak(occasions: int, lanes: int) -> int:
 
 
 if __name__ == "__main__":
-    chosen = (int(a) for a in (*sys.argv[1:], *("2", "3")[len(sys.argv) - 1 :]))
-    sys.exit(asyncio.run(soak(*chosen)))
+    sys.exit(asyncio.run(soak(*numbers(__doc__, occasions=2, lanes=3))))

@@ -1,4 +1,4 @@
-"""Two daemons with stores of their own on one wallet, started at random moments: `writers.py [STARTS] [SEED] [LANES]`.
+"""Two daemons with stores of their own on one wallet, started at random moments.
 
 Whatever the timing, at most one of the two issues. Prints how often the first, the second or neither did; the exit
 status is 1 if both ever did, or if nobody ever issued.
@@ -12,6 +12,8 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+
+from options import numbers
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in ("", "tests")]
 
@@ -45,7 +47,7 @@ async def soak(starts: int, seed: int, lanes: int) -> Counter[str]:
 
 
 def main() -> int:
-    starts, seed, lanes = (int(a) for a in (*sys.argv[1:], *("100", "1", "2")[len(sys.argv) - 1 :]))
+    starts, seed, lanes = numbers(__doc__, starts=100, seed=1, lanes=2)
     seen = asyncio.run(soak(starts, seed, lanes))
     told = ", ".join(f"{seen[word]} {word}" for word in ("first", "second", "neither", "both"))
     print(f"{starts} starts, seed {seed}, who issued: {told}")
