@@ -96,6 +96,25 @@ def test_folding_and_forgetting_take_turns(tmp_path: Path, monkeypatch: pytest.M
     assert did[:6] == ["fold", "forget"] * 3
 
 
+def test_what_is_old_is_forgotten_although_folding_never_rests(tmp_path: Path) -> None:
+    """A long overload: there is always a batch to be folded."""
+    engine = Engine(tmp_path / "s.db")
+    engine.connect()
+    now = int(to_unix(engine.ledger.header().close_time))
+    accepting(engine, now - 200_000)(3000)
+    while engine.store.fold(5000):
+        pass
+    accept, housekeeping = accepting(engine, now), keeping(engine, lambda: engine.clock)
+    for _ in range(24):
+        accept(BATCH // 8)
+    for _ in range(100):
+        accept(600)
+        engine.clock += 0.05
+        housekeeping.step()
+        assert engine.store.folding or engine.store.backlog >= BATCH
+    assert engine.store.ids_since == now
+
+
 def test_forgetting_keeps_up_with_folding_and_calms_down() -> None:
     """Steps of both alternate: what is old enough is dropped as fast as the desk can ever fill the tables."""
     due, size, steps = 100_000, SLICE, 0

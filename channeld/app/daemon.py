@@ -193,8 +193,10 @@ class Daemon:
         self.reconciler.on_redeemed = self.collector.redeemed
 
     def _store_failed(self) -> None:
+        """Nothing more is issued in this life, and it ends."""
+        why = self.mirror.frozen.setdefault("store", "the store failed")
         if not self.failed.done():
-            self.failed.set_exception(StoreError(self.mirror.frozen.get("store", "the store failed")))
+            self.failed.set_exception(StoreError(why))
 
     def _wire_broker(self, settings: Settings) -> None:
         self.topics = topics = Topics(settings.mqtt.topic_prefix, settings.daemon.name)

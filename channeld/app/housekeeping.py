@@ -28,6 +28,8 @@ _SLICE_PAUSE_S: Final = 0.003
 _IDLE_PAUSE_S: Final = 0.25
 _FOLD_EVERY_S: Final = 60.0
 _TIDY_EVERY_S: Final = 60.0
+_FORGET_EVERY_S: Final = 1.0
+"""How long folding may go without a look at what is to be forgotten: by itself it does not rest in a long overload."""
 
 
 def fold_slice(backlog: int) -> int:
@@ -63,7 +65,7 @@ class Housekeeping:
         self._store, self._clock, self._keep_s, self._monotonic = store, clock, keep_s, monotonic
         self._chores: list[Callable[[], bool]] = [archivist.step, lambda: sum_outlays(store, spending)]
         self._left: list[Callable[[], bool]] = []
-        self._fold_at = self._tidy_at = 0.0
+        self._fold_at = self._tidy_at = self._forget_at = 0.0
         self._slice, self._folded = SLICE, False
 
     def also(self, chore: Callable[[], bool]) -> None:
@@ -84,12 +86,12 @@ class Housekeeping:
         """
         store, behind = self._store, self._slice > SLICE
         due = store.folding or store.backlog >= BATCH or self._monotonic() >= self._fold_at
-        if due and not (behind and self._folded):
+        if due and not (self._folded and (behind or self._monotonic() >= self._forget_at)):
             self._folded = True
             store.fold(fold_slice(store.backlog))
             self._fold_at = self._monotonic() + _FOLD_EVERY_S
         else:
-            self._folded = False
+            self._folded, self._forget_at = False, self._monotonic() + _FORGET_EVERY_S
             behind = self._forget()
             if not store.folding:
                 self._tidy()

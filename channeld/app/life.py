@@ -46,6 +46,7 @@ async def live(daemon: Daemon, stop: asyncio.Event) -> None:
             if ended.done():
                 ended.result()
     finally:
+        daemon.gateway.close()  # where the store failed nothing may be decided, however long the rest takes to end
         for task in (*tasks, stopping):
             task.cancel()
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
@@ -88,7 +89,6 @@ async def _drain(of: Daemon, *, clean: bool) -> None:
 
 async def _let_go(of: Daemon) -> None:
     """Nothing runs any more: close what is open, the store last."""
-    of.gateway.close()
     of.failed.cancel()
     of.queries.close()
     of.herald.close()

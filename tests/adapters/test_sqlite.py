@@ -29,6 +29,7 @@ from channeld.adapters.sqlite.groups import Group
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, Refused, StoreError
+from channeld.core.freezes import Audit
 from channeld.core.intents import (
     Action,
     FinalizeClose,
@@ -484,6 +485,7 @@ def test_one_number_carries_one_live_transaction(store: SqliteStore) -> None:
     store.signed([live(7)])
     with nothing_changes(store), pytest.raises(StoreError):
         store.signed([live(7, tx="A" * 64)])
+    store.load()
     store.apply(update(endings=[Ending(live(7).hash, None, "dead")]))
     store.signed([live(7, tx="A" * 64)])
 
@@ -724,6 +726,25 @@ class FailsLate:
         if statement == "COMMIT":
             raise sqlite3.OperationalError("disk I/O error")
         return done
+
+
+def test_after_a_commit_that_failed_nothing_is_written_before_all_was_read_again(store: SqliteStore) -> None:
+    """It may have stopped the very channel that the next group draws from."""
+    (channel_id,) = [r.channel.channel_id for r in store.load().channels if r.row == 1]
+    kept, store._file.db = store._file.db, FailsLate(store._file.db)  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        store.stop_issuing([channel_id], Audit(1, "somebody", "close", "why"))
+    store._file.db = kept
+    for _ in "12":
+        with pytest.raises(StoreError, match="read again"):
+            store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
+    assert [r.issuing for r in store.load().channels if r.row == 1] == [False]
+    store.accept(2, together(request(2, 2, (0, 5))), [mark(2, 5)], [])
+
+
+def test_no_commit_folds_a_long_log(store: SqliteStore) -> None:
+    """It would hold the loop for as long as that takes, once whoever has read from it for long is done."""
+    assert store._db.execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("failed", ["accept", *range(5)])

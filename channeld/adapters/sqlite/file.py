@@ -18,14 +18,13 @@ from channeld.core.errors import ConfigError, StoreError
 SCHEMA_VERSION: Final = 2
 _FEW_PAGES: Final = 1000
 """Pages that may be folded by the connection that commits: what a thread leaves while the desk accepts all it can."""
-_CHECKPOINT_PAGES: Final = 100_000
-"""Pages in the write-ahead log at which a commit itself folds it into the file, if `checkpoint` does not come by."""
 
 
 class StoreFile:
     """Opens (or creates) the file at `path`. `db` is the one connection that writes to it.
 
-    `in_doubt`: a transaction failed, perhaps after it had reached the disk, and nothing was read `anew` since.
+    `in_doubt`: a transaction failed, perhaps after it had reached the disk, and nothing was read `anew` since: until it
+    is, there is no other.
 
     Raises `ConfigError` for a store of another network or schema, `StoreError` for what is none.
     """
@@ -49,7 +48,7 @@ class StoreFile:
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
-            f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
+            "wal_autocheckpoint = 0",  # no commit folds the log: it may be long when somebody has read for long
             "foreign_keys = ON",
             "cache_size = -65536",
             "busy_timeout = 5000",
@@ -114,8 +113,11 @@ class StoreFile:
     def transaction(self, *, anew: bool = False) -> Iterator[sqlite3.Connection]:
         """On disk when it ends, or nothing of it where it raises.
 
-        Raises `StoreError`, also where another process has written to the file, unless all of it is read `anew`.
+        Raises `StoreError`, also where another process has written to the file or a transaction before this one failed,
+        unless all of it is read `anew`.
         """
+        if self.in_doubt and not anew:
+            raise StoreError("a transaction of the store failed, and may be on disk: it must be read again")
         try:
             self.db.execute("BEGIN IMMEDIATE")
             try:
