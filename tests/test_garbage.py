@@ -154,7 +154,8 @@ async def test_between_two_lives_the_collector_comes_by_itself(monkeypatch: pyte
     monkeypatch.setattr(life, "_drain", drain)
     monkeypatch.setattr(life, "_let_go", nothing)
     settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
-    daemon: Any = SimpleNamespace(http=SimpleNamespace(start=nothing), settings=settings, failed=store_that_failed())
+    http, failed = SimpleNamespace(start=nothing), store_that_failed()
+    daemon: Any = SimpleNamespace(http=http, settings=settings, failed=failed, begun=lambda: None)
     with pytest.raises(StoreError):
         await life.live(daemon, asyncio.Event())
     assert (seen, gc.isenabled()) == ([False], True)
