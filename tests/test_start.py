@@ -4,66 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
-from configs import changed, write_config
+from lives import POLICY, Site
 from spoil import spoilt
-from waiting import soon
 
-from channeld.app import keyring, read_store
+from channeld.app import keyring
 from channeld.app.daemon import Daemon
 from channeld.app.life import live
-from channeld.app.reload import Files, Outcome
+from channeld.app.reload import Outcome
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.freezes import Audit
 from channeld.sandbox.stage import PATIENCE_S
-from channeld.settings import load, load_policy
 
-POLICY = (Path(__file__).parent.parent / "config/policy.toml").read_text()
 OTHER = spoilt(POLICY, 'settle_delay = "24h"', 'settle_delay = "25h"')
-
-
-class Site:
-    """A config whose ledger and broker are not there, and its store; `life` is one life of a daemon with it."""
-
-    def __init__(self, folder: Path) -> None:
-        text = changed("127.0.0.1:9464", "127.0.0.1:0").replace("mqtt://127.0.0.1:1883", "mqtt://127.0.0.1:1")
-        text = text.replace('"wss://one.example", "wss://two.example:51233/key"', '"ws://127.0.0.1:1"')
-        self.config, self.policy = write_config(folder, text), folder / "policy.toml"
-        self.policy.write_text(POLICY)
-        (folder / "data").mkdir()
-        self.files = self.read()
-
-    def read(self) -> Files:
-        """The files as a process reads them that starts now."""
-        return Files(load(self.config, {}), load_policy(self.policy), {})
-
-    @asynccontextmanager
-    async def life(self) -> AsyncIterator[Daemon]:
-        daemon = self.files.running = Daemon(self.files, keyring.load(self.files.settings))
-        stop = asyncio.Event()
-        living = asyncio.create_task(live(daemon, stop))
-        try:
-            await soon(lambda: daemon.http.port or living.done(), "it lives")
-            yield daemon
-        finally:
-            stop.set()
-            self.files.running = None
-            await living
-
-    @property
-    def told(self) -> list[tuple[str, str]]:
-        """Who did what by the audit, oldest first."""
-        entries = read_store(self.files.settings, "audit")["audit"]
-        return [(entry["who"], entry["what"]) for entry in reversed(entries)]
-
-    @property
-    def in_force(self) -> str:
-        return f"policy {self.files.policy.hash[:12]} in force"
 
 
 @pytest.fixture
@@ -104,10 +61,7 @@ async def test_what_a_reload_took_over_is_not_told_again_and_what_was_changed_me
 
 async def test_a_policy_that_never_came_into_force_is_not_told(site: Site) -> None:
     """The address of the listener is taken: this life never began."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        site.config.write_text(spoilt(site.config.read_text(), "127.0.0.1:0", f"127.0.0.1:{port}"))
-        site.files = site.read()
+    with socket.create_server(("127.0.0.1", site.port)):
         daemon = Daemon(site.files, keyring.load(site.files.settings))
         with pytest.raises(ConfigError, match="listen"):
             await live(daemon, asyncio.Event())

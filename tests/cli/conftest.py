@@ -46,8 +46,9 @@ def terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("TERM", "dumb")
 
     def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-        return run(*arguments, stdin=stdin)
+        with monkeypatch.context() as person:
+            person.setattr(sys.stdout, "isatty", lambda: True)
+            return run(*arguments, stdin=stdin)
 
     return call
 
