@@ -35,7 +35,10 @@ class Watched:
         store = SimpleNamespace(path=directory / "channeld.db", history_age_s=10**9, history_entries=10**6)
         entry = SimpleNamespace(payees=[])
         self.settings: Any = SimpleNamespace(
-            store=store, ledger=SimpleNamespace(network_id=0), servers=dict.fromkeys(servers, entry)
+            daemon=SimpleNamespace(name="d"),
+            store=store,
+            ledger=SimpleNamespace(network_id=0),
+            servers=dict.fromkeys(servers, entry),
         )
         self.annals: Annals | None = None
         self.attach()
@@ -334,6 +337,6 @@ def test_a_channel_that_was_archived_is_found_as_ever(watched: Watched) -> None:
     assert (totals["channels_ever"], totals["channels_archived"], totals["drops_paid"], totals["payments"]) == (
         1,
         1,
-        10,
+        "10",
         1,
     )

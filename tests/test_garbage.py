@@ -154,12 +154,9 @@ async def test_between_two_lives_the_collector_comes_by_itself(monkeypatch: pyte
     monkeypatch.setattr(life, "_drain", drain)
     monkeypatch.setattr(life, "_let_go", nothing)
     settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
-    daemon: Any = SimpleNamespace(
-        http=SimpleNamespace(start=nothing),
-        settings=settings,
-        failed=store_that_failed(),
-        gateway=SimpleNamespace(close=lambda: None),
-    )
+    http, gateway = SimpleNamespace(start=nothing), SimpleNamespace(close=lambda: None)
+    parts = {"http": http, "gateway": gateway, "settings": settings, "failed": store_that_failed()}
+    daemon: Any = SimpleNamespace(**parts, begun=lambda: None)
     with pytest.raises(StoreError):
         await life.live(daemon, asyncio.Event())
     assert (seen, gc.isenabled()) == ([False], True)

@@ -17,6 +17,10 @@ from channeld.core.errors import BadValue, ChanneldError, Refused, Unreachable
 Read = Callable[[], Mapping[str, Any]]
 Action = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 _LARGEST_BODY: Final = 256 * 1024
+_NOBODY_MAY: Final = (
+    "no [http] admin_token_file is configured, so nothing can be changed: name a file with a token in channeld.toml,"
+    " and restart"
+)
 
 
 class HttpServer:
@@ -119,7 +123,7 @@ class HttpServer:
     def _unauthorized(self, request: web.Request) -> web.Response | None:
         """Why a request may change nothing, or None. Compared in constant time."""
         if self._token is None:
-            return _problem(403, "forbidden", "no admin_token_file is configured: no state can be changed over HTTP")
+            return _problem(403, "forbidden", _NOBODY_MAY)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token):
             return None

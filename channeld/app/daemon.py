@@ -68,6 +68,8 @@ log = structlog.get_logger()
 
 _FILES = "(the files)"
 """Who is named in the audit where files were taken over, whoever wrote them."""
+_START = "(the start)"
+"""And where it was a start that brought them into force."""
 
 
 def elapsed() -> float:
@@ -313,6 +315,20 @@ class Daemon:
         self.telemetry.group(len(asks), self.monotonic() - started)
         return answers
 
+    def begun(self) -> None:
+        """This life has begun: its policy is in force, which the audit says unless it said so last."""
+        audit = self._in_force(_START)
+        try:
+            if self.store.books.last_policy() != audit.what:
+                self.store.books.audit(audit)
+        except StoreError:
+            self._store_failed()
+
+    def _in_force(self, who: str) -> Audit:
+        """The entry of the policy and the servers that are in force from now on."""
+        said = f"{self.settings.policy_path}, {len(self.settings.servers)} servers"
+        return Audit(self.guard.now(), who, f"policy {self.mirror.policy.hash[:12]} in force", said)
+
     # --- other files -------------------------------------------------------------------------------------------------
 
     def objections(self, settings: Settings, policy: Policy) -> list[str]:
@@ -329,10 +345,8 @@ class Daemon:
         self.telemetry.pools(policy.pools)
         self.planner.touch_all()
         self.collector.touch_all()
-        said = f"{settings.policy_path}, {len(settings.servers)} servers"
-        audit = Audit(self.guard.now(), _FILES, f"policy {policy.hash[:12]} in force", said)
         try:
-            self.store.books.audit(audit)
+            self.store.books.audit(self._in_force(_FILES))
             self.herald.reload(granted.gained)
             self.collector.decide()
         except StoreError:

@@ -30,6 +30,8 @@ from channeld.wire.payee import parse_payee
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{4,64}", re.ASCII)
 _REQUEST: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/(.{1,128})", re.ASCII)
+_FEWEST, _ALL = 8, 64
+"""Digits of an id that are enough where something is done to its channel, and all of them."""
 MOST: Final = 200
 """Links of a chain that are shown; the last of them."""
 
@@ -92,11 +94,29 @@ def _ids(archive: Archive, prefix: str) -> list[str]:
     return sorted({name for name in found if "/" not in name})
 
 
-def _only(ids: Sequence[str], what: str) -> str:
+def _only(ids: Sequence[str], what: str, field: str = "what") -> str:
     if len(ids) > 1:
-        remedy = f"more digits: {', '.join(i[:16] for i in ids)}"
-        raise BadValue("what", f"several channels' ids begin with {what}", remedy)
+        raise BadValue(field, f"several channels' ids begin with {what}", f"more digits: {', '.join(ids)}")
     return ids[0]
+
+
+def whole_ids(settings: Settings, beginnings: Sequence[str], field: str) -> list[str]:
+    """Ids of channels from the beginnings of them, found as `explain` finds them, gone or not: of 8 digits or more.
+
+    Raises `BadValue` naming `field` where it is none or several channels' ids begin so, `Refused` where no id does.
+    """
+    with reading(settings.store.path) as journal:
+        archive = Archive(journal, history_path(settings.store.path), RippleTime(MAX_UINT32))
+        return [_whole(archive, beginning, field) for beginning in beginnings]
+
+
+def _whole(archive: Archive, beginning: str, field: str) -> str:
+    if not _HEX.fullmatch(beginning) or len(beginning) < _FEWEST:
+        raise BadValue(field, "not a channel id", f"64 hex digits, or the first {_FEWEST} or more of them")
+    found = [beginning] if len(beginning) == _ALL else _ids(archive, beginning.upper())
+    if not found:
+        raise Refused(f"no channel's id begins with {beginning}: see `channeld channels`")
+    return _only(found, beginning, field)
 
 
 def _payee(settings: Settings, text: str) -> Payee | None:

@@ -35,6 +35,7 @@ async def live(daemon: Daemon, stop: asyncio.Event) -> None:
         await daemon.http.start(daemon.settings.http.host, daemon.settings.http.port)
     except Unreachable as error:
         raise ConfigError([str(error)]) from error
+    daemon.begun()
     tasks = _begun(daemon)
     stopping = asyncio.create_task(stop.wait())
     garbage.settle()

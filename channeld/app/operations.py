@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from channeld.adapters.signer import verify
 from channeld.adapters.sqlite.backup import copy_store
 from channeld.app import reconciliation
+from channeld.app.explain import whole_ids
 from channeld.core.claim import claim_message
 from channeld.core.errors import BadValue, Refused
 from channeld.core.freezes import Audit, Cause
@@ -93,7 +94,7 @@ class Operations:
     async def adopt(self, body: Body) -> dict[str, Any]:
         """Take over quarantined channels, to settle and close only."""
         who, why = _signed(body, "channels", "pool", "claims")
-        states = [self._quarantined(parse_channel_id(item, "channels")) for item in dict.fromkeys(_listed(body))]
+        states = [self._quarantined(channel_id) for channel_id in await self._named(body)]
         proven = self._proven(body.get("claims"), states)
         pool = self._pool(_text(body, "pool", ""), states)
         daemon = self._daemon
@@ -109,8 +110,7 @@ class Operations:
         """Close channels: issuing stops at once; the rest is done as soon as nothing else is in flight on them."""
         who, why = _signed(body, "channels")
         mirror, daemon, states = self._daemon.mirror, self._daemon, list[ChannelState]()
-        for item in dict.fromkeys(_listed(body)):
-            channel_id = parse_channel_id(item, "channels")
+        for channel_id in await self._named(body):
             state = mirror.channels.get(channel_id)
             if state is None or not state.record.pool:
                 raise Refused(f"{channel_id} is no channel that this daemon manages: see `channeld channels`")
@@ -124,6 +124,13 @@ class Operations:
         daemon.planner.decide_urgent()
         daemon.executor.wake()
         return {"closing": ids}
+
+    async def _named(self, body: Body) -> list[ChannelId]:
+        """The channels of a request, each once: by their ids, or by beginnings that are no other channel's."""
+        items = _listed(body)
+        if any(len(item) != 64 for item in items):
+            items = await asyncio.to_thread(whole_ids, self._daemon.settings, items, "channels")
+        return list(dict.fromkeys(parse_channel_id(item, "channels") for item in items))
 
     def _quarantined(self, channel_id: ChannelId) -> ChannelState:
         state = self._daemon.mirror.channels.get(channel_id)
@@ -180,7 +187,7 @@ def _verified(claim: object, states: Mapping[ChannelId, ChannelState]) -> tuple[
 def _listed(body: Body) -> list[str]:
     listed = body.get("channels")
     if not isinstance(listed, list) or not listed or not all(isinstance(item, str) for item in listed):
-        raise BadValue("channels", "missing", "a list of channel ids")
+        raise BadValue("channels", "missing", "a list of channel ids, or of the beginnings of some")
     return listed
 
 

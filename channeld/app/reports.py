@@ -12,7 +12,8 @@ from channeld.app import budgets, health, nodes, receiving, standing
 from channeld.core.freezes import Audit
 from channeld.core.ledger import LedgerHeader
 from channeld.core.records import ChannelRecord
-from channeld.core.units import to_unix
+from channeld.core.units import RippleTime, to_unix
+from channeld.service.frozen import Frozen
 from channeld.service.holdings import Wallet
 from channeld.service.sums import PoolTotals
 from channeld.settings import Settings
@@ -80,9 +81,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "ready": not reasons,
         "reasons": reasons,
         "warnings": health.warnings(daemon),
-        "frozen": dict(mirror.frozen),
-        "frozen_wallets": {wallet: dict(frozen) for wallet, frozen in mirror.frozen_wallets.items() if frozen},
-        **standing.held_back(mirror),
+        **standing.stopped(mirror.stopped),
         "policy_hash": mirror.policy.hash,
         "held": standing.held(daemon),
         "suggestions": standing.suggestions(daemon),
@@ -151,4 +150,26 @@ def read_store(settings: Settings, what: str) -> dict[str, Any]:
     if what == "channels":
         ours = [channel_object(record) for record in asyncio.run(read_channels(path))]
         return {"channels": ours + [receiving.incoming_object(held) for held in asyncio.run(read_incoming(path))]}
-    return asyncio.run(read_facts(path))
+    return _store_status(settings)
+
+
+def _store_status(settings: Settings) -> dict[str, Any]:
+    """What a store says of a daemon that does not run: what it was stopped by above all, in the words of `status`."""
+    path = settings.store.path
+    facts = asyncio.run(read_facts(path))
+    with reading(path) as journal:
+        frozen = Frozen(journal.freezes())
+    processed, attended = facts.get("processed"), facts.get("attended_until")
+    return {
+        "name": settings.daemon.name,
+        "ready": False,
+        "reasons": ["no daemon runs"],
+        **standing.stopped(frozen),
+        "ledger": {"validated": None if processed is None else {"index": int(processed)}},
+        "attended_until_unix": None if attended is None else to_unix(RippleTime(int(attended))),
+        "store": {"path": str(path), "id": facts["store_id"]},
+        "channels_ever": facts["channels_ever"],
+        "channels_archived": facts["channels_archived"],
+        "payments": facts["payments"],
+        "drops_paid": str(facts["drops_paid"]),
+    }

@@ -13,6 +13,7 @@ from channeld.core.world import Reason
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
+    from channeld.service.frozen import Frozen
     from channeld.service.mirror import Mirror
 
 _SUGGESTED: Final = Reason.SUGGESTED.value
@@ -29,11 +30,20 @@ def held(daemon: Daemon) -> dict[str, Any]:
     return told
 
 
-def held_back(mirror: Mirror) -> dict[str, dict[str, dict[str, str]]]:
-    """Content servers, users (by a hash) and payees that are held back, and why and how to let them go on, by cause."""
-    apart = mirror.held_apart.items()
+def stopped(found: Frozen) -> dict[str, Any]:
+    """Everything and wallets that are frozen, and who is held back: by cause why, and how to let it go on."""
     return {
-        "held_servers": {server: dict(why) for server, why in mirror.held.items() if why},
+        "frozen": dict(found.everything),
+        "frozen_wallets": {wallet: dict(why) for wallet, why in found.wallets.items() if why},
+        **held_back(found),
+    }
+
+
+def held_back(found: Frozen) -> dict[str, dict[str, dict[str, str]]]:
+    """Content servers, users (by a hash) and payees that are held back, and why and how to let them go on, by cause."""
+    apart = found.people.items()
+    return {
+        "held_servers": {server: dict(why) for server, why in found.servers.items() if why},
         "held_users": {scope.removeprefix(USER): dict(why) for scope, why in apart if scope.startswith(USER)},
         "held_payees": {scope.removeprefix(PAYEE): dict(why) for scope, why in apart if scope.startswith(PAYEE)},
     }
@@ -41,7 +51,7 @@ def held_back(mirror: Mirror) -> dict[str, dict[str, dict[str, str]]]:
 
 def counts(mirror: Mirror) -> dict[tuple[str, ...], float]:
     """How many servers, users and payees are held back."""
-    return {(kind.removeprefix("held_"),): len(who) for kind, who in held_back(mirror).items()}
+    return {(kind.removeprefix("held_"),): len(who) for kind, who in held_back(mirror.stopped).items()}
 
 
 def suggestions(daemon: Daemon) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -27,6 +27,8 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, as is done anyway when stdout is not a terminal.")
 ]
+_LEAST_WIDE: Final = 12
+"""Characters of a column that may be folded, where others may not."""
 
 
 def load_settings(config: Path | None, *, secrets: bool) -> Settings:
@@ -74,18 +76,31 @@ def print_answer(title: str, answer: Mapping[str, Any], *, json: bool) -> None:
         print_facts(title, answer)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows as a table; on a terminal that can, with lines and colour."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: Collection[str] = ()
+) -> None:
+    """Print rows as a table; on a terminal that can, with lines and colour.
+
+    Nothing is cut: what is too wide goes on below; not so in the columns named in `whole`, which rather leave the
+    terminal's edge behind. A table with such columns has no lines, so that more of it fits.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console().print(table)
+    dense: dict[str, Any] = {"box": None, "pad_edge": False, "collapse_padding": True} if whole else {}
+    table = Table(title=title, title_justify="left", **dense)
+    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    console, least = Console(), 0
+    for place, column in enumerate(columns):
+        widest = max(len(text) for text in (column, *(row[place] for row in shown)))
+        least += 1 + (widest if column in whole else min(widest, _LEAST_WIDE))
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
+    for row in shown:
+        table.add_row(*map(Text, row))
+    if whole and least > console.width:
+        console = Console(width=least, height=console.height)
+    console.print(table)
 
 
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:

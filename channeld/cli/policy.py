@@ -39,7 +39,10 @@ def _family() -> None:
 
 
 def check(file: Annotated[Path, typer.Argument(help="The policy file.")], json: JsonOption = False) -> None:
-    """Validate all of a policy file; exit 2 with every problem if there is any."""
+    """Validate all of a policy file; exit 2 with every problem if there is any.
+
+    What it says of channeld.toml, such as wallets, is checked by `run`, `reload` and `policy plan --policy`.
+    """
     from channeld.settings import load_policy
 
     policy = load_policy(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -23,18 +24,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 256 * 2**20
-_CHANNEL_COLUMNS: Final = (
-    "channel_id",
-    "direction",
-    "state",
-    "source_account",
-    "destination_account",
-    "destination_tag",
-    "amount",
-    "balance",
-    "authorized",
-    "held",
-)
+_SHORT: Final = 16
+_COLUMNS: Final = ("channel", "way", "state", "payee", "amount", "authorized", "balance")
 
 
 def register(app: typer.Typer) -> None:
@@ -53,19 +44,40 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 
 def channels(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List the daemon's channels, and those that pay us; exit 3 if neither it nor its store can be read."""
+    """List the daemon's channels, and those that pay us; exit 3 if neither it nor its store can be read.
+
+    On a terminal ids are shown by their first 16 digits, which is what `explain`, `close` and `adopt` take as well;
+    `authorized` is what was signed, of a channel that pays us the best claim held. --json has all of it.
+    """
     if context.invoked_subcommand is not None:
         return
     answer = _ask(config, "channels")
     if wants_json(json):
         print_json(answer)
         return
-    rows = [[channel.get(column) for column in _CHANNEL_COLUMNS] for channel in answer.get("channels", [])]
-    print_table(f"{len(rows)} channels", _CHANNEL_COLUMNS, rows)
+    rows = [_row(channel) for channel in answer.get("channels", [])]
+    print_table(f"{len(rows)} channels, in drops", _COLUMNS, rows, whole=set(_COLUMNS) - {"payee"})
+
+
+def _row(channel: Mapping[str, Any]) -> list[object]:
+    """A channel for a person, by `_COLUMNS`."""
+    account, tag = channel.get("destination_account"), channel.get("destination_tag")
+    return [
+        str(channel.get("channel_id"))[:_SHORT],
+        channel.get("direction"),
+        channel.get("state"),
+        account if tag is None else f"{account}:{tag}",
+        channel.get("amount"),
+        channel.get("authorized", channel.get("held")),
+        channel.get("balance"),
+    ]
 
 
 def adopt(
-    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL_ID...", help="Channels in quarantine.")],
+    channels: Annotated[
+        list[str],
+        typer.Argument(metavar="CHANNEL_ID...", help="Channels in quarantine: their ids, or 8 digits or more."),
+    ],
     why: Annotated[str, typer.Option("--why", help="The reason, for the audit.")],
     pool: Annotated[str, typer.Option(help="The pool to take them into; else the first of their wallet.")] = "",
     claims: Annotated[
@@ -73,22 +85,23 @@ def adopt(
     ] = None,
     who: Annotated[str | None, typer.Option("--who", help="Your name, for the audit; else the login's.")] = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Take over quarantined channels, to settle and close only: no claim is ever issued on them.
 
     What is paid is what the ledger or a valid claim proves; payees have the settle delay to hand in what they hold.
     """
     import getpass
-    import json
+    from json import loads
 
     from channeld.cli.truth import act
 
     try:
-        listed = json.loads(claims.read_text()) if claims else []
+        listed = loads(claims.read_text()) if claims else []
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="--claims") from None
     body = {"who": who or getpass.getuser(), "why": why, "channels": channels, "pool": pool, "claims": listed}
-    print_json(act(config, "adopt", body))
+    print_answer("adopt", act(config, "adopt", body), json=json)
 
 
 def _ask(config: Path | None, what: str) -> dict[str, Any]:

@@ -73,9 +73,15 @@ def reconcile(config: ConfigOption = None, json: JsonOption = False) -> None:
     raise typer.Exit(0 if answer["ok"] else 1)
 
 
-def freeze(why: WhyOption, who: WhoOption = None, wallet: WalletOption = "", config: ConfigOption = None) -> None:
+def freeze(
+    why: WhyOption,
+    who: WhoOption = None,
+    wallet: WalletOption = "",
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
     """Stop issuing, opening, funding and closing; what was signed is still paid out."""
-    print_json(act(config, "freeze", {**_by(who, why), "wallet": wallet}))
+    _show("freeze", act(config, "freeze", {**_by(who, why), "wallet": wallet}), json)
 
 
 def thaw(
@@ -84,27 +90,31 @@ def thaw(
     wallet: WalletOption = "",
     cause: Annotated[str, typer.Option(help="Which freeze to lift, where there are several.")] = "",
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Lift a freeze; `channeld status` says what is frozen, why, and what lifting it means."""
-    print_json(act(config, "thaw", {**_by(who, why), "wallet": wallet, "cause": cause}))
+    _show("thaw", act(config, "thaw", {**_by(who, why), "wallet": wallet, "cause": cause}), json)
 
 
-def reload(why: WhyOption, who: WhoOption = None, config: ConfigOption = None) -> None:
+def reload(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Let the daemon read policy, servers and payees again; exit 2 with the problems if the old ones stay."""
     answer = act(config, "reload", _by(who, why))
     if answer.get("result") == "refused":
         raise ConfigError([str(problem) for problem in answer.get("problems", [])])
-    print_json(answer)
+    _show("reload", answer, json)
 
 
 def close(
-    channels: Annotated[list[str], typer.Argument(metavar="CHANNEL_ID...", help="Channels to close.")],
+    channels: Annotated[
+        list[str], typer.Argument(metavar="CHANNEL_ID...", help="Channels to close: their ids, or 8 digits or more.")
+    ],
     why: WhyOption,
     who: WhoOption = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Close channels: no claim is issued on them from now on, what was signed is paid, and the payee has its delay."""
-    print_json(act(config, "close", {**_by(who, why), "channels": channels}))
+    _show("close", act(config, "close", {**_by(who, why), "channels": channels}), json)
 
 
 def audit(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -129,6 +139,7 @@ def backup(
     why: WhyOption = "backup",
     who: WhoOption = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Make a consistent copy of the store, while the daemon runs or not."""
     settings = load_settings(config, secrets=True)
@@ -140,7 +151,7 @@ def backup(
         if not settings.store.path.is_file():
             raise Unreachable("no daemon answers, and there is no store")
         answer = recovery.backup(settings, file.absolute(), by["who"], why)
-    print_json(answer)
+    _show("backup", answer, json)
 
 
 def restore(
@@ -148,12 +159,13 @@ def restore(
     why: WhyOption,
     who: WhoOption = None,
     config: ConfigOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Put a copy of the store back, while no daemon runs; the store that is there is set aside."""
     from channeld.app import recovery
 
     settings = load_settings(config, secrets=False)
-    print_json(recovery.restore(settings, file, _by(who, why)["who"], why))
+    _show("restore", recovery.restore(settings, file, _by(who, why)["who"], why), json)
 
 
 def rebuild(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -210,6 +222,8 @@ def call(settings: Settings, method: str, what: str, body: Mapping[str, Any] | N
 def _refused(status: int, reason: str) -> dict[str, Any]:
     if status == 400:
         raise BadValue("request", reason)
+    if status == 403:
+        raise ConfigError([reason])
     raise (Unreachable if status >= 500 else Refused)(reason)
 
 

@@ -45,7 +45,7 @@ def usage(
         entries = [dict(zip(_COLUMNS, (*row[:4], str(row[4])), strict=True)) for row in rows]
         print_json({"from": (end - hours) * 3600, "to": end * 3600, "usage": entries})
     else:
-        print_table(f"the last {hours} hours", _COLUMNS, rows)
+        print_table(f"the last {hours} hours", _COLUMNS, rows, whole=("requests", "drops"))
 
 
 def requests(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from configs import CONFIG, write_config
 from engine import Engine
 from worlds import PAYEES
@@ -19,21 +17,6 @@ from channeld.core.requests import Granted
 
 Run = Callable[..., tuple[int, str, str]]
 FIRST, SECOND = (str(payee) for payee in PAYEES[:2])
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine on the store of a config in this folder, with a channel that 5 drops were asked for in vain."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    write_config(tmp_path, CONFIG)
-    (tmp_path / "data").mkdir()
-    engine = Engine(tmp_path / "data" / "channeld.db")
-    engine.unix = time.time()
-    engine.connect()
-    engine.opened()
-    yield engine
-    engine.kill()
-    structlog.reset_defaults()
 
 
 def buy(engine: Engine, number: str, drops: int, **more: Any) -> Granted:

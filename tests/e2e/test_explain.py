@@ -179,6 +179,7 @@ async def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -
             assert stands["suggestions"]["subjects"] == [f"standard/{world.payee.address}"]
             assert stands["held"]["suggested"]["oldest_since_unix"] <= stands["ledger"]["validated"]["close_time_unix"]
             assert set(stands["policy"]["modes"].values()) == {"suggest"}
+            begun = stands["policy_hash"]
             (stage.directory / "policy.toml").write_text(HASTY + OVERRIDE)
             assert stage.daemon.running
             os.kill(stage.daemon.pid, signal.SIGHUP)
@@ -192,7 +193,9 @@ async def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -
         await stage.daemon.stop()
         assert (await command(stage, "policy", "plan"))[0] == 3
         entries = json.loads((await command(stage, "audit"))[1])["audit"]
-        assert [e["what"] for e in entries] == [f"policy {stands['policy_hash'][:12]} in force"]
+        assert [e["what"] for e in entries] == [
+            f"policy {policy[:12]} in force" for policy in (stands["policy_hash"], begun)
+        ]
 
 
 async def _wanting(stage: Stage, server: Any) -> dict[str, Any]:

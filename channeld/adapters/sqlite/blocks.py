@@ -40,7 +40,6 @@ _READ: Final = (
     f" substr(facts, (?1 - first) * {_FACTS.size} + 1, {_FACTS.size})"
     " FROM request_block WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
 )
-COUNT: Final = f"SELECT coalesce(sum(length(keys)), 0) / {_KEY} FROM request_block"
 """How many requests there are."""
 _FROM_THE_OLDEST: Final = "SELECT first, at_unix, keys FROM request_block ORDER BY first"
 _OLDEST: Final = "SELECT first, at_unix FROM request_block ORDER BY first LIMIT 1"

@@ -87,6 +87,13 @@ class Books:
             query = "SELECT at_unix, who, what, why FROM audit ORDER BY seq DESC LIMIT ?"
             return [Audit(*row) for row in db.execute(query, (limit,))]
 
+    def last_policy(self) -> str | None:
+        """What the last entry says about a policy that came into force (`policy HASH in force`); None if none does."""
+        with self._begin() as db:
+            query = "SELECT what FROM audit WHERE what LIKE 'policy % in force' ORDER BY seq DESC LIMIT 1"
+            found = db.execute(query).fetchone()
+        return None if found is None else str(found[0])
+
     # --- what was used up over time -----------------------------------------------------------------------------------
 
     def outlays(self, after: RippleTime) -> list[Outlay]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from channeld.adapters.sqlite import archive, claims, rows
+from channeld.adapters.sqlite import archive, books, claims, rows
 from channeld.adapters.sqlite.groups import signed_in
 from channeld.core.errors import StoreError
-from channeld.core.freezes import Audit
+from channeld.core.freezes import Audit, Freeze
 from channeld.core.intents import Status
 from channeld.core.records import Archived, ChannelRecord, Incoming, JournalEntry
 from channeld.core.units import Payee
@@ -135,6 +135,10 @@ class JournalReader:
         """Who did what, and why, the newest first."""
         query = "SELECT at_unix, who, what, why FROM audit ORDER BY seq DESC LIMIT ?"
         return [Audit(*row) for row in self._db.execute(query, (limit,))]
+
+    def freezes(self) -> list[Freeze]:
+        """What is frozen and was not lifted, the oldest first."""
+        return books.load_freezes(self._db)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 

@@ -41,15 +41,14 @@ async def read_balances(path: Path) -> dict[Address, int]:
 
 
 async def read_facts(path: Path) -> dict[str, Any]:
-    """What a store says of itself: its id, network, last processed ledger, and how much it holds."""
+    """What a store says of itself: its id, network, last processed ledger, and how much went through it."""
     totals = (
-        f"SELECT count(*), coalesce(sum(balance), 0), ({blocks.COUNT}),"
-        " (SELECT count(*) FROM payment)"
+        "SELECT count(*), coalesce(sum(balance), 0), (SELECT count(*) FROM payment)"
         " + (SELECT coalesce(sum(payments), 0) FROM archive WHERE NOT incoming), coalesce(sum(archived), 0) FROM"
         " (SELECT balance, 0 AS archived FROM channel UNION ALL SELECT balance, 1 FROM archive WHERE NOT incoming)"
     )
     meta, sums = await _fetch(path, "SELECT key, value FROM meta WHERE key <> 'index_secret'", totals)
-    names = ("channels_ever", "drops_paid", "requests_folded", "payments", "channels_archived")
+    names = ("channels_ever", "drops_paid", "payments", "channels_archived")
     return dict(meta) | dict(zip(names, sums[0], strict=True))
 
 

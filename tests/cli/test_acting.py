@@ -1,0 +1,157 @@
+"""Commands that act on a running daemon, and what a person reads of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import structlog
+from configs import GENESIS, PAYEE
+from lives import Site
+from spoil import spoilt
+from worlds import channel
+
+from channeld.adapters.sqlite import SqliteStore
+from channeld.core.channel import Channel
+from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
+from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+
+Run = Callable[..., tuple[int, str, str]]
+FIRST, SECOND, OTHER, STRAY = (
+    ChannelId(head.ljust(64, "0")) for head in ("AAAAAAAA1", "AAAAAAAA2", "BBBBBBBB", "CCCCCCCC")
+)
+WEALTH = Drops(10**17)
+
+
+def made(channel_id: ChannelId) -> Channel:
+    ends = {"source_account": Address(GENESIS), "destination_account": Address(PAYEE), "destination_tag": 4294967295}
+    return replace(channel(), channel_id=channel_id, amount=WEALTH, **ends)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def site(run: Run, tmp_path: Path) -> Site:
+    """A daemon with three channels of its own, and one in quarantine."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    site, now = Site(tmp_path), RippleTime(50)
+    store = SqliteStore(site.files.settings.store.path, network_id=1)
+    records = [
+        ChannelRecord(0, made(each), 7, each != STRAY, "" if each == STRAY else "standard", "", now, now, None, None)
+        for each in (FIRST, SECOND, OTHER, STRAY)
+    ]
+    store.apply(LedgerUpdate(LedgerIndex(5), now, (), records, (), (), (), booked=Booked()))
+    store.close()
+    return site
+
+
+ACTIONS = [
+    (("freeze",), "frozen"),
+    (("thaw",), "thawed"),
+    (("reload",), "result"),
+    (("close", OTHER), "closing"),
+    (("channels", "adopt", STRAY), "adopted"),
+    (("backup", "copy.db"), "store_id"),
+]
+
+
+@pytest.mark.parametrize("asked", [(), ("--json",)])
+async def test_what_acts_answers_a_person_with_facts_and_a_program_with_json(
+    site: Site, run: Run, terminal: Run, asked: tuple[str, ...]
+) -> None:
+    """`--json` as everywhere; what is piped is JSON anyway."""
+
+    def judge(call: Run, arguments: tuple[str, ...], key: str) -> None:
+        status, out, err = call(*arguments, "--why", "drill", *asked)
+        assert (status, err) == (0, ""), arguments
+        if asked or call is run:
+            assert key in json.loads(out)
+        else:
+            assert not out.startswith("{"), arguments
+            assert key in out
+
+    async with site.life():
+        for arguments, key in ACTIONS:
+            await asyncio.to_thread(judge, terminal, arguments, key)
+        await asyncio.to_thread(judge, run, ("freeze",), "frozen")
+    judge(terminal, ("restore", "copy.db"), "set_aside")
+
+
+async def test_the_beginning_of_an_id_is_enough_where_it_is_one_channels(site: Site, run: Run) -> None:
+    """In either case; never guessed: what could be several is refused, with their ids, and so is what is too short."""
+    async with site.life() as daemon:
+        answers = [
+            await asyncio.to_thread(run, "close", *given, "--why", "drill")
+            for given in (
+                ("AAAAAAAA",),
+                (OTHER, "aaaaaaaa"),
+                ("BBBBBBB",),
+                ("DDDDDDDD",),
+                ("0x" + OTHER[:8],),
+                (OTHER + "0",),
+                (STRAY[:8],),
+            )
+        ]
+        assert [status for status, _, _ in answers] == [2, 2, 2, 1, 2, 2, 1]
+        assert FIRST in answers[0][2]
+        assert SECOND in answers[0][2]
+        assert "8" in answers[2][2]
+        assert all(state.record.issuing for state in daemon.mirror.channels.values() if state.record.pool)
+        status, out, _ = await asyncio.to_thread(run, "close", "aaaaaaaa2", "BBBBBBBB", OTHER, "--why", "drill")
+        assert (status, json.loads(out)) == (0, {"closing": [SECOND, OTHER]})
+        status, out, _ = await asyncio.to_thread(run, "channels", "adopt", STRAY[:8].lower(), "--why", "drill")
+        assert (status, json.loads(out)["adopted"]) == (0, [STRAY])
+    assert ("close " + f"{SECOND}, {OTHER}") in [what for _, what in site.told]
+
+
+async def test_without_an_admin_token_nothing_is_changed_and_the_remedy_is_told(site: Site, run: Run) -> None:
+    """A config that does not allow it: exit 2."""
+    text = site.config.read_text()
+    site.config.write_text(spoilt(text, 'admin_token_file = "secrets/admin"\n', ""))
+    site.files = site.read()
+    async with site.life() as daemon:
+        for arguments in (("freeze",), ("close", OTHER), ("reload",)):
+            status, out, err = await asyncio.to_thread(run, *arguments, "--why", "drill")
+            assert (status, out) == (2, "")
+            assert "no [http] admin_token_file is configured, so nothing can be changed" in err
+            assert "restart" in err
+        assert "operator" not in daemon.mirror.frozen
+
+
+def test_channels_fit_eighty_columns_and_no_money_is_cut(site: Site, terminal: Run) -> None:
+    """The beginning of each id, from which the other commands find it; JSON has all of it."""
+    status, out, _ = terminal("channels")
+    assert status == 0
+    assert "…" not in out
+    for channel_id in (FIRST, STRAY):
+        (line,) = [line for line in out.splitlines() if channel_id[:16] in line]
+        assert line.split().count(str(WEALTH)) == 1
+    assert "quarantined" in out
+    shown = json.loads(terminal("channels", "--json")[1])["channels"]
+    assert {each["channel_id"] for each in shown} == {FIRST, SECOND, OTHER, STRAY}
+    assert {each["source_account"] for each in shown} == {GENESIS}
+
+
+@pytest.mark.parametrize(("amount", "widest"), [(2 * 10**6, 80), (2 * 10**9, 80), (10**17, None)])
+def test_a_table_is_as_wide_as_the_terminal_unless_money_needs_more(
+    terminal: Run, capsys: pytest.CaptureFixture[str], amount: int, widest: int | None
+) -> None:
+    from channeld.cli.common import print_table
+    from channeld.cli.status import _COLUMNS, _row
+
+    shown = {
+        "channel_id": FIRST,
+        "direction": "out",
+        "state": "quarantined",
+        "destination_account": PAYEE,
+        "destination_tag": 4294967295,
+        **dict.fromkeys(("amount", "authorized", "balance"), str(amount)),
+    }
+    print_table("1 channel", _COLUMNS, [_row(shown)], whole=set(_COLUMNS) - {"payee"})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split().count(str(amount)) == 3
+    assert widest is None or max(map(len, lines)) <= widest
+    payee = "".join(part for line in lines[2:] for part in line.split() if part in f"{PAYEE}:4294967295")
+    assert payee == f"{PAYEE}:4294967295"

@@ -1,0 +1,63 @@
+"""What the store of a daemon that does not run says of it, and how a person reads that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from engine import Engine
+from worlds import PAYEES
+
+from channeld.app import standing
+from channeld.core.freezes import Cause, Freeze
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def freeze(engine: Engine, scope: str, cause: Cause) -> None:
+    engine.store.books.freeze(Freeze(scope, cause, f"seen on {scope}", "eva", 7))
+
+
+def test_status_without_a_daemon_says_what_is_frozen_as_a_running_one_would(run: Run, engine: Engine) -> None:
+    """Everything, a wallet, a content server, a user and a payee: each by cause, with what to do about it."""
+    freeze(engine, "", Cause.OLD_STORE)
+    freeze(engine, "hot", Cause.OPERATOR)
+    freeze(engine, "hot", Cause.FOREIGN_TRANSACTION)
+    for scope in ("server:a", "user:a/beef", f"payee:{PAYEES[0]}"):
+        freeze(engine, scope, Cause.HELD)
+    engine.restart()
+    said = json.loads(run("status")[1])
+    assert (said["source"], said["ready"], said["reasons"]) == ("store", False, ["no daemon runs"])
+    running = standing.stopped(engine.mirror.stopped)
+    assert {key: said[key] for key in running} == running
+    assert list(said["frozen"]) == ["old_store"]
+    assert set(said["frozen_wallets"]["hot"]) == {"operator", "foreign_transaction"}
+    assert "`channeld thaw` lifts it" in said["frozen_wallets"]["hot"]["operator"]
+    assert [list(said[f"held_{who}"]) for who in ("servers", "users", "payees")] == [
+        ["a"],
+        ["a/beef"],
+        [str(PAYEES[0])],
+    ]
+
+
+def test_status_without_a_daemon_has_moments_in_unix_seconds_and_no_counter_of_the_store(
+    run: Run, engine: Engine
+) -> None:
+    engine.store._db.execute("INSERT OR REPLACE INTO meta VALUES ('attended_until', '848647586')")
+    said = json.loads(run("status")[1])
+    assert (said["name"], said["frozen"], said["frozen_wallets"]) == ("channeld-1", {}, {})
+    assert said["ledger"] == {"validated": {"index": engine.ledger.index}}
+    assert said["attended_until_unix"] == 1_795_332_386
+    assert set(said["store"]) == {"path", "id"}
+    assert (said["channels_ever"], said["drops_paid"]) == (1, "0")
+    for internal in ("processed", "attended_until", "requests_folded", "data_version", "index_secret"):
+        assert internal not in said
+
+
+def test_a_person_is_told_of_a_freeze_without_a_daemon(terminal: Run, engine: Engine) -> None:
+    freeze(engine, "hot", Cause.OPERATOR)
+    status, out, _ = terminal("status")
+    assert status == 0
+    assert "no daemon runs" in out
+    assert "frozen_wallets.hot.operator" in out
+    assert "…" not in out
