@@ -67,9 +67,8 @@ async def test_nothing_is_decided_once_the_store_failed_however_long_the_rest_ta
     gateway = SimpleNamespace(close=lambda: did.append("nothing is decided"), waiting=0)
     settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
     failed = asyncio.get_running_loop().create_future()
-    daemon: Any = SimpleNamespace(
-        http=SimpleNamespace(start=nothing), settings=settings, failed=failed, gateway=gateway
-    )
+    parts = {"http": SimpleNamespace(start=nothing), "gateway": gateway, "settings": settings, "failed": failed}
+    daemon: Any = SimpleNamespace(**parts, begun=lambda: None)
     with pytest.raises(StoreError):
         await life.live(daemon, asyncio.Event())
     assert did == ["nothing is decided", "the rest has ended"]
