@@ -201,6 +201,30 @@ def test_where_a_commit_takes_long_a_flood_shares_it_with_more_of_its_own(commit
     assert bench.asked[0] == pytest.approx(size, abs=3)
 
 
+@pytest.mark.parametrize("verb", ["claim", "receive"])
+def test_a_flood_that_asks_for_no_claim_has_no_more_of_a_group_for_the_commit_before_it(verb: str) -> None:
+    """No commit is made for what is bad or pays us: the last one's time is no part of its own."""
+    bench = Bench()
+    bench.commit_ns = 5_000_000
+    bench.gateway.commit_ns = lambda: bench.commit_ns
+    bench.give(*[Sent() for _ in range(GROUP.least)])
+    read_all, sizes = bench.gateway._read_all, list[int]()
+
+    def slowly(taken: list[Any]) -> Any:
+        sizes.append(len(taken))
+        bench.spent_ns += 20_000 * len(taken)
+        return read_all(taken)
+
+    bench.gateway._read_all = slowly  # type: ignore[method-assign]
+    for _ in range(60):
+        bench.give(*[Sent(f"{MINE}/{verb}", b'{"id":"r1"}') for _ in range(1000)])
+    sizes.clear()
+    bench.gateway.on_messages([Sent(f"{MINE}/{verb}", b'{"id":"r1"}') for _ in range(1000)])
+    bench.later.pop()()
+    assert sizes == [pytest.approx(FAIR_GROUP.ns // 20_000 // FAIR_SHARE, abs=3)]
+    assert bench.gateway._admission.worth_a_commit == 0
+
+
 def test_a_refusal_does_not_wait_for_the_end_of_a_flood() -> None:
     """The broker takes so little in a turn that one server's refusals could fill all of it, for ever."""
     said, out = list[str](), Out()
