@@ -1,4 +1,6 @@
-"""What is done every few seconds, whatever else goes on: bear witness, keep the store's log short, count, clean up."""
+"""What is done every few seconds, whatever else goes on: put our status right, bear witness, keep the store's log
+short, count, clean up.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from channeld.app import garbage
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
 
+_PRESENCE_EVERY_S: Final = 1.0
 _WITNESS_EVERY_S: Final = 1.0
 _CHECKPOINT_EVERY_S: Final = 2.0
 _COUNT_EVERY_S: Final = 5.0
@@ -25,12 +28,20 @@ _CROWD: Final = 512
 def chores(of: Daemon) -> tuple[tuple[str, Coroutine[Any, Any, None]], ...]:
     """All of them, each with a name for its task. None ends by itself; `StoreError` ends one."""
     return (
+        ("presence", _presence(of)),
         ("witness", _bear_witness(of)),
         ("checkpoints", _checkpoints(of)),
         ("accounting", _accounting(of)),
         ("loop", _loop_lag(of)),
         ("garbage", _garbage(of)),
     )
+
+
+async def _presence(of: Daemon) -> None:
+    """Put our status on the broker right where something overwrote it."""
+    while True:
+        await asyncio.sleep(_PRESENCE_EVERY_S)
+        of.gateway.presence.put_right()
 
 
 async def _bear_witness(of: Daemon) -> None:

@@ -1,7 +1,7 @@
 """Spreads what the desk has written into the tables, and tidies away what is old enough: a small slice at a time.
 
 What is old enough: request ids beyond the time for which they are promised, what transactions took longer ago than any
-budget looks back, and channels that are long gone.
+budget looks back, channels that are long gone, and sums in memory that nothing asks for any more.
 """
 
 from __future__ import annotations
@@ -68,9 +68,11 @@ class Housekeeping:
         self._fold_at = self._tidy_at = self._forget_at = 0.0
         self._slice, self._folded = SLICE, False
 
-    def also(self, chore: Callable[[], bool]) -> None:
-        """Do this as well: a slice at a time, true where more is left."""
-        self._chores.append(chore)
+    def also(self, forget: Callable[[int], bool]) -> None:
+        """Have this forget as well, a slice at a time, true where more is left. It is told since when there will be
+        questions, in Unix seconds; 0 while nobody knows the time.
+        """
+        self._chores.append(lambda: forget(self._clock.forget_before(0)))
 
     async def run(self) -> None:
         """For ever. Raises `StoreError`."""

@@ -25,6 +25,8 @@ LEAST_DAYS: Final = 3
 """Days with spending that must be known of a subject before anything is usual for it."""
 MOST_ROWS: Final = 200_000
 """Sums of days that are kept, some 40 MB. Whoever's users come when there is no room are not judged apart."""
+MOST_USUAL: Final = 32_768
+"""Users and payees of whom it is remembered what is usual; for more it is worked out again (see `MOST_PAST`)."""
 _NAMES: Final = 16_384
 """Names that are not made anew for every request."""
 SAMPLE: Final = 200
@@ -143,6 +145,8 @@ class Familiar:
 
     def _learned(self, subject: str, day: int) -> int | None:
         if subject not in self._usual:
+            if len(self._usual) >= MOST_USUAL:
+                self._usual.clear()
             days = (self._sums.get((subject, day - DAY_HOURS * n), 0) for n in range(1, DAYS + 1))
             spent = sorted(drops for drops in days if drops)
             enough = len(spent) >= LEAST_DAYS

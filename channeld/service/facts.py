@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Final
 
 from channeld.core import allowance
-from channeld.core.allowance import DAY_HOURS, HOUR_S, MOST_SUBJECTS, Allowance
+from channeld.core.allowance import DAY_HOURS, HOUR_S, MOST_SUBJECTS, USUAL_HOURS, Allowance
 from channeld.core.familiar import DAYS, KNOWN, day_of
 from channeld.core.policy import Policy
 from channeld.core.requests import Ask
@@ -169,17 +169,20 @@ class Facts:
         self._hour, self._subjects = hour, self._apart.get(hour, set())
         self._most = MOST_SUBJECTS if hour in self._apart else 0
 
-    def forget(self) -> bool:
-        """A slice of what is to be forgotten once an hour: subjects of more than a day ago, and days of more than a
-        week ago. True if more is left. Nobody reads them any more: when they go matters to memory only.
+    def forget(self, now: int) -> bool:
+        """A slice of what is to be forgotten once an hour: subjects of more than a day ago, and hours of content
+        servers and days of more than a week ago. True if more is left.
+
+        No question to come may be of a time before `now`, in Unix seconds. Then nobody reads them any more: when they
+        go matters to memory only.
         """
-        hour, spent = self._hour, self._mirror.spent
+        hour, spent = now // HOUR_S, self._mirror.spent
         if hour != self._swept:
             self._swept, self._left = hour, iter(list(spent))
         kept = {allowance.SHORT_LIVED: hour - DAY_HOURS, KNOWN: day_of(hour) - DAYS * DAY_HOURS}
         keys = list(islice(self._left, _FORGET_SLICE))
         for key in keys:
-            if key[1] < kept.get(key[0][0], 0):
+            if key[1] < kept.get(key[0][0], hour - USUAL_HOURS):
                 spent.pop(key, None)
         return len(keys) == _FORGET_SLICE
 

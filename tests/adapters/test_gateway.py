@@ -201,6 +201,30 @@ def test_where_a_commit_takes_long_a_flood_shares_it_with_more_of_its_own(commit
     assert bench.asked[0] == pytest.approx(size, abs=3)
 
 
+@pytest.mark.parametrize("verb", ["claim", "receive"])
+def test_a_flood_that_asks_for_no_claim_has_no_more_of_a_group_for_the_commit_before_it(verb: str) -> None:
+    """No commit is made for what is bad or pays us: the last one's time is no part of its own."""
+    bench = Bench()
+    bench.commit_ns = 5_000_000
+    bench.gateway.commit_ns = lambda: bench.commit_ns
+    bench.give(*[Sent() for _ in range(GROUP.least)])
+    read_all, sizes = bench.gateway._read_all, list[int]()
+
+    def slowly(taken: list[Any]) -> Any:
+        sizes.append(len(taken))
+        bench.spent_ns += 20_000 * len(taken)
+        return read_all(taken)
+
+    bench.gateway._read_all = slowly  # type: ignore[method-assign]
+    for _ in range(60):
+        bench.give(*[Sent(f"{MINE}/{verb}", b'{"id":"r1"}') for _ in range(1000)])
+    sizes.clear()
+    bench.gateway.on_messages([Sent(f"{MINE}/{verb}", b'{"id":"r1"}') for _ in range(1000)])
+    bench.later.pop()()
+    assert sizes == [pytest.approx(FAIR_GROUP.ns // 20_000 // FAIR_SHARE, abs=3)]
+    assert bench.gateway._admission.worth_a_commit == 0
+
+
 def test_a_refusal_does_not_wait_for_the_end_of_a_flood() -> None:
     """The broker takes so little in a turn that one server's refusals could fill all of it, for ever."""
     said, out = list[str](), Out()
@@ -517,6 +541,36 @@ def test_presence_is_put_right_when_a_late_will_overwrote_it(bench: Bench) -> No
     assert bench.dropped == []
 
 
+def test_presence_is_put_right_once_the_pause_is_over_when_a_late_will_came_within_it(bench: Bench) -> None:
+    """The will of the connection before comes when it likes, and nothing else is heard after it."""
+    bench.gateway.presence.connected()
+    bench.now += 0.9
+    assert [kind for kind, _ in bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))] == ["ack"]
+    said = list[float]()
+    for _ in range(40):
+        bench.out.log.clear()
+        bench.gateway.presence.put_right()
+        said += [bench.now for kind, _ in bench.out.log if kind == "reply"]
+        bench.now += 0.25
+    assert len(said) == 1
+    assert 101 < said[0] < 102
+
+
+@pytest.mark.parametrize("ended", ["our own", "offline"])
+def test_presence_that_is_right_again_or_over_is_not_put_right(bench: Bench, ended: str) -> None:
+    presence = bench.gateway.presence
+    presence.connected()
+    bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
+    if ended == "offline":
+        presence.offline()
+    else:
+        bench.give(Sent(topic=TOPICS.status, payload=b'{"online":1}'))
+    bench.out.log.clear()
+    bench.now += 2
+    presence.put_right()
+    assert bench.out.log == []
+
+
 def test_our_own_presence_coming_back_is_no_reason_to_say_it_again(bench: Bench) -> None:
     bench.gateway.presence.connected()
     bench.now += 2
@@ -531,6 +585,14 @@ def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: B
         for kind, _ in bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
     )
     assert said <= 1
+    for _ in range(1000):
+        bench.now += 0.01
+        bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}'))
+        said += [kind for kind, _ in bench.out.log].count("reply")
+        bench.out.log.clear()
+        bench.gateway.presence.put_right()
+        said += len(bench.out.log)
+    assert said <= 10, "once a second"
 
 
 def test_another_daemon_of_our_name_is_spoken_of_and_a_late_will_is_not(bench: Bench) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channeld.core import allowance as rooms
 from channeld.core.allowance import (
     DAY_HOURS,
     HOUR_S,
@@ -87,6 +89,23 @@ def test_an_hour_that_goes_on_counts_what_was_added_since_it_was_asked(hour: int
     before = allowance.spent("a", hour, 1)
     sums["a", hour] = sums.get(("a", hour), 0) + 7
     assert allowance.spent("a", hour, 1) == before + 7
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([1, DAY_HOURS]), st.booleans()), max_size=60))
+def test_asking_about_ever_more_subjects_costs_no_memory_and_changes_no_answer(
+    asked: list[tuple[int, int, bool]],
+) -> None:
+    sums: dict[tuple[str, int], int] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rooms, "MOST_PAST", 3)
+        allowance, hour = Allowance(sums), START
+        for who, hours, later in asked:
+            subject = user_subject("a", str(who))
+            sums[subject, hour] = sums.get((subject, hour), 0) + 1
+            hour += later
+            window = range(hour - hours, hour + 1)
+            assert allowance.spent(subject, hour, hours) == sum(sums.get((subject, at), 0) for at in window)
+            assert len(allowance._past) <= 3
 
 
 def test_subjects_are_apart_from_each_other_and_from_every_content_server() -> None:

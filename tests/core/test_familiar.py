@@ -106,6 +106,19 @@ def test_the_sample_is_the_first_of_those_known_before_today(rows: list[tuple[in
         assert known.usual(user_known("p", "b", "new"), TODAY) == (usual[len(usual) // 2] if usual else None)
 
 
+@given(st.lists(st.integers(0, 12), max_size=60))
+def test_asking_about_ever_more_users_costs_no_memory_and_changes_no_answer(asked: list[int]) -> None:
+    sums: dict[tuple[str, int], int] = {}
+    for n in range(6):
+        sums |= days(user_known("p", "a", str(n)), *[10 * n + 1] * 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(familiar, "MOST_USUAL", 3)
+        known = Familiar(sums)
+        for who in asked:
+            assert known.usual(user_known("p", "a", str(who)), TODAY) == (10 * who + 1 if who < 6 else 31)
+            assert len(known._usual) <= 3
+
+
 class ReadOnce(dict[tuple[str, int], int]):
     """Sums that may be looked up, and gone through only while they are `open`."""
 

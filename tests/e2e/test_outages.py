@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import aiomqtt
 import pytest
 from waiting import until
 
@@ -76,6 +77,25 @@ async def test_mosquitto_restarts_under_load(tmp_path: Path) -> None:
             replay = await server.ask({"id": "0", "drops": "1"})
             assert replay["replayed"] is True
             accounts_for([server])
+
+
+async def test_a_late_will_does_not_stand_however_soon_it_came_after_what_it_overwrote(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        topic = f"channeld/v1/daemons/{stage.name}/status"
+        async with content_server(world) as server, asyncio.timeout(PATIENCE_S):
+            async with aiomqtt.Client("127.0.0.1", world.broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+                await client.subscribe(topic, qos=1)
+                overwritten = 0
+                async for message in client.messages:
+                    said = json.loads(bytes(message.payload))  # type: ignore[arg-type]
+                    if said["status"] == "offline":
+                        continue
+                    if overwritten == 3:
+                        break
+                    overwritten += 1
+                    will = json.dumps(said | {"status": "offline"})
+                    await server.client.publish(topic, will, qos=1, retain=True)
 
 
 async def test_a_daemon_without_node_or_broker_waits_and_says_why(tmp_path: Path) -> None:

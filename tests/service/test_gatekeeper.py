@@ -11,16 +11,20 @@ import pytest
 from engine import Engine, policy, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_folding import keeping
 from worlds import PAYEES
 
+from channeld.core.allowance import USUAL_HOURS
+from channeld.core.familiar import day_of, payee_known, user_known
 from channeld.core.freezes import SERVER, Cause
 from channeld.core.policy import Override, Policy, Scope, Tier
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.rules import OneOf, Rule, Within
-from channeld.core.units import RippleTime
+from channeld.core.units import RippleTime, to_unix
 from channeld.core.vocabulary import PPM, Concern, Mode
 from channeld.service import facts
 from channeld.service.guard import Guard
+from channeld.service.holdings import Group
 from channeld.service.unusual import Seen
 
 HOUR = 3600
@@ -253,11 +257,15 @@ def test_what_is_forgotten_goes_in_slices_once_an_hour_while_claims_are_counted(
 ) -> None:
     monkeypatch.setattr(facts, "_FORGET_SLICE", 4)
     engine = made(folder, refuse("user_spent_hour", 50))
-    spent, forget, hour = engine.mirror.spent, engine.desk.gate.facts.forget, int(engine.unix) // HOUR
-    assert not forget(), "nothing was counted yet"
+    spent, hour = engine.mirror.spent, int(engine.unix) // HOUR
+
+    def forget() -> bool:
+        return engine.desk.gate.facts.forget(int(engine.unix))
+
     day = hour - hour % 24
-    kept = {("/u/a/x", hour - 24): 1, ("+u/p/a/x", day - 7 * 24): 1, ("a", hour - 2000): 1}
-    old = {(f"/u/a/{n}", hour - 25): 1 for n in range(5)} | {("+u/p/a/y", day - 8 * 24): 1}
+    kept = {("/u/a/x", hour - 24): 1, ("+u/p/a/x", day - 7 * 24): 1, ("a", hour - USUAL_HOURS): 1}
+    old = {(f"/u/a/{n}", hour - 25): 1 for n in range(4)}
+    old |= {("+u/p/a/y", day - 8 * 24): 1, ("a", hour - USUAL_HOURS - 1): 1}
     spent.update(old | kept)
     engine.answer(engine.ask(1, 1)._replace(user="u"))
     assert forget()
@@ -271,6 +279,60 @@ def test_what_is_forgotten_goes_in_slices_once_an_hour_while_claims_are_counted(
     spent.update(old)
     assert not forget(), "once an hour"
     assert old.keys() <= spent.keys()
+
+
+ASKED = (*CAPS, "anomaly", "user_anomaly", "payee_anomaly")
+
+
+@pytest.mark.parametrize("asked", [(), ASKED])
+def test_sums_go_from_memory_by_the_clock_and_what_is_asked_is_answered_as_after_a_start(
+    folder: Path, asked: tuple[str, ...]
+) -> None:
+    """Also where no rule counts users; and nothing goes before a ledger told the time."""
+    engine = made(folder, *(refuse(fact, 10**12) for fact in asked))
+    engine.unix = float(to_unix(engine.ledger.header().close_time))
+    hour, day = int(engine.unix) // HOUR, day_of(int(engine.unix) // HOUR)
+    rows = [(server, hour - n, n) for server in "ab" for n in range(1, 400)]
+    who = (user_known("p", "a", "u"), payee_known("p", PAYEES[0]))
+    rows += [(subject, day - 24 * n, n) for subject in who for n in range(1, 15)]
+    engine.store._db.executemany("INSERT INTO spent VALUES (?, ?, ?)", rows)
+    engine.restart()
+    group = next(iter(engine.mirror.groups.values()))
+    for number, pause_h in enumerate((0, 1, 1, 5, 20, 24, 31, 170)):
+        known, header, engine.mirror.header = len(engine.mirror.spent), engine.mirror.header, None
+        tidy(engine)
+        assert len(engine.mirror.spent) == known, "nobody knows the time"
+        engine.mirror.header = header
+        wait(engine, pause_h * HOUR)
+        tidy(engine)
+        assert said(engine.answer(engine.ask(f"n{number}", 1)._replace(user="u"))[0]) is None
+        hours = [at for subject, at in engine.mirror.spent if subject in "ab"]
+        assert min(hours) >= int(engine.unix) // HOUR - USUAL_HOURS - 2
+        told = all_that_is_told(engine, group)
+        engine.restart()
+        engine.answer(engine.ask(f"n{number}", 1)._replace(user="u"))
+        group = next(iter(engine.mirror.groups.values()))
+        assert told == all_that_is_told(engine, group)
+
+
+def tidy(engine: Engine) -> None:
+    """Housekeeping goes through all sums."""
+    keeper = keeping(engine, lambda: engine.clock)
+    keeper.also(engine.desk.gate.facts.forget)
+    for _ in range(20):
+        keeper.step()
+
+
+def all_that_is_told(engine: Engine, group: Group) -> list[object]:
+    """What is asked of sums: in this hour, and with a clock that is put back to the one before."""
+    read, found = engine.desk.gate.facts, list[object]()
+    read.adopt(engine.mirror.policy)
+    for now in (int(engine.unix), int(engine.unix) - 120):
+        for server in "ab":
+            ask = engine.ask("told", 1, server=server)._replace(user="u")
+            found.append([read.spent_today(server, now), *(read.fewer_in(server, now, most) for most in (0, 40, 400))])
+            found.append(read.of(Seen(ask, "p", group.payee, {}, now // HOUR), group))
+    return found
 
 
 def test_after_a_restart_or_with_the_clock_put_back_those_counted_apart_are_known(
@@ -323,7 +385,7 @@ def test_sums_of_users_are_forgotten_after_a_day(folder: Path) -> None:
         wait(engine, 86_400)
         engine.store.forget(int(engine.unix) - 90_000, 10)
     engine.answer(engine.ask(2, 1)._replace(user="v"))
-    assert not engine.desk.gate.facts.forget()
+    assert not engine.desk.gate.facts.forget(int(engine.unix))
     assert len([key for key in engine.mirror.spent if key[0].startswith("/")]) == 1
     kept = engine.on_disk("SELECT count(*) FROM spent WHERE server LIKE '/%'")
     assert kept == [(1,)], "the last one only"

@@ -84,7 +84,7 @@ class Gateway:
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
         self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
         self.commit_ns: Callable[[], int] = lambda: 0
-        """How long it took to make the last group durable."""
+        """How long it took to make durable what was asked of `answer` last."""
         self.on_rejected: Callable[[str, Code, int], None] = lambda server, code, count: None
         self._queries, self._asked = 0, deque[tuple[Message, str]]()
 
@@ -174,11 +174,11 @@ class Gateway:
             taken = [waiting for waiting in taken if waiting[2] != "query"]
             self._queries -= len(queries)
         group = self._read_all(taken)
-        self._decide(group)
+        commit_ns = self._decide(group)
         self._asked.extend((message, server) for message, server, _ in queries)
         self._answer_queries()  # behind the claims: what was asked before is decided
         count, took = sum(len(parsed) for _, _, parsed, _ in group), self._nanoseconds() - began
-        self._admission.decided(count, took, self.commit_ns())
+        self._admission.decided(count, took, commit_ns)
 
     def go_on(self) -> None:
         """There is something to do in the next turn of the loop: the broker has taken replies, say."""
@@ -299,8 +299,10 @@ class Gateway:
         elif not self.on_retained(message.topic, message.payload):
             self._dropped("topic")
 
-    def _decide(self, group: list[tuple[Message, str, list[Parsed], bool]]) -> None:
-        """Decide a group, queue the replies, then acknowledge."""
+    def _decide(self, group: list[tuple[Message, str, list[Parsed], bool]]) -> int:
+        """Decide a group, queue the replies, then acknowledge. How long its commit took: 0 where nobody asks for a
+        claim.
+        """
         asks = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, Ask)]
         answers = iter(self._answer(asks) if asks else [])
         claims = [p.ask for _, _, parsed, _ in group for p in parsed if isinstance(p.ask, HandIn)]
@@ -312,6 +314,7 @@ class Gateway:
                 for p in parsed
             ]
             self._owed.send(message, server, replies(items) if batch else items[0])
+        return self.commit_ns() if asks else 0
 
     def _not_asked(
         self, request_id: str | None, read: HandIn | Refusal, server: str, taken: Iterator[Taken | Refusal]

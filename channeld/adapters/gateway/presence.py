@@ -24,7 +24,7 @@ class Presence:
     ) -> None:
         self.topic, self.online = topic, False
         self._status, self._say, self._time = status, say, time
-        self._said_at = 0.0
+        self._said_at, self._wrong = 0.0, False
         self._connects, self._namesake_seen = 0, -_NAMESAKE_S
 
     def connected(self) -> None:
@@ -47,15 +47,22 @@ class Presence:
 
     def heard(self, message: Message) -> None:
         """What stands there was said by us, by a late will that may have overwritten it, or by a namesake."""
-        stale = self.online and message.payload != self._status(True)
+        self._wrong = stale = self.online and message.payload != self._status(True)
         # what stood there when we came back is ours or our will's, unless somebody else was there in between
         if stale and self._connects > 1 and message.retain and message.payload != self._status(False):
             self._namesake_seen = self._time()
             log.error("another_daemon_of_this_name", topic=message.topic)
-        if stale and self._time() - self._said_at > _STATUS_PAUSE_S:
-            log.warning("status_corrected", topic=message.topic)
+        self.put_right()
+
+    def put_right(self) -> None:
+        """Say again what is if something else stands there, but not soon after it was said: so ask for it now and then.
+
+        A late will that comes within the pause is the last that is heard.
+        """
+        if self._wrong and self._time() - self._said_at > _STATUS_PAUSE_S:
+            log.warning("status_corrected", topic=self.topic)
             self._say_status()
 
     def _say_status(self) -> None:
-        self._said_at = self._time()
+        self._said_at, self._wrong = self._time(), False
         self._say(self._status(self.online))
