@@ -15,7 +15,7 @@ from xrpl.core.addresscodec import classic_address_to_xaddress
 from channeld.adapters.keystore import PublicHalf, sealed
 from channeld.app.broker_settings import broker_settings
 from channeld.core.errors import ConfigError
-from channeld.settings import Settings, find_config, load
+from channeld.settings import Settings, find_config, load, load_both
 from channeld.settings.lines import find_lines, line_of
 
 
@@ -331,7 +331,8 @@ def test_secrets_show_nowhere(tmp_path: Path) -> None:
         assert secret not in f"{got.wallets['hot'].seed}"
     misplaced = changed("secrets/hot.seed", SECP_SEED)
     found = "\n".join(problems(write_config(tmp_path, changed("key_type = ", f'"{ED_SEED}" = 1\nkey_type = '))))
-    assert ED_SEED not in found or "unknown key" in found
+    assert ED_SEED not in found
+    assert "(a secret?): unknown key" in found
     assert "wallets.hot.seed_file" in "\n".join(problems(write_config(tmp_path, misplaced)))
 
 
@@ -431,3 +432,13 @@ def test_a_private_file_is_read_whoever_we_are(tmp_path: Path) -> None:
     (tmp_path / "secrets/mqtt").unlink()
     os.mkfifo(tmp_path / "secrets/mqtt")
     assert any("is not a plain file" in p for p in problems(path))
+
+
+def test_the_problems_of_both_files_are_said_at_once(tmp_path: Path) -> None:
+    """A fault in the one does not hide those in the other, wherever that is."""
+    path = write_config(tmp_path, changed('"policy.toml"', '"other.toml"').replace("quorum = 1", "quorum = 7"))
+    (tmp_path / "other.toml").write_text("[policy]\nschema = 7\n")
+    with pytest.raises(ConfigError) as caught:
+        load_both(path, {})
+    assert any(p.startswith(f"{path}:9: ledger.quorum: ") for p in caught.value.problems), caught.value.problems
+    assert any(p.startswith(f"{tmp_path / 'other.toml'}:2: policy.schema: ") for p in caught.value.problems)

@@ -1,5 +1,6 @@
 """The operator's two files, read strictly: `channeld.toml` becomes `Settings`, `policy.toml` becomes a `Policy`."""
 
+from channeld.settings.both import load_both
 from channeld.settings.build import check_policy
 from channeld.settings.load import load
 from channeld.settings.policy import load_policy, parse_policy
@@ -34,6 +35,7 @@ __all__ = [
     "find_config",
     "json_schema",
     "load",
+    "load_both",
     "load_policy",
     "locator",
     "parse_policy",

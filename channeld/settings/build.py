@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from pydantic import SecretBytes
 
-from channeld.adapters.keystore import Seed
+from channeld.adapters.keystore import NO_FILE, Seed, missing
 from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.policy import Policy
@@ -126,11 +127,12 @@ def _check_tls(table: MqttTable, problems: Problems) -> None:
     for key, path in files.items():
         if path is not None and not table.url.startswith("mqtts://"):
             problems.add(("mqtt", key), "without TLS", "an mqtts:// url")
-        elif path is not None and not path.is_file():
-            problems.add(("mqtt", key), f"{path} is not there", "name a PEM file")
+        elif path is not None and not os.path.isfile(path):  # noqa: PTH113 (must not raise)
+            problem = f"{path} is not a plain file" if os.path.lexists(path) else missing(path)
+            problems.add(("mqtt", key), problem, f"PEM: {NO_FILE}")
     if (table.cert_file is None) != (table.key_file is None):
-        missing = "key_file" if table.key_file is None else "cert_file"
-        problems.add(("mqtt", missing), "is missing", "cert_file and key_file come together")
+        other = "key_file" if table.key_file is None else "cert_file"
+        problems.add(("mqtt", other), "is missing", "cert_file and key_file come together")
 
 
 def _session(table: MqttTable, daemon: DaemonTable | None, problems: Problems) -> Seconds:

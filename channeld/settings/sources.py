@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import ConfigError
 from channeld.settings.lines import Path as Key
 from channeld.settings.lines import find_lines
@@ -68,7 +69,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
             raw = file.read(MAX_TOML_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
-        raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
+        raise ConfigError([without_seeds(f"{path}: cannot be read: {reason}")]) from None
     return parse_toml(raw, path)
 
 
@@ -84,7 +85,7 @@ def parse_toml(raw: bytes, path: Path) -> tuple[dict[str, Any], Mapping[Key, int
     except RecursionError:
         raise ConfigError([f"{path}: nested too deeply"]) from None
     except ValueError as error:
-        raise ConfigError([f"{path}: not TOML: {_syntax(error)}"]) from None
+        raise ConfigError([without_seeds(f"{path}: not TOML: {_syntax(error)}")]) from None
 
 
 def read_environment(env: Mapping[str, str], problems: Problems) -> FromEnvironment:
