@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from configs import CONFIG, ED_SEED, GENESIS, PAYEE, SECP_SEED, SECRETS, changed, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spoil import JUNK, WAYS, loads_or_is_told, mutated
+from spoil import JUNK, WAYS, loads_or_is_told, mutated, spoilt
 from xrpl.core.addresscodec import classic_address_to_xaddress
 
 from channeld.adapters.keystore import PublicHalf, sealed
@@ -17,6 +18,7 @@ from channeld.app.broker_settings import broker_settings
 from channeld.core.errors import ConfigError
 from channeld.settings import Settings, find_config, load, load_both
 from channeld.settings.lines import find_lines, line_of
+from channeld.settings.sections import FIXED_SECTIONS
 
 
 def problems(path: Path, env: dict[str, str] | None = None) -> list[str]:
@@ -314,6 +316,68 @@ def test_the_environment_overrides_scalars(tmp_path: Path, monkeypatch: pytest.M
 def test_an_unknown_variable_is_an_error(tmp_path: Path, variable: str) -> None:
     """It is a setting that somebody believes to be in force."""
     assert any(variable in problem for problem in problems(write_config(tmp_path), {variable: "x"}))
+
+
+SCALARS = {
+    "daemon.name": "x",
+    "daemon.data_dir": "here",
+    "daemon.remember_ids": "48h",
+    "daemon.max_ids": "1000000000",
+    "daemon.max_requests_per_s": "7",
+    "daemon.max_in_flight": "8",
+    "ledger.network_id": "4294967295",
+    "ledger.quorum": "2",
+    "store.url": "sqlite:///here/x.db",
+    "store.history_age": "2d",
+    "store.history_entries": "2000",
+    "store.keep_closed": "60d",
+    "mqtt.url": "mqtts://h",
+    "mqtt.username": "me",
+    "mqtt.password_file": "secrets/mqtt",
+    "mqtt.topic_prefix": "a/b",
+    "mqtt.ca_file": "secrets/mqtt",
+    "mqtt.cert_file": "secrets/mqtt",
+    "mqtt.key_file": "secrets/mqtt",
+    "mqtt.session_expiry": "1h",
+    "http.listen": "[::1]:80",
+    "http.admin_token_file": "secrets/admin",
+}
+
+
+def test_every_scalar_key_can_be_set_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the fixed sections have, arrays and what is only reserved apart, as the same value in the file."""
+    known = {f"{name}.{key}" for name, table in FIXED_SECTIONS.items() for key in table.model_fields}
+    assert known - {"ledger.endpoints", "store.password_file"} == SCALARS.keys()
+    monkeypatch.chdir(tmp_path)
+    env = {f"CHANNELD_{key.replace('.', '__').upper()}": text for key, text in SCALARS.items()}
+    got = load(write_config(tmp_path), env, secrets=False)
+    text = CONFIG
+    for key, value in SCALARS.items():
+        section, _, name = key.partition(".")
+        text = re.sub(rf"(?m)^{name} = .*\n", "", text) if name != "url" else text
+        text = text.replace(f"[{section}]", f"[{section}]\n{name} = " + (value if value.isdigit() else f'"{value}"'))
+    for url in ("sqlite:///data/channeld.db", "mqtt://127.0.0.1:1883"):
+        text = spoilt(text, f'url = "{url}"\n', "")
+    assert got == load(write_config(tmp_path, text), {}, secrets=False)
+    assert (got.daemon.max_ids, got.daemon.limit.max_in_flight, got.store.history_entries) == (10**9, 8, 2000)
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("CHANNELD_POLICY", "policy stands in the file only"),
+        ("CHANNELD_WALLETS__HOT__ROLE", "wallets stands in the file only"),
+        ("CHANNELD_LEDGER__ENDPOINTS", "arrays stand in the file only"),
+        ("CHANNELD_DAEMON_NAME", "did you mean CHANNELD_DAEMON__NAME?"),
+        ("CHANNELD_MQTT__USER", "did you mean CHANNELD_MQTT__USERNAME?"),
+        ("CHANNELD_mqtt__url", "did you mean CHANNELD_MQTT__URL?"),
+        ("CHANNELD_LOG_LEVEL", "scalar keys of daemon, ledger, store, mqtt and http only"),
+    ],
+)
+def test_an_unknown_variable_has_a_hint_that_helps(tmp_path: Path, variable: str, hint: str) -> None:
+    """What all of them have in common makes nothing alike."""
+    found = problems(write_config(tmp_path), {variable: "x"})
+    assert any(f"environment {variable}: no such setting ({hint})" in problem for problem in found), found
 
 
 def test_a_bad_variable_is_named_as_such(tmp_path: Path) -> None:
