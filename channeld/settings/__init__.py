@@ -5,8 +5,9 @@ from channeld.settings.build import check_policy
 from channeld.settings.load import load
 from channeld.settings.policy import load_policy, parse_policy
 from channeld.settings.policy_shape import json_schema
-from channeld.settings.reload import locator, read_again
-from channeld.settings.sources import find_config
+from channeld.settings.problems import why
+from channeld.settings.reload import read_again
+from channeld.settings.sources import find_config, locator
 from channeld.settings.stamps import Stamp, stamps
 from channeld.settings.values import (
     DaemonSettings,
@@ -41,4 +42,5 @@ __all__ = [
     "parse_policy",
     "read_again",
     "stamps",
+    "why",
 ]

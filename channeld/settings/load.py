@@ -111,6 +111,9 @@ class _Loader:
         if not merged.get("servers") and not merged.get("servers_file"):
             self.problems.add(("servers",), "no content server", "add a table [servers.NAME] or a servers_file")
         self._check_accounts(wallets, servers)
+        if mqtt is not None and mqtt.username is not None and mqtt.username in servers:
+            remedy = "another id, or another mqtt.username: a login has the rights of one of them"
+            self.problems.add(("servers", mqtt.username), "is the daemon's own login", remedy)
         policy_path = self.policy_path = self._find_policy(merged.get("policy", "policy.toml"))
         ledger = build.ledger(ledger_table, self.problems) if ledger_table else None
         daemon = build.daemon(daemon_table, self.context) if daemon_table else None
@@ -129,6 +132,7 @@ class _Loader:
             servers=MappingProxyType(dict(servers)),
             files=MappingProxyType(dict(self.files)),
             fixed=MappingProxyType(self.fixed),
+            named=MappingProxyType(server_reader.named),
         )
 
     def _table(self, section: str, merged: Mapping[str, Any], model: type[_T]) -> _T | None:

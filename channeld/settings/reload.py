@@ -5,7 +5,6 @@ Secrets are not opened: a daemon reads them once, at its start.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,7 @@ from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
 from channeld.settings.both import read_both
 from channeld.settings.lines import Path as Key
-from channeld.settings.problems import Problems
-from channeld.settings.sources import read_toml
+from channeld.settings.sources import locator
 from channeld.settings.stamps import Stamp
 from channeld.settings.values import Settings
 
@@ -45,17 +43,10 @@ def read_again(
             policy_path=settings.policy_path,
             servers=settings.servers,
             files=settings.files,
+            named=settings.named,
         ),
         policy,
     )
-
-
-def locator(file: Path) -> Problems:
-    """An empty list of problems of a file that was read before, to add some that only show while running."""
-    lines: Mapping[Key, int] = {}
-    with contextlib.suppress(ConfigError):
-        lines = read_toml(file)[1]
-    return Problems(file, lines)
 
 
 def _fixed(running: Settings, settings: Settings) -> list[str]:

@@ -8,6 +8,7 @@ folder.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -25,7 +26,7 @@ from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import ConfigError
 from channeld.settings.lines import Path as Key
 from channeld.settings.lines import find_lines
-from channeld.settings.problems import Problems, printable
+from channeld.settings.problems import Problems, printable, why
 from channeld.settings.sections import FIXED_SECTIONS, ConfigFile
 
 CONFIG_VARIABLE: Final = "CHANNELD_CONFIG"
@@ -67,7 +68,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
         with path.open("rb") as file:
             raw = file.read(MAX_TOML_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
+        reason = why(error) if isinstance(error, OSError) else "not a usable path"
         raise ConfigError([without_seeds(f"{path}: cannot be read: {reason}")]) from None
     return parse_toml(raw, path)
 
@@ -85,6 +86,15 @@ def parse_toml(raw: bytes, path: Path) -> tuple[dict[str, Any], Mapping[Key, int
         raise ConfigError([f"{path}: nested too deeply"]) from None
     except ValueError as error:
         raise ConfigError([without_seeds(f"{path}: not TOML: {_syntax(error)}")]) from None
+
+
+def locator(file: Path, env: Mapping[str, str] | None = None) -> Problems:
+    """An empty list of problems of a file that was read before, under `env`, to add some that only show later."""
+    problems = Problems(file)
+    with contextlib.suppress(ConfigError):
+        problems.lines = read_toml(file)[1]
+    problems.origins = read_environment(env or {}, Problems(file)).origins
+    return problems
 
 
 def read_environment(env: Mapping[str, str], problems: Problems) -> FromEnvironment:
