@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from configs import CONFIG, ED_SEED, GENESIS, PAYEE, SECP_SEED, SECRETS, changed, write_config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spoil import JUNK, WAYS, loads_or_is_told, mutated
+from spoil import JUNK, WAYS, loads_or_is_told, mutated, spoilt
 from xrpl.core.addresscodec import classic_address_to_xaddress
 
 from channeld.adapters.keystore import PublicHalf, sealed
 from channeld.app.broker_settings import broker_settings
 from channeld.core.errors import ConfigError
-from channeld.settings import Settings, find_config, load
+from channeld.settings import Settings, find_config, load, load_both
 from channeld.settings.lines import find_lines, line_of
+from channeld.settings.sections import FIXED_SECTIONS
 
 
 def problems(path: Path, env: dict[str, str] | None = None) -> list[str]:
@@ -112,8 +114,8 @@ BAD = [
     ("network_id = 1", "network_id = 4294967296", "ledger.network_id: out of bounds"),
     ("quorum = 1", "quorum = 0", "ledger.quorum: out of bounds"),
     ("quorum = 1", "quorum = 3", "ledger.quorum: out of bounds (1 to the number of endpoints)"),
-    ("sqlite:///data/channeld.db", "postgresql://u@h/db", "store.url: a login in a URL"),
-    ("sqlite:///data/channeld.db", "postgresql://h/db", "store.url: PostgreSQL is not built yet"),
+    ("sqlite:///data/channeld.db", "postgresql://u:p@h/db", "store.url: a login in a URL"),
+    ("sqlite:///data/channeld.db", "postgresql://u@h/db", "store.url: PostgreSQL is not built yet"),
     ("sqlite:///data/channeld.db", "sqlite://x.db", "store.url: not a store known here"),
     ("sqlite:///data/channeld.db", "sqlite:///:memory:", "store.url: names no file"),
     ("mqtt://127.0.0.1:1883", "tcp://127.0.0.1", "mqtt.url: not a URL of a kind known here"),
@@ -316,6 +318,68 @@ def test_an_unknown_variable_is_an_error(tmp_path: Path, variable: str) -> None:
     assert any(variable in problem for problem in problems(write_config(tmp_path), {variable: "x"}))
 
 
+SCALARS = {
+    "daemon.name": "x",
+    "daemon.data_dir": "here",
+    "daemon.remember_ids": "48h",
+    "daemon.max_ids": "1000000000",
+    "daemon.max_requests_per_s": "7",
+    "daemon.max_in_flight": "8",
+    "ledger.network_id": "4294967295",
+    "ledger.quorum": "2",
+    "store.url": "sqlite:///here/x.db",
+    "store.history_age": "2d",
+    "store.history_entries": "2000",
+    "store.keep_closed": "60d",
+    "mqtt.url": "mqtts://h",
+    "mqtt.username": "me",
+    "mqtt.password_file": "secrets/mqtt",
+    "mqtt.topic_prefix": "a/b",
+    "mqtt.ca_file": "secrets/mqtt",
+    "mqtt.cert_file": "secrets/mqtt",
+    "mqtt.key_file": "secrets/mqtt",
+    "mqtt.session_expiry": "1h",
+    "http.listen": "[::1]:80",
+    "http.admin_token_file": "secrets/admin",
+}
+
+
+def test_every_scalar_key_can_be_set_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that the fixed sections have, arrays and what is only reserved apart, as the same value in the file."""
+    known = {f"{name}.{key}" for name, table in FIXED_SECTIONS.items() for key in table.model_fields}
+    assert known - {"ledger.endpoints", "store.password_file"} == SCALARS.keys()
+    monkeypatch.chdir(tmp_path)
+    env = {f"CHANNELD_{key.replace('.', '__').upper()}": text for key, text in SCALARS.items()}
+    got = load(write_config(tmp_path), env, secrets=False)
+    text = CONFIG
+    for key, value in SCALARS.items():
+        section, _, name = key.partition(".")
+        text = re.sub(rf"(?m)^{name} = .*\n", "", text) if name != "url" else text
+        text = text.replace(f"[{section}]", f"[{section}]\n{name} = " + (value if value.isdigit() else f'"{value}"'))
+    for url in ("sqlite:///data/channeld.db", "mqtt://127.0.0.1:1883"):
+        text = spoilt(text, f'url = "{url}"\n', "")
+    assert got == load(write_config(tmp_path, text), {}, secrets=False)
+    assert (got.daemon.max_ids, got.daemon.limit.max_in_flight, got.store.history_entries) == (10**9, 8, 2000)
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("CHANNELD_POLICY", "policy stands in the file only"),
+        ("CHANNELD_WALLETS__HOT__ROLE", "wallets stands in the file only"),
+        ("CHANNELD_LEDGER__ENDPOINTS", "arrays stand in the file only"),
+        ("CHANNELD_DAEMON_NAME", "did you mean CHANNELD_DAEMON__NAME?"),
+        ("CHANNELD_MQTT__USER", "did you mean CHANNELD_MQTT__USERNAME?"),
+        ("CHANNELD_mqtt__url", "did you mean CHANNELD_MQTT__URL?"),
+        ("CHANNELD_LOG_LEVEL", "scalar keys of daemon, ledger, store, mqtt and http only"),
+    ],
+)
+def test_an_unknown_variable_has_a_hint_that_helps(tmp_path: Path, variable: str, hint: str) -> None:
+    """What all of them have in common makes nothing alike."""
+    found = problems(write_config(tmp_path), {variable: "x"})
+    assert any(f"environment {variable}: no such setting ({hint})" in problem for problem in found), found
+
+
 def test_a_bad_variable_is_named_as_such(tmp_path: Path) -> None:
     """The message sends its reader to the environment, not to the file."""
     found = problems(write_config(tmp_path), {"CHANNELD_LEDGER__QUORUM": "two"})
@@ -331,7 +395,8 @@ def test_secrets_show_nowhere(tmp_path: Path) -> None:
         assert secret not in f"{got.wallets['hot'].seed}"
     misplaced = changed("secrets/hot.seed", SECP_SEED)
     found = "\n".join(problems(write_config(tmp_path, changed("key_type = ", f'"{ED_SEED}" = 1\nkey_type = '))))
-    assert ED_SEED not in found or "unknown key" in found
+    assert ED_SEED not in found
+    assert "(a secret?): unknown key" in found
     assert "wallets.hot.seed_file" in "\n".join(problems(write_config(tmp_path, misplaced)))
 
 
@@ -431,3 +496,13 @@ def test_a_private_file_is_read_whoever_we_are(tmp_path: Path) -> None:
     (tmp_path / "secrets/mqtt").unlink()
     os.mkfifo(tmp_path / "secrets/mqtt")
     assert any("is not a plain file" in p for p in problems(path))
+
+
+def test_the_problems_of_both_files_are_said_at_once(tmp_path: Path) -> None:
+    """A fault in the one does not hide those in the other, wherever that is."""
+    path = write_config(tmp_path, changed('"policy.toml"', '"other.toml"').replace("quorum = 1", "quorum = 7"))
+    (tmp_path / "other.toml").write_text("[policy]\nschema = 7\n")
+    with pytest.raises(ConfigError) as caught:
+        load_both(path, {})
+    assert any(p.startswith(f"{path}:9: ledger.quorum: ") for p in caught.value.problems), caught.value.problems
+    assert any(p.startswith(f"{tmp_path / 'other.toml'}:2: policy.schema: ") for p in caught.value.problems)

@@ -67,7 +67,7 @@ class Inquiry:
     def _candidate(self, text: str) -> Policy:
         try:
             policy = parse_policy(text, _CANDIDATE)
-            problems = check_policy(self._daemon.settings, policy)
+            problems = check_policy(self._daemon.settings, policy, _CANDIDATE)
         except ConfigError as error:
             problems = error.problems
         if problems:

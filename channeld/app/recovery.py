@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from channeld.adapters.sqlite.backup import check_copy, copy_store, put_back
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring
-from channeld.app.run import locked
+from channeld.app.run import alone
 from channeld.core.channel import Channel
 from channeld.core.errors import LedgerError, Malformed, Refused, Unreachable
 from channeld.core.freezes import Audit
@@ -32,18 +31,9 @@ from channeld.settings import Settings
 Whole = tuple[LedgerHeader, list[tuple[AccountState, list[Channel]]]]
 
 
-def _alone(settings: Settings) -> ExitStack:
-    """Hold the locks of a daemon; raises `ConfigError` while one runs."""
-    stack = ExitStack()
-    store = settings.store.path
-    for path in (settings.daemon.data_dir / "lock", store.with_name(store.name + ".lock")):
-        stack.enter_context(locked(path))
-    return stack
-
-
 def backup(settings: Settings, target: Path, who: str, why: str) -> dict[str, Any]:
     """Copy the store of a daemon that does not run. The copy is older than the store from the start."""
-    with _alone(settings):
+    with alone(settings):
         store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
         try:
             file = WitnessFile(path_beside(settings.store.path))
@@ -61,7 +51,7 @@ def restore(settings: Settings, copy: Path, who: str, why: str) -> dict[str, Any
     """Put a copy in the store's place, and say what speaks against signing from it. The old store is set aside."""
     if not copy.is_file():
         raise Refused(f"{copy}: no such file")
-    with _alone(settings):
+    with alone(settings):
         identity = check_copy(copy, settings.ledger.network_id)
         now = int(time.time())
         aside = put_back(copy, settings.store.path, f"before-restore-{now}")
@@ -82,7 +72,7 @@ def restore(settings: Settings, copy: Path, who: str, why: str) -> dict[str, Any
 async def rebuild(settings: Settings, policy: Policy, keys: keyring.Keyring, who: str, why: str) -> dict[str, Any]:
     """Make a store from what the ledger shows of our wallets; raises `Refused` where there is one already."""
     path = settings.store.path
-    with _alone(settings):
+    with alone(settings):
         if path.exists():
             raise Refused(f"{path} exists: rebuild makes a new store, and never overwrites one (move it away first)")
         header, wallets = await _whole(settings)

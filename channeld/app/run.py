@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 import uvloop
@@ -21,7 +22,7 @@ from channeld.app.reload import Files
 from channeld.app.screen import start_screen
 from channeld.core.errors import ConfigError, StoreError
 from channeld.core.policy import Policy
-from channeld.settings import Settings
+from channeld.settings import Settings, locator, why
 
 log = structlog.get_logger()
 
@@ -34,12 +35,7 @@ def run(settings: Settings, policy: Policy) -> int:
     """Run in the foreground; the exit status: 0 after a signal. Raises `ConfigError` for what cannot be run at all."""
     _configure_log()
     keys = keyring.load(settings)
-    with ExitStack() as stack:
-        for path in (
-            settings.daemon.data_dir / "lock",
-            settings.store.path.with_name(settings.store.path.name + ".lock"),
-        ):
-            stack.enter_context(locked(path))
+    with alone(settings):
         uvloop.run(_live(settings, policy, keys))
     return 0
 
@@ -105,20 +101,37 @@ async def _show(daemon: Daemon) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file: one daemon per data directory and per store. Raises `ConfigError` if another holds it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with path.open("a+") as file:
+def alone(settings: Settings) -> Iterator[None]:
+    """Hold both locks: one daemon per data directory and per store. Raises `ConfigError` if another holds one."""
+    store = settings.store.path
+    with ExitStack() as stack:
+        for key, path in (
+            (("daemon", "data_dir"), settings.daemon.data_dir / "lock"),
+            (("store", "url"), store.with_name(store.name + ".lock")),
+        ):
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(_locked(path))
             except BlockingIOError:
                 raise ConfigError(
                     [f"{path}: another channeld uses it (stop that one, or give this one its own)"]
                 ) from None
-            yield
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}: the data directory must be writable"]) from error
+            except OSError as error:
+                problems = locator(settings.path, os.environ)
+                problems.add(key, f"{path.parent}: {why(error)}", "a folder that the daemon's user can write to")
+                raise ConfigError(problems.found) from None
+        yield
+
+
+def _locked(path: Path) -> TextIO:
+    """An open lock file that is ours as long as it is open."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _configure_log() -> None:

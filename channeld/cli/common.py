@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from channeld.core.errors import ConfigError, Unreachable
+from channeld.core.errors import Unreachable
 
 if TYPE_CHECKING:
     from channeld.core.policy import Policy
@@ -47,13 +47,9 @@ def existing_store(settings: Settings, *, instead_of: str = "") -> Path:
 
 def load_all(config: Path | None) -> tuple[Settings, Policy]:
     """Load config and policy, and check that they fit; raises `ConfigError` with the problems of both."""
-    from channeld.settings import check_policy, load_policy
+    from channeld.settings import load_both
 
-    settings = load_settings(config, secrets=True)
-    policy = load_policy(settings.policy_path)
-    if problems := check_policy(settings, policy):
-        raise ConfigError(problems)
-    return settings, policy
+    return load_both(config, os.environ)
 
 
 def wants_json(asked: bool) -> bool:

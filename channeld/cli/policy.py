@@ -113,7 +113,7 @@ def load_candidate(settings: Settings, file: Path) -> Policy:
     from channeld.settings import check_policy, load_policy
 
     policy = load_policy(file)
-    if problems := check_policy(settings, policy):
+    if problems := check_policy(settings, policy, file):
         raise ConfigError(problems)
     return policy
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from pydantic import SecretBytes
 
-from channeld.adapters.keystore import Seed
+from channeld.adapters.keystore import NO_FILE, Seed, missing
 from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.policy import Policy
@@ -19,10 +21,12 @@ from channeld.settings.fields import Context, resolve, split_url
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
 from channeld.settings.sections import DAY, DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
+from channeld.settings.sources import locator
 from channeld.settings.values import (
     DaemonSettings,
     LedgerSettings,
     MqttSettings,
+    Place,
     ServerSettings,
     Settings,
     StoreSettings,
@@ -63,11 +67,14 @@ def ledger(table: LedgerTable, problems: Problems) -> LedgerSettings:
 def store(table: StoreTable, daemon: DaemonSettings | None, context: Context, problems: Problems) -> StoreSettings:
     """The store's file; without `url` it is `channeld.db` in the data folder."""
     path = (daemon.data_dir if daemon else context.base / "data") / "channeld.db"
-    if table.url is not None:
-        try:
-            path = _store_path(table.url, context.base)
-        except BadValue as error:
-            problems.add_bad_value(("store", "url"), error)
+    try:
+        path = _store_path(table.url, context.base) if table.url is not None else path
+        if table.password_file is not None:
+            problems.add(("store", "password_file"), "not of use yet", "it is for PostgreSQL, which is not built yet")
+    except BadValue as error:
+        problems.add_bad_value(("store", "url"), error)
+        if table.url is not None and re.match(r"postgres(ql)?://[^/]*:[^/]*@", table.url):
+            problems.add(("store", "url"), "a login in a URL", "secrets come from files: take it out")
     keep = _keep_closed(table, daemon.remember_ids_s if daemon else DAY, problems)
     history = (table.history_age, table.history_entries)
     return StoreSettings(path=path, history_age_s=history[0], history_entries=history[1], keep_closed_s=keep)
@@ -84,8 +91,7 @@ def _keep_closed(table: StoreTable, remember_ids: Seconds, problems: Problems) -
 def _store_path(url: str, base: Path) -> Path:
     scheme, _, rest = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
-        split_url(url, frozenset({scheme}), _STORE_REMEDY)
-        raise BadValue("url", "PostgreSQL is not built yet", _STORE_REMEDY)
+        raise BadValue("url", "PostgreSQL is not built yet", f"use {_STORE_REMEDY}")
     if scheme != "sqlite" or not rest.startswith("/") or any(c in rest for c in "?#") or not rest.isprintable():
         raise BadValue("url", "not a store known here", _STORE_REMEDY)
     path = rest[1:]
@@ -126,11 +132,12 @@ def _check_tls(table: MqttTable, problems: Problems) -> None:
     for key, path in files.items():
         if path is not None and not table.url.startswith("mqtts://"):
             problems.add(("mqtt", key), "without TLS", "an mqtts:// url")
-        elif path is not None and not path.is_file():
-            problems.add(("mqtt", key), f"{path} is not there", "name a PEM file")
+        elif path is not None and not os.path.isfile(path):  # noqa: PTH113 (must not raise)
+            problem = f"{path} is not a plain file" if os.path.lexists(path) else missing(path)
+            problems.add(("mqtt", key), problem, f"PEM: {NO_FILE}")
     if (table.cert_file is None) != (table.key_file is None):
-        missing = "key_file" if table.key_file is None else "cert_file"
-        problems.add(("mqtt", missing), "is missing", "cert_file and key_file come together")
+        other = "key_file" if table.key_file is None else "cert_file"
+        problems.add(("mqtt", other), "is missing", "cert_file and key_file come together")
 
 
 def _session(table: MqttTable, daemon: DaemonTable | None, problems: Problems) -> Seconds:
@@ -162,41 +169,61 @@ def wallet(name: str, table: WalletTable, seeds: tuple[Seed | None, Seed | None,
 
 def check_wallet(key: Key, table: WalletTable, problems: Problems) -> None:
     """A paying wallet has a claim key; a claim key has a type; a passphrase has something to open."""
-    if table.role == "pay" and table.claim_seed_file is None:
-        problems.add((*key, "claim_seed_file"), "is missing", "a wallet that pays signs claims with it")
     if table.claim_seed_file is not None and table.claim_key_type is None:
         problems.add((*key, "claim_key_type"), "is missing", '"ed25519" or "secp256k1": the same seed gives two keys')
-    if table.claim_seed_file is None and (table.claim_key_type or table.claim_passphrase_file):
+    if table.role == "pay" and table.claim_seed_file is None:
+        problems.add((*key, "claim_seed_file"), "is missing", "a wallet that pays signs claims with it")
+    elif table.claim_seed_file is None and (table.claim_key_type or table.claim_passphrase_file):
         problems.add((*key, "claim_seed_file"), "is missing", "claim_key_type and claim_passphrase_file go with it")
 
 
-def check_policy(settings: Settings, policy: Policy) -> list[str]:
+def check_policy(settings: Settings, policy: Policy, file: Path | None = None) -> list[str]:
     """What settings and policy say of each other that cannot be: an empty list where they fit.
 
     A pool's wallet must exist and pay, and one that a rule for `redeem` names must exist; a payee's pool must exist,
-    and the payee not be the account that would pay.
+    and the payee not be the account that would pay. `file` is what the policy was read from, if not the settings' own.
     """
-    problems = Problems(settings.policy_path)
-    paying = {w.name: w.address for w in settings.wallets.values() if w.role == "pay"}
+    file = file or settings.policy_path
+    return list(dict.fromkeys([*_policy_faults(settings, policy, file), *_server_faults(settings, policy, file)]))
+
+
+def _policy_faults(settings: Settings, policy: Policy, file: Path) -> list[str]:
+    paying = [wallet.name for wallet in settings.wallets.values() if wallet.role == "pay"]
+    wrong: list[tuple[Key, str, str]] = []
     for pool in policy.pools.values():
         if pool.wallet not in paying:
-            key = ("pools", pool.name, "wallet")
-            problems.add(key, "no paying wallet of this name in channeld.toml", did_you_mean(pool.wallet, paying))
-    for rule in policy.chain(Concern.REDEEM):
+            remedy = did_you_mean(pool.wallet, paying) or f'add [wallets.{pool.wallet}] with role = "pay" to it'
+            problem = f"no paying wallet of this name in {settings.path.name}"
+            wrong.append((("pools", pool.name, "wallet"), problem, remedy))
+    for place, rule in enumerate(policy.chain(Concern.REDEEM)):
         named = rule.match.get("wallet")
         for name in sorted(named.words - settings.wallets.keys()) if isinstance(named, OneOf) else ():
-            problem = f"rule {rule.name}: match.wallet: no wallet {name} in channeld.toml"
-            problems.add((Concern.REDEEM.value, "rule"), problem, did_you_mean(name, settings.wallets))
+            key = (Concern.REDEEM.value, "rule", place, "match", "wallet")
+            wrong.append((key, f"no wallet {name} in {settings.path.name}", did_you_mean(name, settings.wallets)))
+    problems = locator(file) if wrong else Problems(file)
+    for fault in wrong:
+        problems.add(*fault)
+    return problems.found
+
+
+def _server_faults(settings: Settings, policy: Policy, file: Path) -> list[str]:
+    """What servers name must be in the policy, which is told once a server and name, and where it stands."""
+    problems = Problems(settings.path)
+    paying = {wallet.name: wallet.address for wallet in settings.wallets.values() if wallet.role == "pay"}
+    known: dict[str, Mapping[str, object]] = {"pool": policy.pools, "tier": policy.tiers}
     for server in settings.servers.values():
+        used = {("pool", entry.pool): None for entry in server.payees}
+        used |= {("tier", entry.tier): None for entry in server.payees if entry.tier is not None}
+        for kind, name in used:
+            if name not in known[kind]:
+                remedy = did_you_mean(name, known[kind]) or f"it has no {kind}: add [{kind}s.{name}]"
+                default = Place(("servers", server.id, kind), settings.path, None)
+                key, where, line = settings.named.get((server.id, kind, name), default)
+                problems.add(key, f"{kind} {name} is not in {file.name}", remedy, file=where, line=line)
         for entry in server.payees:
-            key = ("servers", server.id, "payees")
-            if (of := policy.pools.get(entry.pool)) is None:
-                problem = f"pool {entry.pool} is not in {settings.policy_path.name}"
-                problems.add(key, problem, did_you_mean(entry.pool, policy.pools), file=settings.path)
-            elif entry.tier is not None and entry.tier not in policy.tiers:
-                problem = f"tier {entry.tier} is not in {settings.policy_path.name}"
-                problems.add(key, problem, did_you_mean(entry.tier, policy.tiers), file=settings.path)
-            elif paying.get(of.wallet) == entry.payee.account:
+            of = policy.pools.get(entry.pool)
+            if of is not None and paying.get(of.wallet) == entry.payee.account:
                 problem = f"{entry.payee} is wallet {of.wallet} itself, which would pay it"
-                problems.add(key, problem, "an account cannot open a channel to itself", file=settings.path)
-    return list(dict.fromkeys(problems.found))
+                remedy = "an account cannot open a channel to itself"
+                problems.add(("servers", server.id, "payees"), problem, remedy, file=settings.path)
+    return problems.found

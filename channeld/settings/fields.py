@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints, ValidationInfo
 
+from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import BadValue
 from channeld.core.units import Address, Drops, Seconds, parse_duration, parse_money
 from channeld.wire.payee import parse_address
@@ -41,6 +42,8 @@ def name(text: str) -> str:
     """A name that may stand in a topic, a metric label and a file name."""
     if not _NAME.fullmatch(text):
         raise BadValue("name", "not a name", "1 to 64 of A-Z a-z 0-9 _ -")
+    if without_seeds(text) != text:
+        raise BadValue("name", "holds a family seed", "a secret never stands here: it is in a file of its own")
     return text
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -40,37 +40,48 @@ RELOADED: Final = frozenset({("daemon", "max_requests_per_s"), ("daemon", "max_i
 _T = TypeVar("_T", bound=Table)
 
 
-def load(
-    path: Path | None,
-    env: Mapping[str, str],
-    *,
-    secrets: bool = True,
-    files: MutableMapping[Path, Stamp] | None = None,
-) -> Settings:
+class Reading(NamedTuple):
+    """What a config file says, as far as it could be read: `settings` only where there are no problems."""
+
+    settings: Settings | None
+    policy_path: Path | None
+    problems: list[str]
+
+
+def load(path: Path | None, env: Mapping[str, str], *, secrets: bool = True) -> Settings:
     """Load the config file (see `find_config` for which) with the environment `env` over it.
 
     With `secrets` False no secret file is opened and every secret is None: for commands that only read, by people who
     may not see the keys. Raises `ConfigError` with every problem found; nothing is half loaded. Opening encrypted key
     files takes some 0.3 s each.
+    """
+    reading = read(path, env, secrets=secrets, files={})
+    if reading.settings is None:
+        raise ConfigError(reading.problems)
+    return reading.settings
+
+
+def read(path: Path | None, env: Mapping[str, str], *, secrets: bool, files: MutableMapping[Path, Stamp]) -> Reading:
+    """The same for whoever goes on to the policy file, whatever is wrong with this one.
 
     Every file that is looked at, secrets apart, is put into `files` before that, also where it is then refused.
     """
-    file = find_config(path, env)
-    opened = {} if files is None else files
-    opened[file] = stamp(file)
-    data, lines = read_toml(file)
+    try:
+        file = find_config(path, env)
+        files[file] = stamp(file)
+        data, lines = read_toml(file)
+    except ConfigError as error:
+        return Reading(None, None, error.problems)
     problems = Problems(file, lines)
     environment = read_environment(env, problems)
     problems.origins = environment.origins
     credentials = Path(env[CREDENTIALS_VARIABLE]) if env.get(CREDENTIALS_VARIABLE) else None
     context = Context(file.parent, credentials)
     reader = SecretReader(problems, context, enabled=secrets)
-    loader = _Loader(file, problems, context, environment, reader, opened)
+    loader = _Loader(file, problems, context, environment, reader, files)
     settings = loader.settings(merge(data, environment, problems))
-    problems.raise_if_any()
-    if settings is None:
-        raise ConfigError([f"{file}: not usable"])
-    return settings
+    found = list(dict.fromkeys(problems.found)) or ([] if settings else [f"{file}: not usable"])
+    return Reading(None if found else settings, loader.policy_path, found)
 
 
 @dataclass(slots=True)
@@ -84,6 +95,7 @@ class _Loader:
     secrets: SecretReader
     files: MutableMapping[Path, Stamp]
     fixed: dict[Key, object] = field(default_factory=dict)
+    policy_path: Path | None = None
 
     def settings(self, merged: Mapping[str, Any]) -> Settings | None:
         """All of it, or None where something required could not be read; the problems are noted."""
@@ -99,7 +111,10 @@ class _Loader:
         if not merged.get("servers") and not merged.get("servers_file"):
             self.problems.add(("servers",), "no content server", "add a table [servers.NAME] or a servers_file")
         self._check_accounts(wallets, servers)
-        policy_path = self._policy_path(merged.get("policy", "policy.toml"))
+        if mqtt is not None and mqtt.username is not None and mqtt.username in servers:
+            remedy = "another id, or another mqtt.username: a login has the rights of one of them"
+            self.problems.add(("servers", mqtt.username), "is the daemon's own login", remedy)
+        policy_path = self.policy_path = self._find_policy(merged.get("policy", "policy.toml"))
         ledger = build.ledger(ledger_table, self.problems) if ledger_table else None
         daemon = build.daemon(daemon_table, self.context) if daemon_table else None
         store = build.store(store_table, daemon, self.context, self.problems) if store_table else None
@@ -117,6 +132,7 @@ class _Loader:
             servers=MappingProxyType(dict(servers)),
             files=MappingProxyType(dict(self.files)),
             fixed=MappingProxyType(self.fixed),
+            named=MappingProxyType(server_reader.named),
         )
 
     def _table(self, section: str, merged: Mapping[str, Any], model: type[_T]) -> _T | None:
@@ -134,7 +150,7 @@ class _Loader:
             if (*key, own) not in RELOADED:
                 self.fixed[*key, own] = getattr(table, own)
 
-    def _policy_path(self, text: str) -> Path | None:
+    def _find_policy(self, text: str) -> Path | None:
         try:
             path = resolve(text, self.context.base)
         except BadValue as error:

@@ -1,6 +1,7 @@
 """Collect what is wrong with a file, all of it, as sentences that name file, line, key and remedy.
 
-No message ever quotes a value: a secret may have been put in the wrong place.
+No message ever quotes a value: a secret may have been put in the wrong place. A seed is taken out of what is
+named after all, keys and paths.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import BadValue, ConfigError
 from channeld.settings.lines import Path as Key
 from channeld.settings.lines import line_of
@@ -50,7 +52,7 @@ class Problems:
         """Note a problem with `key`; `file` and `line` say where, if not in this file's own place of the key."""
         where = f"{file}:{line}" if file and line else str(file) if file else self._place(key)
         text = f"{where}: {spell(key)}: {problem}" if key else f"{where}: {problem}"
-        self.found.append(text + (f" ({remedy})" if remedy else ""))
+        self.found.append(without_seeds(text + (f" ({remedy})" if remedy else "")))
         self.keys.update(key[:length] for length in range(1, len(key) + 1))
 
     def has_below(self, key: Key) -> bool:
@@ -100,7 +102,13 @@ def spell(key: Iterable[str | int]) -> str:
 
 def printable(text: str) -> str:
     """A name from outside, safe for a terminal and not longer than 64 characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:64])
+    return "".join(c if c.isprintable() else "?" for c in without_seeds(text)[:64])
+
+
+def why(error: OSError) -> str:
+    """The system's reason, such as "no such file or directory"."""
+    reason = error.strerror or "not usable"
+    return reason[:1].lower() + reason[1:]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

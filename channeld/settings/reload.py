@@ -5,7 +5,6 @@ Secrets are not opened: a daemon reads them once, at its start.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,9 @@ from typing import Final
 
 from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
-from channeld.settings.build import check_policy
+from channeld.settings.both import read_both
 from channeld.settings.lines import Path as Key
-from channeld.settings.load import load
-from channeld.settings.policy import load_policy
-from channeld.settings.problems import Problems
-from channeld.settings.sources import read_toml
+from channeld.settings.sources import locator
 from channeld.settings.stamps import Stamp
 from channeld.settings.values import Settings
 
@@ -34,20 +30,9 @@ def read_again(
     Raises `ConfigError` with all that is wrong, among it keys of which only a restart takes over a change. `files` gets
     every file that was looked at, with its stamp from before.
     """
-    problems: list[str] = []
-    settings, policy = None, None
-    try:
-        settings = load(running.path, env, secrets=False, files=files)
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        policy = load_policy(settings.policy_path if settings else running.policy_path)
-    except ConfigError as error:
-        problems += error.problems
+    settings, policy, problems = read_both(running.path, env, secrets=False, files=files, otherwise=running.policy_path)
     if settings is not None:
-        problems += _fixed(running, settings)
-    if settings is not None and policy is not None:
-        problems += check_policy(settings, policy)
+        problems = [*problems, *_fixed(running, settings)]
     if problems or settings is None or policy is None:
         raise ConfigError(list(dict.fromkeys(problems)))
     daemon = replace(running.daemon, limit=settings.daemon.limit)
@@ -58,17 +43,10 @@ def read_again(
             policy_path=settings.policy_path,
             servers=settings.servers,
             files=settings.files,
+            named=settings.named,
         ),
         policy,
     )
-
-
-def locator(file: Path) -> Problems:
-    """An empty list of problems of a file that was read before, to add some that only show while running."""
-    lines: Mapping[Key, int] = {}
-    with contextlib.suppress(ConfigError):
-        lines = read_toml(file)[1]
-    return Problems(file, lines)
 
 
 def _fixed(running: Settings, settings: Settings) -> list[str]:

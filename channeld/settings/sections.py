@@ -63,9 +63,10 @@ class LedgerTable(Table):
 
 
 class StoreTable(Table):
-    """`[store]`."""
+    """`[store]`. `password_file` is reserved for PostgreSQL."""
 
     url: str | None = None
+    password_file: SecretPath | None = None
     history_age: HistoryAge = Seconds(30 * DAY)
     history_entries: HistoryEntries = 500_000
     keep_closed: KeepClosed | None = None

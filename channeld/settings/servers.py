@@ -18,10 +18,11 @@ from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.settings.fields import Context, name, resolve
 from channeld.settings.lines import Path as Key
-from channeld.settings.problems import Problems, did_you_mean
+from channeld.settings.lines import line_of
+from channeld.settings.problems import Problems, did_you_mean, why
 from channeld.settings.sections import ServerTable
 from channeld.settings.stamps import Stamp, stamp
-from channeld.settings.values import PayeeEntry, ServerSettings
+from channeld.settings.values import PayeeEntry, Place, ServerSettings
 from channeld.wire.payee import parse_payee
 
 MAX_CSV_BYTES: Final = 256 * 2**20
@@ -33,7 +34,7 @@ _COUNT_COLUMNS: Final = frozenset({"max_open_channels", "max_requests_per_s", "m
 class ServerReader:
     """Reads servers one by one and notes what is wrong. Without a `network_id`, X-addresses cannot be judged.
 
-    The CSV files that it looks at are put into `files` before that.
+    The CSV files that it looks at are put into `files` before that; `named` is as in `Settings`.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class ServerReader:
     ) -> None:
         self._problems, self._context, self._network_id, self._files = problems, context, network_id, files
         self.servers: dict[str, ServerSettings] = {}
+        self.named: dict[tuple[str, str, str], Place] = {}
 
     def table(
         self, server: str, data: object, *, context: Context | None = None, row: tuple[Path, int] | None = None
@@ -71,11 +73,11 @@ class ServerReader:
             return None
         return ServerTable.model_validate({k: v for k, v in data.items() if k not in bad}, context=context)
 
-    def file(self, path: Path) -> None:
-        """Read a CSV file of servers. Paths in it are relative to it."""
+    def file(self, path: Path, at: Key) -> None:
+        """Read a CSV file of servers, which the key `at` names. Paths in it are relative to it."""
         known = ("server", *ServerTable.model_fields)
         context = Context(path.parent, self._context.credentials)
-        for line, cells in self._rows(("servers_file",), path, "server", known):
+        for line, cells in self._rows(at, path, "server", known):
             server = cells.pop("server")
             data: dict[str, Any] = {k: v.split() if k in _LIST_COLUMNS else v for k, v in cells.items() if v}
             for key in _COUNT_COLUMNS & data.keys():
@@ -85,12 +87,14 @@ class ServerReader:
 
     def _server(self, key: Key, server: str, table: ServerTable, row: tuple[Path, int] | None) -> ServerSettings:
         payees: dict[str, PayeeEntry] = {}
+        self._note(server, key, (table.pool, table.tier), row)
         for n, text in enumerate(table.payees or []):
             self._payee(payees, (*key, "payees", n), PayeeCells(text, table.pool, table.tier, table.region), row)
         if table.payees_file is not None:
             for line, cells in self._rows((*key, "payees_file"), table.payees_file, "payee", _PAYEE_COLUMNS):
                 pool, tier = cells.get("pool") or table.pool, cells.get("tier") or table.tier
                 entry = PayeeCells(cells["payee"], pool, tier, cells.get("region") or table.region)
+                self._note(server, (*key, "payees_file"), (pool, tier), (table.payees_file, line))
                 self._payee(payees, (*key, "payees_file"), entry, (table.payees_file, line))
         return ServerSettings(
             id=server,
@@ -102,6 +106,14 @@ class ServerReader:
             max_open_channels=table.max_open_channels,
             limit=Limit(table.max_requests_per_s, table.max_in_flight),
         )
+
+    def _note(self, server: str, key: Key, names: tuple[str | None, str | None], row: tuple[Path, int] | None) -> None:
+        """Where a server first names this pool and this tier."""
+        for kind, text in zip(("pool", "tier"), names, strict=True):
+            if text and (server, kind, text) not in self.named:
+                at = (*key, kind)
+                place = row or (self._problems.file, line_of(self._problems.lines, at))
+                self.named[server, kind, text] = Place(at, *place)
 
     def _payee(self, payees: dict[str, PayeeEntry], key: Key, cells: PayeeCells, row: tuple[Path, int] | None) -> None:
         """Add one payee, unless it is unreadable or already there."""
@@ -167,18 +179,19 @@ def read_servers(
     tables: Mapping[str, object], servers_file: str | None, reader: ServerReader, problems: Problems
 ) -> Mapping[str, ServerSettings]:
     """All servers. `servers_file` may stand at the top level or, as it reads most naturally, inside `[servers]`."""
+    at: Key = ("servers_file",)
     for server, data in tables.items():
         if server == "servers_file" and isinstance(data, str):
             if servers_file is not None:
                 problems.add(("servers", server), "named twice", "at the top level or in [servers]")
-            servers_file = data
+            servers_file, at = data, ("servers", server)
         else:
             reader.table(server, data)
     if servers_file is not None:
         try:
-            reader.file(resolve(servers_file, problems.file.parent))
+            reader.file(resolve(servers_file, problems.file.parent), at)
         except BadValue as error:
-            problems.add_bad_value(("servers_file",), error)
+            problems.add_bad_value(at, error)
     return reader.servers
 
 
@@ -193,7 +206,7 @@ def _read_csv(path: Path) -> str:
         if len(raw) > MAX_CSV_BYTES:
             raise BadValue("file", f"{path} is larger than {MAX_CSV_BYTES >> 20} MiB", "split it")
         return raw.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, BadValue):
-            raise
-        raise BadValue("file", f"{path} cannot be read as UTF-8 text", "name a CSV file") from None
+    except UnicodeDecodeError:
+        raise BadValue("file", f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    except OSError as error:
+        raise BadValue("file", f"{path}: {why(error)}", "name a CSV file") from None

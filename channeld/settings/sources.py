@@ -8,21 +8,25 @@ folder.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from types import UnionType
+from typing import Annotated, Any, Final, Union, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import ConfigError
 from channeld.settings.lines import Path as Key
 from channeld.settings.lines import find_lines
-from channeld.settings.problems import Problems, did_you_mean, printable
+from channeld.settings.problems import Problems, printable, why
 from channeld.settings.sections import FIXED_SECTIONS, ConfigFile
 
 CONFIG_VARIABLE: Final = "CHANNELD_CONFIG"
@@ -32,9 +36,6 @@ SECRET_VARIABLES: Final[Mapping[str, Key]] = {
     "CHANNELD_HTTP__ADMIN_TOKEN": ("http", "admin_token"),
 }
 _PREFIX: Final = "CHANNELD_"
-_NOT_SCALAR: Final = frozenset({("ledger", "endpoints")})
-_PATHS: Final = frozenset({"data_dir", "password_file", "ca_file", "cert_file", "key_file", "admin_token_file"})
-_NUMBERS: Final = frozenset({"network_id", "quorum"})
 _SQLITE_RELATIVE: Final = re.compile(r"sqlite:///(?!/)(.+)", re.ASCII)
 
 
@@ -67,8 +68,8 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
         with path.open("rb") as file:
             raw = file.read(MAX_TOML_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
-        raise ConfigError([f"{path}: cannot be read: {reason}"]) from None
+        reason = why(error) if isinstance(error, OSError) else "not a usable path"
+        raise ConfigError([without_seeds(f"{path}: cannot be read: {reason}")]) from None
     return parse_toml(raw, path)
 
 
@@ -84,7 +85,16 @@ def parse_toml(raw: bytes, path: Path) -> tuple[dict[str, Any], Mapping[Key, int
     except RecursionError:
         raise ConfigError([f"{path}: nested too deeply"]) from None
     except ValueError as error:
-        raise ConfigError([f"{path}: not TOML: {_syntax(error)}"]) from None
+        raise ConfigError([without_seeds(f"{path}: not TOML: {_syntax(error)}")]) from None
+
+
+def locator(file: Path, env: Mapping[str, str] | None = None) -> Problems:
+    """An empty list of problems of a file that was read before, under `env`, to add some that only show later."""
+    problems = Problems(file)
+    with contextlib.suppress(ConfigError):
+        problems.lines = read_toml(file)[1]
+    problems.origins = read_environment(env or {}, Problems(file)).origins
+    return problems
 
 
 def read_environment(env: Mapping[str, str], problems: Problems) -> FromEnvironment:
@@ -97,10 +107,11 @@ def read_environment(env: Mapping[str, str], problems: Problems) -> FromEnvironm
             result.secrets[SECRET_VARIABLES[variable]] = os.fsencode(env[variable])
             continue
         section, _, key = variable.removeprefix(_PREFIX).lower().partition("__")
-        if not _is_scalar(section, key) or variable != variable.upper():
+        kinds = _kinds(section, key)
+        if not kinds or list in kinds or variable != variable.upper():
             problems.add((), f"environment {printable(variable)}: no such setting", _hint(variable))
             continue
-        result.values.setdefault(section, {})[key] = _convert(key, env[variable])
+        result.values.setdefault(section, {})[key] = _convert(kinds, key, env[variable])
         result.origins[section, key] = variable
     return result
 
@@ -152,16 +163,26 @@ def _salvage(data: Mapping[str, Any], environment: FromEnvironment) -> dict[str,
     return merged
 
 
-def _is_scalar(section: str, key: str) -> bool:
+def _kinds(section: str, key: str) -> frozenset[Any]:
+    """The types that a key of a fixed section may have, such as a path or none; empty where there is no such key."""
     table = FIXED_SECTIONS.get(section)
-    return table is not None and key in table.model_fields and (section, key) not in _NOT_SCALAR
+    return _flat(table.model_fields[key].annotation) if table is not None and key in table.model_fields else frozenset()
 
 
-def _convert(key: str, text: str) -> str | int:
+def _flat(kind: Any) -> frozenset[Any]:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _flat(get_args(kind)[0])
+    if origin in {Union, UnionType}:
+        return frozenset().union(*map(_flat, get_args(kind)))
+    return frozenset({origin or kind})
+
+
+def _convert(kinds: frozenset[Any], key: str, text: str) -> str | int:
     """A variable's text as the TOML value it stands for: numbers become numbers, paths become absolute."""
-    if key in _NUMBERS and re.fullmatch(r"[0-9]{1,10}", text, re.ASCII):
+    if int in kinds and re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII):
         return int(text)
-    if key in _PATHS and text:
+    if Path in kinds and text:
         return str(Path(text).absolute())
     if key == "url" and (match := _SQLITE_RELATIVE.fullmatch(text)):
         return f"sqlite:///{Path(match[1]).absolute()}"
@@ -169,14 +190,23 @@ def _convert(key: str, text: str) -> str | int:
 
 
 def _hint(variable: str) -> str:
-    known = [
-        f"{_PREFIX}{section}__{key}".upper()
-        for section, table in FIXED_SECTIONS.items()
-        for key in table.model_fields
-        if (section, key) not in _NOT_SCALAR
-    ]
-    near = did_you_mean(variable, [*known, *SECRET_VARIABLES, CONFIG_VARIABLE])
-    return near if near.startswith("did") else "scalar keys of daemon, ledger, store, mqtt and http only"
+    """What was meant; compared without the prefix, which makes all of them look alike."""
+    own = variable.removeprefix(_PREFIX)
+    section, _, key = own.lower().partition("__")
+    if list in _kinds(section, key):
+        return "arrays stand in the file only"
+    if section in ConfigFile.model_fields.keys() - FIXED_SECTIONS.keys():
+        return f"{section} stands in the file only"
+    known = [f"{s}__{k}".upper() for s, table in FIXED_SECTIONS.items() for k in table.model_fields]
+    known = sorted({*known, *(name.removeprefix(_PREFIX) for name in (*SECRET_VARIABLES, CONFIG_VARIABLE))})
+    within = section.upper() + "__" if section in FIXED_SECTIONS else ""
+    words = [name.removeprefix(within) for name in known if name.startswith(within)]
+    near = difflib.get_close_matches(own.upper().removeprefix(within), words, n=1, cutoff=0.6 if within else 0.75)
+    return (
+        f"did you mean {_PREFIX}{within}{near[0]}?"
+        if near
+        else "scalar keys of daemon, ledger, store, mqtt and http only"
+    )
 
 
 def _syntax(error: ValueError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import SecretBytes
 
@@ -135,12 +135,21 @@ class ServerSettings:
     limit: Limit
 
 
+class Place(NamedTuple):
+    """Where something stands: its key, and the file and line of that, the line None where nobody can tell."""
+
+    key: Key
+    file: Path
+    line: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All of `channeld.toml`. `path` is the file it came from, `policy_path` the policy file it names.
 
     `files` are all that it came from, secrets apart, and the policy file; each with its stamp from before it was read.
-    `fixed` are the keys that only a restart takes over, with their values as they were read.
+    `fixed` are the keys that only a restart takes over, with their values as they were read. `named` says where a
+    server first names a pool or a tier: by its id, the word "pool" or "tier", and the name.
     """
 
     path: Path
@@ -154,3 +163,4 @@ class Settings:
     servers: Mapping[str, ServerSettings]
     files: Mapping[Path, Stamp] = field(default_factory=dict, repr=False, compare=False)
     fixed: Mapping[Key, object] = field(default_factory=dict, repr=False, compare=False)
+    named: Mapping[tuple[str, str, str], Place] = field(default_factory=dict, repr=False, compare=False)

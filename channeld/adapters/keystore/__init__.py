@@ -8,6 +8,7 @@ Sources: XRPL addresscodec (base58 with the ledger's alphabet and 4 checksum byt
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ from channeld.durable import to_disk
 __all__ = [
     "PublicHalf",
     "Seed",
+    "missing",
     "new_seed",
     "parse_seed",
     "read_head",
@@ -31,6 +33,7 @@ __all__ = [
     "read_secret_text",
     "read_seed",
     "require_key_type",
+    "without_seeds",
     "write_private",
     "write_seed",
 ]
@@ -40,6 +43,9 @@ _SEED: Final = re.compile(f"s[{base58.ALPHABET}]{{24,32}}", re.ASCII)
 _FAMILY_PREFIX: Final = b"\x21"
 _ED25519_PREFIX: Final = b"\x01\xe1\x4b"
 _ENTROPY_BYTES: Final = 16
+_SEEDS_WITHIN: Final = [re.compile(f"(?=(s[{base58.ALPHABET}]{{{more}}}))") for more in (30, 28)]
+NO_FILE: Final = "a path to a file that can be read; a secret itself never stands here"
+"""The remedy where no file of a secret is."""
 
 
 class Seed:
@@ -76,6 +82,15 @@ def parse_seed(text: str, field: str) -> Seed:
     if body[:-_ENTROPY_BYTES] not in (_FAMILY_PREFIX, _ED25519_PREFIX):
         raise BadValue(field, "does not hold a family seed", "one line, s... or sEd...")
     return Seed(text)
+
+
+def without_seeds(text: str) -> str:
+    """The text with `(a secret?)` in place of every family seed in it, for it was put there by mistake."""
+    for pattern in _SEEDS_WITHIN:
+        for found in pattern.findall(text):
+            with contextlib.suppress(BadValue):
+                text = text.replace(parse_seed(found, "text").reveal(), "(a secret?)")
+    return text
 
 
 def new_seed(key_type: str) -> Seed:
@@ -137,7 +152,7 @@ def read_secret_text(path: Path, field: str, *, private: bool) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise BadValue(field, _why(path, error), "name a file that the daemon's user can read") from None
+        raise BadValue(field, _unread(path, error), NO_FILE) from None
     try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
@@ -146,7 +161,7 @@ def read_secret_text(path: Path, field: str, *, private: bool) -> str:
             raise BadValue(field, f"{path} is open to others than its owner", f"chmod 600 {path}")
         return _as_text(_read_bounded(fd), path, field)
     except OSError as error:
-        raise BadValue(field, _why(path, error), "name a file that the daemon's user can read") from None
+        raise BadValue(field, _unread(path, error), NO_FILE) from None
     finally:
         os.close(fd)
 
@@ -190,5 +205,20 @@ def _as_text(data: bytes, path: Path, field: str) -> str:
 
 def _why(path: Path, error: Exception) -> str:
     """Say why a file cannot be used, without Python's own wording of the error."""
+    return f"{path}: {_reason(error)}"
+
+
+def _unread(path: Path, error: Exception) -> str:
+    """The same of a file with a secret: by its path only where there is one."""
+    return _why(path, error) if os.path.lexists(path) else missing(path, _reason(error))
+
+
+def missing(path: Path, reason: str = "no such file or directory") -> str:
+    """Say that a secret's file is not there, by the folders that are: the rest of the path may be the secret itself."""
+    folder = next((folder for folder in path.parents if os.path.isdir(folder)), Path("/"))  # noqa: PTH112 (must not raise)
+    return f"names no file below {folder}: {reason}"
+
+
+def _reason(error: Exception) -> str:
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
-    return f"{path}: {reason[:1].lower()}{reason[1:]}"
+    return f"{reason[:1].lower()}{reason[1:]}"
