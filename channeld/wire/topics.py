@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+PLAIN_TOPIC: Final = "without wildcards, of at most 1024 characters and 128 levels"
+"""What a Response Topic must be besides, in words."""
 VERBS: Final = ("claim", "receive", "query")
 _LONGEST_SERVER: Final = 64
 _SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)

@@ -16,9 +16,9 @@ from channeld.core.limits import Bucket
 
 MOST_PER_S: Final = 3000
 """Messages; every KiB of one counts as one more. Some 20 us each, of the broker's time and ours."""
-_AHEAD_NS: Final = 100_000_000
-"""And a tenth of that at once."""
-PAUSE_S: Final = 5.0
+_AHEAD_NS: Final = 500_000_000
+"""And half of that at once: one message of 1 MiB passes."""
+PAUSE_S: Final = 3.0
 """How long nobody listens once there was more than that."""
 
 

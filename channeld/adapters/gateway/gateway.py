@@ -31,7 +31,7 @@ from channeld.wire.receive import read_hand_in, taken_in
 from channeld.wire.replies import replies, reply
 from channeld.wire.requests import LARGEST_ANSWERED, Parsed
 from channeld.wire.strict import readable_id
-from channeld.wire.topics import Topics
+from channeld.wire.topics import PLAIN_TOPIC, Topics
 from channeld.wire.unread import weigh
 
 _MS: Final = 1_000_000
@@ -287,7 +287,8 @@ class Gateway:
             return Code.BAD_REQUEST, "a request may not be retained: publish it without the retain flag"
         topic = message.response_topic
         if message.bad_response_topic or (topic is not None and not self._topics.allows_response(server, topic)):
-            return Code.BAD_RESPONSE_TOPIC, f"the Response Topic must be {self._topics.reply(server)} or below it"
+            own = f"{self._topics.reply(server)} or below it"
+            return Code.BAD_RESPONSE_TOPIC, f"the Response Topic must be {own}, {PLAIN_TOPIC}"
         return None
 
     def _not_a_request(self, message: Message) -> None:
