@@ -126,8 +126,8 @@ class Admission(Generic[T]):
             return self._busy(line, cost, now)
         if not line.bucket.take(now, cost):
             reason = (
-                f"more than {line.rate.max_requests_per_s} requests a second, max_requests_per_s of this server; this was"
-                " not looked at: an id that was accepted before stays accepted"
+                f"more than {line.rate.max_requests_per_s} requests a second, max_requests_per_s of this server;"
+                " this was not looked at: an id that was accepted before stays accepted"
             )
             return _refusal(Code.LIMIT_EXCEEDED, reason, line.bucket.promise(now, cost))
         share = line.share
