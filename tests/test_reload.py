@@ -114,6 +114,13 @@ def test_another_spelling_is_no_change(site: Site) -> None:
     assert (site.taken, site.counted) == ([], ["unchanged"])
 
 
+def test_what_needs_a_restart_is_told_before_what_follows_from_it(site: Site) -> None:
+    """Of many problems the first is what a warning shows."""
+    site.config.write_text(changed('role = "pay"', 'role = "receive"'))
+    assert site.again() is Outcome.REFUSED
+    assert ["wallets.hot.role" in site.problems[0], "pools.standard.wallet" in site.problems[-1]] == [True, True]
+
+
 FIXED = [
     ('name = "channeld-1"', 'name = "channeld-2"', "3: daemon.name"),
     ('data_dir = "data"', 'data_dir = "elsewhere"', "4: daemon.data_dir"),

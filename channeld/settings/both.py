@@ -16,7 +16,7 @@ from channeld.settings.values import Settings
 
 
 class Both(NamedTuple):
-    """What the two files say, each None where it is not sound, and all that is wrong with them and between them."""
+    """What the two files say, each None where it is not sound, and what is wrong with each of them."""
 
     settings: Settings | None
     policy: Policy | None
@@ -26,6 +26,8 @@ class Both(NamedTuple):
 def load_both(path: Path | None, env: Mapping[str, str]) -> tuple[Settings, Policy]:
     """The config, as `load` loads it, and its policy; raises `ConfigError` with the problems of both."""
     settings, policy, problems = read_both(path, env, secrets=True, files={})
+    if settings is not None and policy is not None:
+        problems = [*problems, *check_policy(settings, policy)]
     if settings is None or policy is None or problems:
         raise ConfigError(problems)
     return settings, policy
@@ -39,7 +41,8 @@ def read_both(
     files: MutableMapping[Path, Stamp],
     otherwise: Path | None = None,
 ) -> Both:
-    """The same without raising. The policy file is `otherwise` where the config cannot tell.
+    """The same without raising, and without holding one against the other. The policy file is `otherwise`
+    where the config cannot tell.
 
     Every file that is looked at, secrets apart, is put into `files` before that, also where it is then refused.
     """
@@ -50,6 +53,4 @@ def read_both(
             policy = load_policy(where)
     except ConfigError as error:
         problems = [*problems, *error.problems]
-    if settings is not None and policy is not None:
-        problems = [*problems, *check_policy(settings, policy)]
     return Both(settings, policy, problems)

@@ -13,6 +13,7 @@ from typing import Final
 from channeld.core.errors import ConfigError
 from channeld.core.policy import Policy
 from channeld.settings.both import read_both
+from channeld.settings.build import check_policy
 from channeld.settings.lines import Path as Key
 from channeld.settings.sources import locator
 from channeld.settings.stamps import Stamp
@@ -33,6 +34,8 @@ def read_again(
     settings, policy, problems = read_both(running.path, env, secrets=False, files=files, otherwise=running.policy_path)
     if settings is not None:
         problems = [*problems, *_fixed(running, settings)]
+    if settings is not None and policy is not None:
+        problems = [*problems, *check_policy(settings, policy)]
     if problems or settings is None or policy is None:
         raise ConfigError(list(dict.fromkeys(problems)))
     daemon = replace(running.daemon, limit=settings.daemon.limit)

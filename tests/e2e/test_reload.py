@@ -80,7 +80,7 @@ def spoilt(stage: Stage) -> list[tuple[Callable[[], object], str]]:
 
     return [
         (lambda: policy.write_text(ROOMY[:200]), "policy.toml"),
-        (policy.unlink, "No such file"),
+        (policy.unlink, "no such file"),
         (lambda: policy.write_text(ROOMY.replace("standard", "nobody")), "pool standard is not in"),
         (lambda: in_config('role = "pay"', 'role = "receive"'), "wallets.hot.role"),
         (lambda: in_config("quorum = 1", "quorum = 1\nunknown = 1"), "ledger.unknown: unknown key"),
