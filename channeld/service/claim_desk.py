@@ -75,7 +75,7 @@ class ClaimDesk:
             for ask in asks:
                 if ask.held is not None:
                     self._look_at(ask.held)
-            group = Grouped(len(asks), known, int(self._unix()), self.stopped(), self._ids.left())
+            group = Grouped(known, int(self._unix()), self.stopped(), self._ids.room(len(asks)))
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
         except StoreError as error:
@@ -151,19 +151,22 @@ class ClaimDesk:
             return refusal
         if way is None:
             way = self._way(ask, payee, counter)
-        if not counter.free:
-            group.spent[ask.server] = counter.spent
-            if (refusal := self.gate.judge(ask, payee, way.group, group.spent, group.now)) is not None:
-                return refusal
-        return self._place(ask, way, counter, group)
+        if counter.free:
+            return self._place(ask, way, counter, group)
+        group.spent[ask.server] = counter.spent
+        if (refusal := self.gate.judge(ask, payee, way.group, group.spent, group.now)) is not None:
+            return refusal
+        placed = self._place(ask, way, counter, group)
+        if not group.room.plenty and isinstance(placed, tuple):
+            group.room.take(ask.server)
+        return placed
 
     def _counter(self, server: str, group: Grouped) -> Counter | None:
         """What a content server has before it, looked up once for a group; None for one that is not configured."""
         found, grant = None, self._mirror.grants.get(server)
         if grant is not None:
             left = grant.max_drops_per_day - self.gate.facts.spent_today(server, group.now)
-            room = self._ids.room(server, group.room)
-            found = Counter(grant, left, left, self.gate.free(server) and room.of_all >= group.size, *room)
+            found = Counter(grant, left, left, group.room.plenty and self.gate.free(server))
         group.counters[server] = found
         return found
 
@@ -209,8 +212,8 @@ class ClaimDesk:
             return Refusal(Code.BAD_REQUEST, "not_after: has passed")
         if group.stopped is not None:
             return frozen(group.stopped)
-        if len(group.accepted) >= counter.room and not group.has_share(ask.server, counter):
-            return self._ids.refusal(group.now, full=len(group.accepted) >= group.room)
+        if not (group.room.plenty or group.room.may_take(ask.server)):
+            return self._ids.refusal(group.now, full=group.room.full)
         return self._over_the_day(ask, counter, group) if ask.drops > counter.left else None
 
     def _over_the_day(self, ask: Ask, counter: Counter, group: Grouped) -> Refusal:
