@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from channeld.core.records import Remembered
+from channeld.core.records import ChannelRecord, Remembered
 from channeld.core.requests import Granted, Refusal, SignedClaim
 from channeld.core.units import Payee
 from channeld.service.holdings import ChannelState, Grant, Group
@@ -90,7 +90,8 @@ class Grouped:
     spent: dict[str, int] = field(default_factory=dict)
     """Drops by subject, those of servers as they were when it was last looked at."""
     drawn: list[Line] = field(default_factory=list)
-    replayed: dict[tuple[int, int], SignedClaim | Refusal] = field(default_factory=dict)
+    records: dict[int, ChannelRecord | None] = field(default_factory=dict)
+    """Channels that are gone, by row, as far as repeats asked for them."""
 
     def draw(self) -> list[Line]:
         """Everything is decided: the channels that it takes something from, with how far they are to be signed."""
