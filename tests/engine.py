@@ -365,7 +365,13 @@ class Engine:
             verify=verify,
             monotonic=lambda: self.clock,
             unix=lambda: self.unix,
-            ids=IdRoom(self.store, self.max_ids, Seconds(86_400), servers=lambda: self.mirror.grants),
+            ids=IdRoom(
+                self.store,
+                self.max_ids,
+                Seconds(86_400),
+                monotonic=lambda: self.clock,
+                servers=lambda: self.mirror.grants,
+            ),
             sign_each=SIGNING,
         )
 

@@ -189,7 +189,7 @@ class Lab:
             verify=verify,
             monotonic=lambda: self.clock,
             unix=lambda: 1_700_000_000 + self.clock,
-            ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
+            ids=IdRoom(self.store, self.max_ids, Seconds(86_400), monotonic=lambda: self.clock),
             sign_each=SIGNING,
         )
         self._build_strongbox(silent, steps)
@@ -210,7 +210,7 @@ class Lab:
             verify=verify,
             stopped=self.desk.stopped,
             unix=lambda: 1_700_000_000 + self.clock,
-            ids=IdRoom(self.store, self.max_ids, Seconds(86_400)),
+            ids=IdRoom(self.store, self.max_ids, Seconds(86_400), monotonic=lambda: self.clock),
         )
         self.reconciler.on_redeemed = self.collector.redeemed
         self.follower.on_ledger = self.collector.decide

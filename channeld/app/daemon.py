@@ -148,7 +148,13 @@ class Daemon:
 
     def _wire_desk(self) -> None:
         of = self.settings.daemon
-        self.ids = IdRoom(self.store, of.max_ids, of.remember_ids_s, servers=lambda: self.mirror.grants)
+        self.ids = IdRoom(
+            self.store,
+            of.max_ids,
+            of.remember_ids_s,
+            monotonic=self.monotonic,
+            servers=lambda: self.mirror.grants,
+        )
         self.housekeeping = Housekeeping(
             self.store,
             self.clock,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from channeld.core.records import Remembered
+from channeld.core.records import ChannelRecord, Remembered
 from channeld.core.requests import Granted, Refusal, SignedClaim
 from channeld.core.units import Payee
 from channeld.service.holdings import ChannelState, Grant, Group
+from channeld.service.id_room import Room
 
 
 @dataclass(slots=True, eq=False)
@@ -59,16 +60,14 @@ class Way:
 @dataclass(slots=True)
 class Counter:
     """What one content server has before it in a group. It may spend `allowed` today, `left` of it after what the group
-    took. Once the group has taken `room` ids, this server may take `own` of them in all. `free`: the policy asks
-    nothing of its requests, and there are ids for all. `ways` are kept for requests that name nothing but a payee.
+    took. `free`: the policy asks nothing of its requests, and there are ids for all. `ways` are kept for requests that
+    name nothing but a payee.
     """
 
     grant: Grant
     allowed: int
     left: int
     free: bool
-    room: int
-    own: int
     ways: dict[Payee | None, Way] = field(default_factory=dict)
 
     @property
@@ -79,21 +78,20 @@ class Counter:
 
 @dataclass(slots=True)
 class Grouped:
-    """One group of `size` requests being decided. Nothing in it has happened before the store has taken it."""
+    """One group of requests being decided. Nothing in it has happened before the store has taken it."""
 
-    size: int
     known: dict[bytes, Remembered]
     now: int
     stopped: str | None
-    room: int
-    """Ids that may still be remembered."""
+    room: Room
     counters: dict[str, Counter | None] = field(default_factory=dict)
     accepted: dict[bytes, Slot] = field(default_factory=dict)
     lines: dict[ChannelState, Line] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     """Drops by subject, those of servers as they were when it was last looked at."""
     drawn: list[Line] = field(default_factory=list)
-    replayed: dict[tuple[int, int], SignedClaim | Refusal] = field(default_factory=dict)
+    records: dict[int, ChannelRecord | None] = field(default_factory=dict)
+    """Channels that are gone, by row, as far as repeats asked for them."""
 
     def draw(self) -> list[Line]:
         """Everything is decided: the channels that it takes something from, with how far they are to be signed."""
@@ -106,12 +104,6 @@ class Grouped:
         """Drops by subject, those of servers as they are now."""
         servers = {server: counter.spent for server, counter in self.counters.items() if counter}
         return {subject: drops for subject, drops in (self.spent | servers).items() if drops}
-
-    def has_share(self, server: str, counter: Counter) -> bool:
-        """Whether there is an id for a server that has had few."""
-        if len(self.accepted) >= self.room or not counter.own:
-            return False
-        return sum(server == whose for *_, whose in self.accepted.values()) < counter.own
 
 
 Outcome = Granted | Refusal | Remembered | Group

@@ -8,7 +8,6 @@ what is left is more than what is kept for those who have not.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
 from channeld.core.requests import Code, Refusal
 from channeld.core.units import Seconds
@@ -19,41 +18,79 @@ _SHORTEST_S = 1
 _LONGEST_S = 3600
 _KEPT = 10
 """One part in so many is kept for those who have had little."""
-_LARGEST_GROUP = 2048
+_COUNTED_FOR_S = 1.0
+"""Asking for the ids of thousands of servers takes longer than deciding on a group."""
 
 
-class Room(NamedTuple):
-    """Until a group has taken `of_all` ids anybody may take one; then only who has not had its share, `own` at most."""
+class Room:
+    """What one group of requests may take of the ids that are left: `of_all` whoever asks, then only who has not had
+    its `share`. `plenty`: there is an id for each of the group, so that nothing need be asked or counted.
+    """
 
-    of_all: int
-    own: int
+    __slots__ = ("_by_server", "_ids_of", "_left", "_of_all", "_share", "_taken", "plenty")
+
+    def __init__(self, size: int, left: int, of_all: int, share: int, ids_of: Callable[[str], int]) -> None:
+        self.plenty = of_all >= size
+        self._left, self._of_all, self._share, self._ids_of = left, of_all, share, ids_of
+        self._taken = 0
+        self._by_server: dict[str, int] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether the group took all that was left."""
+        return self._taken >= self._left
+
+    def may_take(self, server: str) -> bool:
+        """Whether there is one more id for a content server."""
+        if self._taken < self._of_all:
+            return True
+        if self.full:
+            return False
+        return self._by_server.get(server, 0) < self._share - self._ids_of(server)
+
+    def take(self, server: str) -> None:
+        """The group takes an id for a content server."""
+        self._taken += 1
+        self._by_server[server] = self._by_server.get(server, 0) + 1
 
 
 class IdRoom:
     """At most `most` ids are remembered, each for `keep_s`. `servers` tells which content servers are configured.
 
-    While there is plenty of room, asking costs nothing: the store counts along.
+    While there is plenty of room, asking costs nothing: the store counts along. Then what is kept is counted at most
+    once a second. It falls while ids are taken, so that too much may be kept for that long; what is forgotten meanwhile
+    is kept for nobody until then. How many are left is always exact.
     """
 
     def __init__(
-        self, store: Store, most: int, keep_s: Seconds, *, servers: Callable[[], Collection[str]] = tuple
+        self,
+        store: Store,
+        most: int,
+        keep_s: Seconds,
+        *,
+        monotonic: Callable[[], float],
+        servers: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        self._store, self._most, self._keep_s, self._servers = store, most, keep_s, servers
+        self._store, self._most, self._keep_s = store, most, keep_s
+        self._monotonic, self._servers = monotonic, servers
+        self._kept, self._kept_share, self._counted_at = 0, -1, 0.0
 
-    def left(self) -> int:
-        """Ids that may still be remembered; 0 or less: none."""
-        return self._most - self._store.ids
+    def room(self, size: int) -> Room:
+        """For a group of `size` requests, which is to be decided before the store takes anything else."""
+        left = self._most - self._store.ids
+        if left - self._most // _KEPT >= size:
+            return Room(size, left, left, 0, self._store.ids_of)
+        share = self._most // _KEPT // max(1, len(self._servers()))
+        return Room(size, left, left - self._kept_for_all(share), share, self._store.ids_of)
 
-    def room(self, server: str, left: int) -> Room:
-        """What a content server may take of the `left` ids that its group found."""
-        if left > self._most // _KEPT + _LARGEST_GROUP:
-            return Room(left, 0)
-        share = self._share()
-        kept = sum(max(0, share - self._store.ids_of(other)) for other in self._servers())
-        return Room(left - kept, max(0, share - self._store.ids_of(server)))
-
-    def _share(self) -> int:
-        return self._most // _KEPT // max(1, len(self._servers()))
+    def _kept_for_all(self, share: int) -> int:
+        """Ids that are kept for those who have not had their share, which changes with the number of servers."""
+        now = self._monotonic()
+        if share != self._kept_share or now - self._counted_at >= _COUNTED_FOR_S:
+            ids_of = self._store.ids_of
+            self._kept = sum(max(0, share - ids_of(server)) for server in self._servers())
+            self._kept_share, self._counted_at = share, now
+        return self._kept
 
     def warning(self) -> str | None:
         """What people should know before it is full; None while there is room."""

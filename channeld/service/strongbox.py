@@ -33,15 +33,9 @@ class _Group:
     known: dict[bytes, TakenIn]
     now: RippleTime
     stopped: str | None
-    room: int
-    rooms: dict[str, Room] = field(default_factory=dict)
+    room: Room
     taken: dict[bytes, TakenIn] = field(default_factory=dict)
     best: dict[ChannelId, Incoming] = field(default_factory=dict)
-
-    def has_share(self, server: str) -> bool:
-        """Whether there is room for a server that has had little of it."""
-        own = self.rooms[server].own
-        return len(self.taken) < self.room and sum(t.server == server for t in self.taken.values()) < own
 
 
 class Strongbox:
@@ -87,7 +81,8 @@ class Strongbox:
 
     def _group(self, claims: Sequence[HandIn]) -> _Group:
         known, header = self._claims.remembered([claim.key for claim in claims]), self._mirror.header
-        return _Group(known, header.close_time if header else RippleTime(0), self._stopped(), self._ids.left())
+        now = header.close_time if header else RippleTime(0)
+        return _Group(known, now, self._stopped(), self._ids.room(len(claims)))
 
     def _judge(self, claim: HandIn, group: _Group) -> Taken | Refusal:
         """One claim: what its id was answered before, else a judgement of it."""
@@ -106,10 +101,8 @@ class Strongbox:
         held = group.best.get(claim.channel_id) or self._mirror.vault.channels.get(claim.channel_id)
         if (why := group.stopped or self._halted(held)) is not None:
             return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
-        if claim.server not in group.rooms:
-            group.rooms[claim.server] = self._ids.room(claim.server, group.room)
-        if len(group.taken) >= group.rooms[claim.server].of_all and not group.has_share(claim.server):
-            return self._ids.refusal(int(self._unix()), full=len(group.taken) >= group.room)
+        if not group.room.may_take(claim.server):
+            return self._ids.refusal(int(self._unix()), full=group.room.full)
         if held is None and claim.channel_id in self._mirror.channels:
             return Refusal(Code.NOT_OURS, "claim: this channel pays somebody else")
         terms = self._mirror.policy.receive
@@ -137,6 +130,7 @@ class Strongbox:
         )
         said = (claim.key, claim.contents, claim.channel_id, claim.server, drops, claim.amount)
         group.taken[claim.key] = TakenIn(*said)
+        group.room.take(claim.server)
         return Taken(drops, claim.amount, replayed=False)
 
     def _commit(self, group: _Group) -> None:

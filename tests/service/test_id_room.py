@@ -61,6 +61,65 @@ def test_a_server_alone_may_have_all_of_it(folder: Path) -> None:
     assert engine.store.ids == 40
 
 
+def counting(engine: Engine) -> Counter[str]:
+    """How often the store is asked how many ids a content server has, by server."""
+    counts, ids_of = Counter[str](), engine.store.ids_of
+
+    def call(server: str) -> int:
+        counts[server] += 1
+        return ids_of(server)
+
+    engine.store.ids_of = call  # type: ignore[method-assign]
+    return counts
+
+
+def crowded(folder: Path, servers: int, left: int) -> tuple[Engine, list[str]]:
+    """Many content servers, and so many ids left; each may count on one of them."""
+    engine, names = made(folder, 10**6), [f"s{n}" for n in range(servers)]
+    engine.mirror.grants = dict.fromkeys(names, engine.mirror.grants["a"])
+    ask(engine, names[0], 0, 10 * servers - left)
+    engine.desk._ids._most = 10 * servers
+    return engine, names
+
+
+def test_what_is_kept_is_counted_once_for_a_group_and_not_again_within_a_second(folder: Path) -> None:
+    engine, names = crowded(folder, 40, 40)
+    counts = counting(engine)
+    half = names[:20] * 2
+    answers = engine.answer(*(engine.ask(f"x{n}", 1, server=s) for n, s in enumerate(half)))
+    assert [isinstance(a, Granted) for a in answers] == [True] * 20 + [False] * 20
+    assert counts.total() <= 40 + len(half), "once for all, and at most once for each request"
+    assert {a.code for a in answers if isinstance(a, Refusal)} == {Code.BUSY}
+    counts.clear()
+    engine.answer(*(engine.ask(f"y{n}", 1, server=names[0]) for n in range(5)))
+    assert counts.keys() == {names[0]}
+    counts.clear()
+    engine.clock += 1
+    engine.answer(engine.ask("z", 1, server=names[0]))
+    assert counts.keys() == set(names)
+
+
+def test_while_nobody_can_be_refused_nothing_is_counted(folder: Path) -> None:
+    engine, names = crowded(folder, 20, 40)
+    counts = counting(engine)
+    asks = [engine.ask(f"x{n}", 1, server=s) for n, s in enumerate(names)]
+    assert all(isinstance(a, Granted) for a in engine.answer(*asks))
+    assert not counts, "a tenth is kept, and there is an id for each of the group beside it"
+    engine.answer(engine.ask("one more", 1))
+    assert counts, "no longer"
+
+
+def test_servers_that_come_within_a_second_have_their_share_kept_at_once(folder: Path) -> None:
+    engine = made(folder, 100)
+    engine.mirror.grants = {"a": engine.mirror.grants["a"]}
+    for n in range(47):
+        ask(engine, "a", n, 2)
+    assert engine.store.ids == 94
+    engine.mirror.grants = dict.fromkeys("ab", engine.mirror.grants["a"])
+    assert [isinstance(a, Granted) for a in ask(engine, "a", 99, 3)] == [True, False, False]
+    assert [isinstance(a, Granted) for a in ask(engine, "b", 99, 5)] == [True] * 5
+
+
 moves = st.lists(
     st.tuples(
         st.sampled_from(["a", "a", "a", "b", "restart", "fold", "day"]),

@@ -191,6 +191,25 @@ def test_a_full_store_of_ids_takes_no_new_claim_and_answers_what_it_took(lab: La
     assert taken(lab, "3", channel_id, 7) == 1
 
 
+def test_in_one_group_nobody_takes_the_share_of_another(lab: Lab) -> None:
+    channel_id = opened(lab)
+    lab.max_ids = 20
+    lab.restart()
+    lab.mirror.grants["b"] = lab.mirror.grants["a"]
+    lab.strongbox._ids._servers = lambda: lab.mirror.grants
+    for n in range(1, 18):
+        taken(lab, str(n), channel_id, n)
+
+    def claim(server: str, drops: int) -> HandIn:
+        signature = key("alice").signer()(claim_message(bytes.fromhex(channel_id), drops))
+        name = f"{server}{drops}".encode().ljust(16)
+        return HandIn(server, name, name, ChannelId(channel_id), drops, signature, key("alice").public_key)
+
+    answers = lab.strongbox.answer([claim(server, 18 + n) for n, server in enumerate("aaabbb")])
+    assert [isinstance(a, Taken) for a in answers] == [True, True, False, True, False, False]
+    assert lab.store.ids == 20
+
+
 def test_a_channel_of_ours_that_pays_somebody_else_is_not_ours(lab: Lab) -> None:
     lab.ask("1", 5, "bob")
     lab.tick(3)
