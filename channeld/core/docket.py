@@ -12,7 +12,7 @@ from typing import Final
 from channeld.core.account import Account
 from channeld.core.chains import Bench, Verdict
 from channeld.core.channel import Phase
-from channeld.core.intents import Action, Intent, Kind
+from channeld.core.intents import Action, Intent, Kind, SettleChannel
 from channeld.core.policy import Pool
 from channeld.core.rules import RECHECK_S
 from channeld.core.units import RippleTime
@@ -152,4 +152,11 @@ class Docket:
         """Whether one of these channels is being funded, or was just decided to be."""
         return any(view.pending is Kind.FUND for view in usable) or any(
             p.group == self.group.key and p.intent.action.kind is Kind.FUND for p in self.answers.planned
+        )
+
+    def pays_out(self, view: ChannelView) -> bool:
+        """Whether what is owed on a channel is being paid out, or that was just decided."""
+        return view.pending is Kind.SETTLE or any(
+            isinstance(p.intent.action, SettleChannel) and p.intent.action.channel_id == view.channel.channel_id
+            for p in self.answers.planned
         )

@@ -109,7 +109,7 @@ def meet_want(docket: Docket, usable: list[ChannelView], staying: list[ChannelVi
         return _spare(docket, usable, staying)
     if group.wanted > docket.pool.channel.max:
         return docket.hold(subject, Reason.TOO_LARGE)
-    if group.opening or docket.has_funding(usable):
+    if group.opening or docket.has_funding(usable) or _room_comes(docket, staying):
         return docket.hold(subject, Reason.IN_FLIGHT)
     if group.retry_at is not None and docket.now < group.retry_at:
         return docket.hold(subject, Reason.COOLDOWN, group.retry_at)
@@ -117,6 +117,21 @@ def meet_want(docket: Docket, usable: list[ChannelView], staying: list[ChannelVi
     least = max(verdict.number("amount"), group.wanted)
     most = docket.pool.channel.max if runway.high is None else max(least, rate.need(runway.high))
     return _open(docket, verdict, usable, _Size(least, min(most, max(least, order_up_to(rate, verdict)))))
+
+
+def _room_comes(docket: Docket, staying: list[ChannelView]) -> bool:
+    """Whether the channel in use is being paid out, and can be funded for what is wanted as soon as that is done."""
+    view = max(staying, key=precedence, default=None)
+    if view is None or not docket.carries(view) or not docket.pays_out(view):
+        return False
+    verdict, pool, account = docket.verdict(Concern.FUND, view), docket.pool, docket.account
+    funds = verdict.act == "fund_to_target" or (verdict.act is None and Concern.FUND in pool.terms)
+    if not funds or docket.bench.above(Concern.FUND, view) or docket.cooling("", view.funded_at, verdict):
+        return False
+    least = docket.group.wanted - view.channel.headroom(view.authorized)
+    room = account.lockable(view.server, whose_of(docket.group, view.tier))[0]
+    money = account.affordable(Kind.FUND, pool.name, account.spendable(pool.wallet))
+    return min(room + view.channel.unredeemed(view.authorized), money) >= least
 
 
 def _spare(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]) -> Answer:

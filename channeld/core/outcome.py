@@ -9,6 +9,7 @@ Sources: rippled PayChan.cpp (closeChannel on expiry returns tesSUCCESS; a refus
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,7 @@ LONGEST_RETRY_S: Final = 3600
 LONGEST_REFUSED_S: Final = 86_400
 """A payee that refuses is asked again ever more rarely: at last once a day."""
 _MOST_DOUBLINGS: Final = 20
+_CODE: Final = re.compile("te[cflmr][A-Z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,14 @@ def setback_after(before: Setback | None, action: Action, outcome: Outcome, now:
     refused = outcome.after is After.REFUSED
     if refused and isinstance(action, RequestClose) and not old.refused:
         return Setback(subject, old.failures, None, refused=True)
-    return cooled(old, subject, now, refused=refused or old.refused)
+    code = outcome.note if _CODE.fullmatch(outcome.note) else ""  # nothing else that a note may say goes on from here
+    return cooled(old, subject, now, refused=refused or old.refused, code=code)
 
 
-def cooled(before: Setback | None, subject: str, now: RippleTime, *, refused: bool = False) -> Setback:
+def cooled(before: Setback | None, subject: str, now: RippleTime, *, refused: bool = False, code: str = "") -> Setback:
     """One more failure of a subject at close time `now`: twice the wait of the last, up to a limit."""
     failures = before.failures + 1 if before else 1
-    return Setback(subject, failures, RippleTime(now + _wait_s(failures, refused=refused)), refused=refused)
+    return Setback(subject, failures, RippleTime(now + _wait_s(failures, refused=refused)), refused=refused, code=code)
 
 
 def failed_at(setback: Setback) -> RippleTime | None:

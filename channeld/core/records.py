@@ -142,12 +142,14 @@ class Setback:
     """What failed on a subject, a channel id or "pool/payee": how often in a row, and when it may be tried again.
 
     `retry_at` is the close time from which; None: at once. `refused` says that the payee's account takes no payout.
+    `code` is the ledger's for the last failure, empty where it gave none.
     """
 
     subject: str
     failures: int
     retry_at: RippleTime | None
     refused: bool
+    code: str = ""
 
     @property
     def over(self) -> bool:

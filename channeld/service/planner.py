@@ -282,6 +282,8 @@ class Planner:
             self._mirror.stop_issuing(state)
         if action.kind is Kind.FUND and state.group is not None:
             state.group.eta = eta
+        elif action.kind is Kind.SETTLE and state.group is not None:  # what it makes room for comes a ledger later
+            state.group.eta = max(state.group.eta, eta + self._mirror.interval_s)
 
 
 def _frozen(planned: Planned) -> Hold:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from channeld.core.requests import Code, Refusal
-from channeld.core.world import Reason
+from channeld.core.world import Hold, Reason
 from channeld.service.holdings import Group
 from channeld.service.mirror import Mirror
 
@@ -41,10 +41,20 @@ _REFUSED: Final[Mapping[Reason, tuple[Code, str, int | None]]] = {
 }
 
 _LATER: Final[Mapping[Reason, str]] = {
-    Reason.COOLDOWN: "it comes too soon after the last attempt to get more; the next is made then",
+    Reason.COOLDOWN: "it comes too soon after the last attempt to get more{ended}; the next is made then",
     Reason.EARLY_ENDS: "the payee keeps closing its channels: the next one is not opened before then",
 }
-"""Reasons that say until when, and what is told of them."""
+"""Reasons that say until when, and what is told of them; `ended` is what the last attempt came to, where it failed."""
+
+_MEANS: Final[Mapping[str, str]] = {
+    "tecNO_DST": "the payee's account does not exist",
+    "tecNO_PERMISSION": "the payee's account takes no channels",
+    "tecDST_TAG_NEEDED": "the payee's account asks for a destination tag",
+    "tecUNFUNDED": "the wallet has too little",
+    "tecINSUFFICIENT_RESERVE": "the wallet has less than the ledger's reserve",
+    "tecINSUFF_FEE": "the wallet has too little for the fee",
+}
+"""Codes of a failed open that say something to those who ask; of others they are told the code alone."""
 
 
 def frozen(why: str) -> Refusal:
@@ -75,9 +85,19 @@ def no_headroom(payees: Group, mirror: Mirror, now: float) -> Refusal:
     wait = max(_SHORTEST_RETRY_MS, int((payees.eta - now) * 1000))
     if hold is not None and hold.reason in _LATER and mirror.header is not None:
         left = ((hold.until or 0) - mirror.header.close_time) * 1000
-        return Refusal(Code.NO_HEADROOM, _LATER[hold.reason], max(_SHORTEST_RETRY_MS, left))
+        why = _LATER[hold.reason].format(ended=_ended(payees, hold))
+        return Refusal(Code.NO_HEADROOM, why, max(_SHORTEST_RETRY_MS, left))
     if hold is not None and hold.reason is Reason.GUARD_RATE:
         wait = max(wait, after_ledgers(mirror, 3))
         return Refusal(Code.NO_HEADROOM, "a channel is opened as soon as the guard on opens allows", wait)
     what = "a channel is being opened" if payees.opening else "more funds are on their way"
     return Refusal(Code.NO_HEADROOM, what, wait)
+
+
+def _ended(payees: Group, hold: Hold) -> str:
+    """What the last attempt ended with, if it is that which cools down and the ledger had a code for it."""
+    setback = payees.setback
+    if setback is None or not setback.code or setback.retry_at != hold.until:
+        return ""
+    means = _MEANS.get(setback.code)
+    return f", which ended with {setback.code}" + (f" ({means})" if means else "")

@@ -15,7 +15,7 @@ from typing import Final
 
 from channeld.core.errors import ConfigError, StoreError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _FEW_PAGES: Final = 1000
 """Pages that may be folded by the connection that commits: what a thread leaves while the desk accepts all it can."""
 

@@ -34,7 +34,7 @@ INTENT_COLUMNS: Final = (
 TX_COLUMNS: Final = (
     "hash, intent, wallet, account, number, fee, first_ledger, last_ledger, blob, channel_id, ticket, makes"
 )
-SETBACK_COLUMNS: Final = "subject, failures, retry_at, refused"
+SETBACK_COLUMNS: Final = "subject, failures, retry_at, refused, code"
 
 
 def marks(columns: str) -> str:
@@ -136,9 +136,9 @@ def live_transaction(row: Row) -> LiveTransaction:
 
 def setback_row(setback: Setback) -> Row:
     """A setback in the order of `SETBACK_COLUMNS`."""
-    return (setback.subject, setback.failures, setback.retry_at, setback.refused)
+    return (setback.subject, setback.failures, setback.retry_at, setback.refused, setback.code)
 
 
 def setback(row: Row) -> Setback:
     """The value of a row in the order of `SETBACK_COLUMNS`."""
-    return Setback(row[0], row[1], row[2], refused=bool(row[3]))
+    return Setback(row[0], row[1], row[2], refused=bool(row[3]), code=row[4])

@@ -221,12 +221,14 @@ CREATE TABLE ticket (
     PRIMARY KEY (account, number)
 ) WITHOUT ROWID;
 
--- What failed lately: a channel id, or pool/payee, how often in a row, and the close time before which it is left alone.
+-- What failed lately: a channel id, or pool/payee, how often in a row, and the close time before which it is left alone;
+-- `code` is the ledger's for the last failure, empty where it gave none.
 CREATE TABLE setback (
     subject  TEXT PRIMARY KEY,
     failures INTEGER NOT NULL,
     retry_at INTEGER,
-    refused  INTEGER NOT NULL
+    refused  INTEGER NOT NULL,
+    code     TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- When something was last decided to be opened, funded or settled (close time of the ledger), by channel id or pool/payee:
