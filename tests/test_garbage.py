@@ -153,10 +153,10 @@ async def test_between_two_lives_the_collector_comes_by_itself(monkeypatch: pyte
     monkeypatch.setattr(life, "_begun", lambda of: [])
     monkeypatch.setattr(life, "_drain", drain)
     monkeypatch.setattr(life, "_let_go", nothing)
-    settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
-    daemon: Any = SimpleNamespace(http=SimpleNamespace(start=nothing), settings=settings, failed=store_that_failed())
+    http: Any = SimpleNamespace()
+    daemon: Any = SimpleNamespace(pages=None, failed=store_that_failed())
     with pytest.raises(StoreError):
-        await life.live(daemon, asyncio.Event())
+        await life.live(daemon, http, asyncio.Event())
     assert (seen, gc.isenabled()) == ([False], True)
 
 
