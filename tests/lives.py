@@ -10,9 +10,11 @@ from pathlib import Path
 from configs import changed, write_config
 from waiting import soon
 
+from channeld.adapters.http import HttpServer
 from channeld.app import keyring, read_store
 from channeld.app.daemon import Daemon
 from channeld.app.life import live
+from channeld.app.pause import paused
 from channeld.app.reload import Files
 from channeld.sandbox.stage import free_port
 from channeld.settings import load, load_policy
@@ -41,15 +43,17 @@ class Site:
     @asynccontextmanager
     async def life(self) -> AsyncIterator[Daemon]:
         daemon = self.files.running = Daemon(self.files, keyring.load(self.files.settings))
-        stop = asyncio.Event()
-        living = asyncio.create_task(live(daemon, stop))
+        http, stop = HttpServer(paused("daemon: it begins", self.files.policy.hash)), asyncio.Event()
+        await http.start("127.0.0.1", self.port)
+        living = asyncio.create_task(live(daemon, http, stop))
         try:
-            await soon(lambda: daemon.http.port or living.done(), "it lives")
+            await soon(lambda: http.pages is daemon.pages or living.done(), "it lives")
             yield daemon
         finally:
             stop.set()
             self.files.running = None
             await living
+            await http.stop()
 
     @property
     def told(self) -> list[tuple[str, str]]:

@@ -153,12 +153,12 @@ async def test_between_two_lives_the_collector_comes_by_itself(monkeypatch: pyte
     monkeypatch.setattr(life, "_begun", lambda of: [])
     monkeypatch.setattr(life, "_drain", drain)
     monkeypatch.setattr(life, "_let_go", nothing)
-    settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
-    http, gateway = SimpleNamespace(start=nothing), SimpleNamespace(close=lambda: None)
-    parts = {"http": http, "gateway": gateway, "settings": settings, "failed": store_that_failed()}
-    daemon: Any = SimpleNamespace(**parts, begun=lambda: None)
+    http: Any = SimpleNamespace()
+    gateway = SimpleNamespace(close=lambda: None)
+    failed = store_that_failed()
+    daemon: Any = SimpleNamespace(pages=None, gateway=gateway, failed=failed, begun=lambda: None)
     with pytest.raises(StoreError):
-        await life.live(daemon, asyncio.Event())
+        await life.live(daemon, http, asyncio.Event())
     assert (seen, gc.isenabled()) == ([False], True)
 
 

@@ -65,10 +65,9 @@ async def test_nothing_is_decided_once_the_store_failed_however_long_the_rest_ta
     monkeypatch.setattr(life, "_begun", lambda of: [asyncio.create_task(slow()), asyncio.create_task(failing())])
     monkeypatch.setattr(life, "_let_go", nothing)
     gateway = SimpleNamespace(close=lambda: did.append("nothing is decided"), waiting=0)
-    settings = SimpleNamespace(http=SimpleNamespace(host="", port=0))
+    http: Any = SimpleNamespace()
     failed = asyncio.get_running_loop().create_future()
-    parts = {"http": SimpleNamespace(start=nothing), "gateway": gateway, "settings": settings, "failed": failed}
-    daemon: Any = SimpleNamespace(**parts, begun=lambda: None)
+    daemon: Any = SimpleNamespace(pages=None, gateway=gateway, failed=failed, begun=lambda: None)
     with pytest.raises(StoreError):
-        await life.live(daemon, asyncio.Event())
+        await life.live(daemon, http, asyncio.Event())
     assert did == ["nothing is decided", "the rest has ended"]

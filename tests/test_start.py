@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,13 @@ import structlog
 from lives import POLICY, Site
 from spoil import spoilt
 
+from channeld.adapters.http import HttpServer
 from channeld.app import keyring
 from channeld.app.daemon import Daemon
 from channeld.app.life import live
+from channeld.app.pause import paused
 from channeld.app.reload import Outcome
-from channeld.core.errors import ConfigError, StoreError
+from channeld.core.errors import StoreError
 from channeld.core.freezes import Audit
 from channeld.sandbox.stage import PATIENCE_S
 
@@ -59,16 +60,6 @@ async def test_what_a_reload_took_over_is_not_told_again_and_what_was_changed_me
     assert told == [("(the start)", first), ("(the files)", second), ("(the start)", first)]
 
 
-async def test_a_policy_that_never_came_into_force_is_not_told(site: Site) -> None:
-    """The address of the listener is taken: this life never began."""
-    with socket.create_server(("127.0.0.1", site.port)):
-        daemon = Daemon(site.files, keyring.load(site.files.settings))
-        with pytest.raises(ConfigError, match="listen"):
-            await live(daemon, asyncio.Event())
-        daemon.store.close()
-    assert site.told == []
-
-
 async def test_where_the_store_takes_no_entry_this_life_ends_as_by_any_failed_write(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +71,8 @@ async def test_where_the_store_takes_no_entry_this_life_ends_as_by_any_failed_wr
 
     monkeypatch.setattr(daemon.store.books, "audit", full)
     with pytest.raises(StoreError):
-        await asyncio.wait_for(live(daemon, asyncio.Event()), PATIENCE_S)
+        http = HttpServer(paused("daemon: it begins", site.files.policy.hash))
+        await asyncio.wait_for(live(daemon, http, asyncio.Event()), PATIENCE_S)
     assert site.told == []
     async with site.life():
         pass

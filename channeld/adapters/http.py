@@ -1,13 +1,17 @@
 """The one HTTP listener: metrics, health, what the command line and the console read, and what operators do.
 
+It is there for as long as the process is; what it shows is exchanged with every life of the daemon.
+
 Whatever changes state is a POST with the admin token; without a configured token nothing can be changed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,15 +20,22 @@ from channeld.core.errors import BadValue, ChanneldError, Refused, Unreachable
 
 Read = Callable[[], Mapping[str, Any]]
 Action = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LARGEST_BODY: Final = 256 * 1024
 _NOBODY_MAY: Final = (
     "no [http] admin_token_file is configured, so nothing can be changed: name a file with a token in channeld.toml,"
     " and restart"
 )
+_ALWAYS: Final = ("/metrics", "/healthz", "/readyz")
+_FINISH_S: Final = 60.0
+"""How long a request may take that is under way when others answer."""
+_CLOSE_S: Final = 0.5
+"""The same for what is still open when nobody listens any more."""
 
 
-class HttpServer:
-    """Serves until stopped. `scrape` gets the Accept header; `problems` lists why the daemon is not ready, and
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What is shown and taken. `scrape` gets the Accept header; `problems` lists why the daemon is not ready, and
     `warnings` what people should know all the same.
 
     A GET under `/api/v1/` is a reading of the daemon's state, given by name in `reads`, or in `looks`, which get the
@@ -32,26 +43,28 @@ class HttpServer:
     `BadValue` and `Refused` why not. A POST to one of the `trials` changes nothing and needs no token.
 
     `documents` are served below `/api/` as they are: YAML in UTF-8.
+
+    While `paused` there are metrics and health only; everything else is `paused`, 503, with the problems.
     """
 
-    def __init__(
-        self,
-        *,
-        scrape: Callable[[str], tuple[bytes, str]],
-        problems: Callable[[], list[str]],
-        warnings: Callable[[], list[str]],
-        reads: Mapping[str, Read],
-        actions: Mapping[str, Action] | None = None,
-        looks: Mapping[str, Action] | None = None,
-        trials: Mapping[str, Action] | None = None,
-        token: bytes | None = None,
-        documents: Mapping[str, bytes] | None = None,
-    ) -> None:
-        self._scrape, self._problems, self._warnings, self._reads = scrape, problems, warnings, reads
-        self._actions, self._looks, self._token = actions or {}, looks or {}, token
-        self._trials = trials or {}
-        self._documents = documents or {}
-        app = web.Application(client_max_size=_LARGEST_BODY)
+    scrape: Callable[[str], tuple[bytes, str]]
+    problems: Callable[[], list[str]]
+    warnings: Callable[[], list[str]] = list
+    reads: Mapping[str, Read] = field(default_factory=dict)
+    actions: Mapping[str, Action] = field(default_factory=dict)
+    looks: Mapping[str, Action] = field(default_factory=dict)
+    trials: Mapping[str, Action] = field(default_factory=dict)
+    token: bytes | None = None
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    paused: bool = False
+
+
+class HttpServer:
+    """Listens until stopped, and answers by what `pages` say at that moment."""
+
+    def __init__(self, pages: Pages) -> None:
+        self.pages, self._under_way = pages, set[asyncio.Future[None]]()
+        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._answer])
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -59,7 +72,7 @@ class HttpServer:
         app.router.add_get("/api/v1/{name}", self._read)
         app.router.add_get("/api/{name}", self._document)
         app.router.add_post("/api/v1/{name}", self._act)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_S)
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -71,47 +84,70 @@ class HttpServer:
             raise Unreachable(f"[http] listen {host}:{port}: {error.strerror or error}: choose another port") from error
         self.port = int(self._runner.addresses[0][1])
 
+    async def turn(self, pages: Pages) -> None:
+        """Answer by these from now on, and let requests under way finish."""
+        self.pages = pages
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=_FINISH_S)
+
     async def stop(self) -> None:
-        """Stop listening and let requests under way finish."""
+        """Stop listening."""
         await self._runner.cleanup()
 
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self.pages.paused and request.path not in _ALWAYS:
+            return _problem(503, "paused", "; ".join(self.pages.problems()))
+        done = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        try:
+            return await handler(request)
+        finally:
+            self._under_way.discard(done)
+            done.set_result(None)
+
     async def _index(self, _: web.Request) -> web.Response:
-        lines = ["channeld", "", "/metrics  /healthz  /readyz", *(f"/api/v1/{name}" for name in sorted(self._reads))]
+        lines = [
+            "channeld",
+            "",
+            "/metrics  /healthz  /readyz",
+            *(f"/api/v1/{name}" for name in sorted(self.pages.reads)),
+        ]
         return web.Response(text="\n".join(lines) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = self._scrape(request.headers.get("Accept", ""))
+        body, content_type = self.pages.scrape(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        problems = self._problems()
-        said = {"ready": not problems, "reasons": problems, "warnings": self._warnings()}
+        problems = self.pages.problems()
+        said = {"ready": not problems, "reasons": problems, "warnings": self.pages.warnings()}
         return web.json_response(said, status=503 if problems else 200)
 
     async def _document(self, request: web.Request) -> web.Response:
-        body = self._documents.get(request.match_info["name"])
+        body = self.pages.documents.get(request.match_info["name"])
         if body is None:
-            return web.json_response({"error": "not_found", "known": sorted(self._documents)}, status=404)
+            return web.json_response({"error": "not_found", "known": sorted(self.pages.documents)}, status=404)
         return web.Response(body=body, content_type="application/yaml", charset="utf-8")
 
     async def _read(self, request: web.Request) -> web.Response:
-        read = self._reads.get(request.match_info["name"])
-        if read is None and (look := self._looks.get(request.match_info["name"])) is not None:
+        read = self.pages.reads.get(request.match_info["name"])
+        if read is None and (look := self.pages.looks.get(request.match_info["name"])) is not None:
             return await _answered(look(dict(request.query)))
         if read is None:
-            return web.json_response({"error": "not_found", "known": sorted(self._reads)}, status=404)
+            return web.json_response({"error": "not_found", "known": sorted(self.pages.reads)}, status=404)
         return web.Response(text=json.dumps(read()), content_type="application/json")
 
     async def _act(self, request: web.Request) -> web.Response:
-        action = self._trials.get(request.match_info["name"])
+        action = self.pages.trials.get(request.match_info["name"])
         if action is None and (refusal := self._unauthorized(request)) is not None:
             return refusal
-        action = action or self._actions.get(request.match_info["name"])
+        action = action or self.pages.actions.get(request.match_info["name"])
         if action is None:
-            return _problem(404, "not_found", f"known: {', '.join(sorted(self._actions))}")
+            return _problem(404, "not_found", f"known: {', '.join(sorted(self.pages.actions))}")
         try:
             body = json.loads(await request.read() or b"{}")
         except (ValueError, RecursionError):
@@ -122,10 +158,10 @@ class HttpServer:
 
     def _unauthorized(self, request: web.Request) -> web.Response | None:
         """Why a request may change nothing, or None. Compared in constant time."""
-        if self._token is None:
+        if self.pages.token is None:
             return _problem(403, "forbidden", _NOBODY_MAY)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._token):
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.pages.token):
             return None
         headers = {"WWW-Authenticate": "Bearer"}
         return _problem(401, "unauthorized", "the admin token is missing or wrong", headers)

@@ -117,13 +117,35 @@ class _State(Collector):
             yield family
 
 
-class Telemetry:
-    """The daemon's counters, and the text Prometheus reads."""
+class Page:
+    """The text Prometheus reads: what is running, and gauges."""
 
     def __init__(self, *, version: str, policy_hash: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = registry = CollectorRegistry(auto_describe=False)
-        self._build = Info("channeld_build", "What is running.", registry=registry)
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._build = Info("channeld_build", "What is running.", registry=self.registry)
+        self.runs(version, policy_hash)
+
+    def runs(self, version: str, policy_hash: str) -> None:
+        """What is running: the program, and the policy in force."""
+        self._build.info({"version": version, "policy_hash": policy_hash[:12]})
+
+    def gauges(self, read: Callable[[], Iterable[Gauged]]) -> None:
+        """Where gauges come from; `read` is called for every scrape and must be cheap."""
+        self.registry.register(_State(read))
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The exposition in the format a scraper accepts, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+
+class Telemetry(Page):
+    """The daemon's counters on top of it."""
+
+    def __init__(self, *, version: str, policy_hash: str) -> None:
+        super().__init__(version=version, policy_hash=policy_hash)
+        registry = self.registry
         self._started = Gauge("channeld_start_time_seconds", "Unix time of this start.", registry=registry)
         self._counters = {
             name: Counter(f"channeld_{name}", text, labels, registry=registry)
@@ -136,7 +158,6 @@ class Telemetry:
         for name, (_, labels) in _COUNTERS.items():
             for values in product(*labels.values()) if labels else ():
                 self._counters[name].labels(*values)
-        self.runs(version, policy_hash)
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         counter = self._counters[name]
@@ -150,10 +171,6 @@ class Telemetry:
         """This start."""
         self._started.set(unix_s)
 
-    def runs(self, version: str, policy_hash: str) -> None:
-        """What is running: the program, and the policy in force."""
-        self._build.info({"version": version, "policy_hash": policy_hash[:12]})
-
     def pools(self, names: Iterable[str]) -> None:
         """These are in the policy: their series are there from now on."""
         for name in names:
@@ -162,15 +179,6 @@ class Telemetry:
     def reloaded(self, result: str) -> None:
         """The operator's files were read again: `taken`, `unchanged` or `refused`."""
         self._count("config_reloads", result)
-
-    def gauges(self, read: Callable[[], Iterable[Gauged]]) -> None:
-        """Where gauges come from; `read` is called for every scrape and must be cheap."""
-        self.registry.register(_State(read))
-
-    def scrape(self, accept: str) -> tuple[bytes, str]:
-        """The exposition in the format a scraper accepts, and its content type."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
 
     # --- what happens ------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from channeld.app.gauges import gauges
 from channeld.app.granted import Grants, grants, limits
 from channeld.app.housekeeping import Housekeeping
 from channeld.app.inquiry import Inquiry
-from channeld.app.listener import listener
+from channeld.app.listener import pages
 from channeld.app.objections import homeless, objections
 from channeld.app.presence import presences
 from channeld.app.queries import Queries
@@ -114,7 +114,7 @@ class Daemon:
         self._wire_herald()
         self._wire_annals(settings)
         self.inquiry = Inquiry(self)
-        self.http = listener(self)
+        self.pages = pages(self)
         self.telemetry.gauges(lambda: gauges(self))
         self.telemetry.started(time.time())
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
 
 _NAN = float("nan")
+_READY = ("ready", "Whether the daemon can issue claims.")
 _Row = tuple[str, str, float]
 """A gauge of one value: its name without the prefix, what it means, and the value."""
 _Values = Mapping[tuple[str, ...], float]
@@ -36,6 +37,11 @@ def gauges(daemon: Daemon) -> Iterator[Gauged]:
     yield from nodes.gauges(daemon.follower.endpoints)
 
 
+def paused() -> Iterator[Gauged]:
+    """What there is to read between two lives."""
+    yield Gauged(*_READY, (), {(): 0})
+
+
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
@@ -43,7 +49,7 @@ def _health(of: Daemon) -> Iterator[_Row]:
     text = "Whether the operator's files on disk were refused, and older ones are in force."
     writers = "Other daemons that say they are online with a wallet of ours."
     ahead = _NAN if of.clock.ahead_s is None else of.clock.ahead_s
-    yield "ready", "Whether the daemon can issue claims.", not health.problems(of)
+    yield *_READY, not health.problems(of)
     yield "warnings", "What people should know although claims are issued.", len(health.warnings(of))
     yield "other_writers", writers, len(of.neighbours.warnings())
     yield "config_differs", text, of.files.refusal is not None

@@ -14,10 +14,11 @@ import structlog
 
 from channeld.app import garbage
 from channeld.app.chores import chores
-from channeld.core.errors import ConfigError, Unreachable
+from channeld.app.pause import paused
 
 if TYPE_CHECKING:
     from channeld.adapters.broker import Exchange
+    from channeld.adapters.http import HttpServer
     from channeld.app.daemon import Daemon
 
 log = structlog.get_logger()
@@ -26,15 +27,12 @@ _FLUSH_S: Final = 5.0
 _FIRST_LEDGER_S: Final = 3.0
 
 
-async def live(daemon: Daemon, stop: asyncio.Event) -> None:
+async def live(daemon: Daemon, http: HttpServer, stop: asyncio.Event) -> None:
     """Until `stop` is set, then drain.
 
     Raises `StoreError` when the store failed, `ConfigError` at first contact.
     """
-    try:
-        await daemon.http.start(daemon.settings.http.host, daemon.settings.http.port)
-    except Unreachable as error:
-        raise ConfigError([str(error)]) from error
+    http.pages = daemon.pages
     daemon.begun()
     tasks = _begun(daemon)
     stopping = asyncio.create_task(stop.wait())
@@ -52,7 +50,7 @@ async def live(daemon: Daemon, stop: asyncio.Event) -> None:
             task.cancel()
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
         garbage.unsettle()
-        await _let_go(daemon)
+        await _let_go(daemon, http)
 
 
 def _begun(of: Daemon) -> list[asyncio.Task[None]]:
@@ -88,12 +86,12 @@ async def _drain(of: Daemon, *, clean: bool) -> None:
     log.info("stopping", answered_all=of.gateway.waiting == 0)
 
 
-async def _let_go(of: Daemon) -> None:
+async def _let_go(of: Daemon, http: HttpServer) -> None:
     """Nothing runs any more: close what is open, the store last."""
     of.failed.cancel()
     of.queries.close()
     of.herald.close()
     of.annals.close()
     of.signing.close()
-    await of.http.stop()
+    await http.turn(paused("daemon: it ends what it began", of.files.policy.hash))
     of.store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from channeld.adapters.http import HttpServer
+from channeld.adapters.http import Pages
 from channeld.app import health, reports
 from channeld.app.operations import Operations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
 
 
-def listener(of: Daemon) -> HttpServer:
-    """The listener of a daemon, not started yet."""
+def pages(of: Daemon) -> Pages:
+    """Those of a daemon."""
     operations, inquiry, token = Operations(of), of.inquiry, of.settings.http.admin_token
-    return HttpServer(
+    return Pages(
         scrape=of.telemetry.scrape,
         problems=lambda: health.problems(of),
         warnings=lambda: health.warnings(of),

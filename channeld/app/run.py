@@ -15,12 +15,14 @@ from typing import TextIO
 import structlog
 import uvloop
 
+from channeld.adapters.http import HttpServer
 from channeld.app import keyring
 from channeld.app.daemon import Daemon
 from channeld.app.life import live
+from channeld.app.pause import paused, rest
 from channeld.app.reload import Files
 from channeld.app.screen import start_screen
-from channeld.core.errors import ConfigError, StoreError
+from channeld.core.errors import ConfigError, StoreError, Unreachable
 from channeld.core.policy import Policy
 from channeld.settings import Settings, locator, why
 
@@ -50,10 +52,15 @@ class _Lives:
     def __init__(self, settings: Settings, policy: Policy, keys: keyring.Keyring) -> None:
         self._files, self._keys = Files(settings, policy, os.environ), keys
         self._stop = asyncio.Event()
+        self._http = HttpServer(paused("daemon: it begins", policy.hash))
 
     async def run(self) -> None:
         """Until a signal says stop. Raises `ConfigError` for what no further life could mend."""
-        loop = asyncio.get_running_loop()
+        loop, listen = asyncio.get_running_loop(), self._files.settings.http
+        try:
+            await self._http.start(listen.host, listen.port)
+        except Unreachable as error:
+            raise ConfigError([str(error)]) from error
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._files.ask)
@@ -62,42 +69,47 @@ class _Lives:
             await self._one_after_the_other()
         finally:
             watching.cancel()
+            await self._http.stop()
         log.info("stopped")
 
     async def _one_after_the_other(self) -> None:
         loop, pause = asyncio.get_running_loop(), _PAUSE_S
         while not self._stop.is_set():
             started = loop.time()
-            await self._live()
+            why = await self._live()
             pause = _PAUSE_S if loop.time() - started > _LONGEST_PAUSE_S else min(_LONGEST_PAUSE_S, pause * 2)
-            await asyncio.wait({asyncio.ensure_future(self._stop.wait())}, timeout=pause)
+            await rest(self._http, self._stop, why, pause, self._files.policy.hash)
 
-    async def _live(self) -> None:
+    async def _live(self) -> str:
+        """All of one life; why it ended."""
         try:
             daemon = self._files.running = Daemon(self._files, self._keys)
-            screen = asyncio.create_task(_show(daemon))
+            screen = asyncio.create_task(_show(daemon, self._http.port))
             try:
-                await live(daemon, self._stop)
+                await live(daemon, self._http, self._stop)
             finally:
                 screen.cancel()
         except StoreError as error:
             log.error("store_failed", reason=str(error))  # noqa: TRY400 (no defect: no traceback)
+            return f"store: {error}"
         except ConfigError:
             raise
         except Exception:
             log.exception("defect")
+            return "daemon: a defect ended it, see the log"
         finally:
             self._files.running = None
+        return "daemon: it came to its end"
 
 
-async def _show(daemon: Daemon) -> None:
+async def _show(daemon: Daemon, port: int) -> None:
     """Say on one screen what we are connected to, once we are, or after a moment what is missing."""
     deadline = asyncio.get_running_loop().time() + _SCREEN_WAIT_S
     while asyncio.get_running_loop().time() < deadline:
         if daemon.follower.endpoint and daemon.broker.connected:
             break
         await asyncio.sleep(0.05)
-    print(start_screen(daemon), file=sys.stderr, flush=True)
+    print(start_screen(daemon, port), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
 
 
-def start_screen(daemon: Daemon) -> str:
-    """Plain text, some twelve lines, no secret."""
+def start_screen(daemon: Daemon, port: int) -> str:
+    """Plain text, some twelve lines, no secret. `port` is the one that HTTP listens on."""
     settings, mirror = daemon.settings, daemon.mirror
     header = mirror.header
     ledger = f"{daemon.follower.endpoint or 'NOT CONNECTED'}, network {settings.ledger.network_id}"
@@ -25,7 +25,7 @@ def start_screen(daemon: Daemon) -> str:
         ("daemon", f"{settings.daemon.name} {daemon.version}, instance {daemon.instance}"),
         ("ledger", ledger),
         ("broker", f"{broker}, topics {settings.mqtt.topic_prefix}/servers/+/claim"),
-        ("http", f"http://{settings.http.host}:{daemon.http.port}/ (metrics, healthz, readyz)"),
+        ("http", f"http://{settings.http.host}:{port}/ (metrics, healthz, readyz)"),
         ("store", f"{settings.store.path}: {len(mirror.channels)} channels, {len(mirror.journal)} intents open"),
         ("policy", f"{settings.policy_path}, {mirror.policy.hash[:12]}, pools {', '.join(mirror.policy.pools)}"),
         ("servers", f"{len(mirror.grants)} with {sum(len(g.payees) for g in mirror.grants.values())} payees"),

@@ -188,12 +188,13 @@ def act(config: Path | None, action: str, body: Mapping[str, Any]) -> dict[str, 
     settings = load_settings(config, secrets=True)
     answer = call(settings, "POST", action, body)
     if answer is None:
-        raise Unreachable(f"no daemon answers at {settings.http.host}:{settings.http.port}")
+        where = f"{settings.http.host}:{settings.http.port}"
+        raise Unreachable(f"no daemon answers at {where} (one that waits to begin anew says why in /readyz)")
     return answer
 
 
 def call(settings: Settings, method: str, what: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """One request to the daemon; None where nothing listens. Raises what its refusal stands for."""
+    """One request to the daemon; None where none runs, or it waits to begin anew. Raises what a refusal stands for."""
     import http.client
     import json
 
@@ -216,6 +217,8 @@ def call(settings: Settings, method: str, what: str, body: Mapping[str, Any] | N
         raise Unreachable("what answers is no channeld")
     if response.status == http.HTTPStatus.OK:
         return answer
+    if answer.get("error") == "paused":
+        return None
     return _refused(response.status, str(answer.get("reason") or answer.get("error")))
 
 
