@@ -356,7 +356,7 @@ from test_reload import Site, Outcome
 site = Site(Path({folder!r}))
 site.policy.chmod(0)
 assert site.again() is Outcome.REFUSED
-assert "Permission denied" in site.problems[0], site.problems
+assert "permission denied" in site.problems[0], site.problems
 site.policy.chmod(0o600)
 assert site.again() is Outcome.UNCHANGED and site.files.refusal is None
 """

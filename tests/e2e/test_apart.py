@@ -246,7 +246,7 @@ async def test_a_broker_whose_certificate_expired_is_taken_once_it_is_renewed(tm
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"), [(Path.unlink, "is not there"), (lambda path: path.write_text("x"), "key_file")]
+    ("spoil", "says"), [(Path.unlink, "no such file"), (lambda path: path.write_text("x"), "key_file")]
 )
 async def test_a_key_that_is_missing_or_none_is_refused_at_start(tmp_path: Path, spoil: Any, says: str) -> None:
     tls = tls_files(Authority(tmp_path))
