@@ -22,9 +22,9 @@ from channeld.app.life import live
 from channeld.app.pause import paused, rest
 from channeld.app.reload import Files
 from channeld.app.screen import start_screen
-from channeld.core.errors import ConfigError, StoreError, Unreachable
+from channeld.core.errors import ConfigError, StoreError, Unreachable, system_reason
 from channeld.core.policy import Policy
-from channeld.settings import Settings, locator, why
+from channeld.settings import Settings, locator
 
 log = structlog.get_logger()
 
@@ -129,7 +129,9 @@ def alone(settings: Settings) -> Iterator[None]:
                 ) from None
             except OSError as error:
                 problems = locator(settings.path, os.environ)
-                problems.add(key, f"{path.parent}: {why(error)}", "a folder that the daemon's user can write to")
+                problems.add(
+                    key, f"{path.parent}: {system_reason(error)}", "a folder that the daemon's user can write to"
+                )
                 raise ConfigError(problems.found) from None
         yield
 

@@ -55,3 +55,9 @@ class StoreError(ChanneldError):
 
 class Refused(ChanneldError):
     """A guard forbids it, whatever the caller wants: the text says which and what would lift it."""
+
+
+def system_reason(error: Exception) -> str:
+    """Why the system does not give us a file, such as "no such file or directory"; nothing of its name."""
+    reason = (isinstance(error, OSError) and error.strerror) or "not a usable path"
+    return reason[:1].lower() + reason[1:]

@@ -5,7 +5,6 @@ from channeld.settings.build import check_policy
 from channeld.settings.load import load
 from channeld.settings.policy import load_policy, parse_policy
 from channeld.settings.policy_shape import json_schema
-from channeld.settings.problems import why
 from channeld.settings.reload import read_again
 from channeld.settings.sources import find_config, locator
 from channeld.settings.stamps import Stamp, stamps
@@ -42,5 +41,4 @@ __all__ = [
     "parse_policy",
     "read_again",
     "stamps",
-    "why",
 ]

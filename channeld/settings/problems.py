@@ -105,12 +105,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in without_seeds(text)[:64])
 
 
-def why(error: OSError) -> str:
-    """The system's reason, such as "no such file or directory"."""
-    reason = error.strerror or "not usable"
-    return reason[:1].lower() + reason[1:]
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown word: the nearest known one, or all of them where there are few."""
     names = sorted(known)

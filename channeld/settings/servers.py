@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from channeld.core.errors import BadValue
+from channeld.core.errors import BadValue, system_reason
 from channeld.core.limits import Limit
 from channeld.settings.fields import Context, name, resolve
 from channeld.settings.lines import Path as Key
 from channeld.settings.lines import line_of
-from channeld.settings.problems import Problems, did_you_mean, why
+from channeld.settings.problems import Problems, did_you_mean
 from channeld.settings.sections import ServerTable
 from channeld.settings.stamps import Stamp, stamp
 from channeld.settings.values import PayeeEntry, Place, ServerSettings
@@ -209,4 +209,4 @@ def _read_csv(path: Path) -> str:
     except UnicodeDecodeError:
         raise BadValue("file", f"{path} is not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
-        raise BadValue("file", f"{path}: {why(error)}", "name a CSV file") from None
+        raise BadValue("file", f"{path}: {system_reason(error)}", "name a CSV file") from None

@@ -23,10 +23,10 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from channeld.adapters.keystore import without_seeds
-from channeld.core.errors import ConfigError
+from channeld.core.errors import ConfigError, system_reason
 from channeld.settings.lines import Path as Key
 from channeld.settings.lines import find_lines
-from channeld.settings.problems import Problems, printable, why
+from channeld.settings.problems import Problems, printable
 from channeld.settings.sections import FIXED_SECTIONS, ConfigFile
 
 CONFIG_VARIABLE: Final = "CHANNELD_CONFIG"
@@ -68,8 +68,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], Mapping[Key, int]]:
         with path.open("rb") as file:
             raw = file.read(MAX_TOML_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = why(error) if isinstance(error, OSError) else "not a usable path"
-        raise ConfigError([without_seeds(f"{path}: cannot be read: {reason}")]) from None
+        raise ConfigError([without_seeds(f"{path}: cannot be read: {system_reason(error)}")]) from None
     return parse_toml(raw, path)
 
 

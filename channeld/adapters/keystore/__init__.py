@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 from channeld.adapters.keystore import sealed
 from channeld.adapters.keystore.sealed import PublicHalf
 from channeld.core import base58
-from channeld.core.errors import BadValue
+from channeld.core.errors import BadValue, system_reason
 from channeld.durable import to_disk
 
 __all__ = [
@@ -205,20 +205,15 @@ def _as_text(data: bytes, path: Path, field: str) -> str:
 
 def _why(path: Path, error: Exception) -> str:
     """Say why a file cannot be used, without Python's own wording of the error."""
-    return f"{path}: {_reason(error)}"
+    return f"{path}: {system_reason(error)}"
 
 
 def _unread(path: Path, error: Exception) -> str:
     """The same of a file with a secret: by its path only where there is one."""
-    return _why(path, error) if os.path.lexists(path) else missing(path, _reason(error))
+    return _why(path, error) if os.path.lexists(path) else missing(path, system_reason(error))
 
 
 def missing(path: Path, reason: str = "no such file or directory") -> str:
     """Say that a secret's file is not there, by the folders that are: the rest of the path may be the secret itself."""
     folder = next((folder for folder in path.parents if os.path.isdir(folder)), Path("/"))  # noqa: PTH112 (must not raise)
     return f"names no file below {folder}: {reason}"
-
-
-def _reason(error: Exception) -> str:
-    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "not a usable path"
-    return f"{reason[:1].lower()}{reason[1:]}"
