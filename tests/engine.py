@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from worlds import KEY, PAYEES, SOURCE
 
-from channeld.adapters.paired_signing import PairedSigning
+from channeld.adapters.signer import PairedSigning
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.channel import Channel, Phase

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -17,7 +17,7 @@ from channeld import __version__
 from channeld.adapters import signer
 from channeld.adapters.broker import Exchange, Will
 from channeld.adapters.gateway import Gateway, Waiting
-from channeld.adapters.paired_signing import PairedSigning
+from channeld.adapters.signer import MultiBufferSigning, PairedSigning, Unusable, multi_buffer
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.telemetry import Telemetry
 from channeld.adapters.witness_file import WitnessFile, path_beside
@@ -55,6 +55,7 @@ from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Mirror
 from channeld.service.neighbours import Neighbours
 from channeld.service.planner import Planner
+from channeld.service.ports import ToSign
 from channeld.service.reconciler import Reconciler
 from channeld.service.strongbox import Strongbox
 from channeld.service.tallies import Tallies
@@ -174,7 +175,7 @@ class Daemon:
             monotonic=self.monotonic,
             unix=self.clock,
             ids=self.ids,
-            sign_each=self.signing,
+            sign_each=_signing_of_groups(self.signing),
         )
         self.desk.on_store_failed = self._store_failed
         self.housekeeping.also(self.desk.gate.facts.forget)
@@ -362,3 +363,14 @@ class Daemon:
     def reloaded(self, outcome: str) -> None:
         """The files were read again."""
         self.telemetry.reloaded(outcome)
+
+
+def _signing_of_groups(threads: PairedSigning) -> Callable[[Sequence[ToSign]], list[bytes]]:
+    """The quickest way to sign the claims of a group that there is here."""
+    try:
+        eights = MultiBufferSigning(multi_buffer.load(), threads)
+    except Unusable as error:
+        log.info("signing", at_once=1, because=str(error))
+        return threads
+    log.info("signing", at_once=multi_buffer.LANES, by=multi_buffer.version())
+    return eights

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channeld.adapters.keystore import new_seed
-from channeld.adapters.paired_signing import FEW, PairedSigning, ToSign
 from channeld.adapters.signer import KeyType, derive
+from channeld.adapters.signer.paired import FEW, PairedSigning, ToSign
 
 MANY = 4 * FEW
 _WAIT_S = 20

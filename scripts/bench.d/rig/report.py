@@ -16,7 +16,7 @@ from servers import MOSQUITTO
 
 from rig.runs import Series
 
-_PACKAGES: Final = ("channeld", "mqtt5", "msgspec", "uvloop", "pynacl", "coincurve")
+_PACKAGES: Final = ("channeld", "mqtt5", "msgspec", "uvloop", "pynacl", "coincurve", "ipp-crypto")
 _HEAD: Final = (
     "load",
     "contender",

@@ -1,4 +1,4 @@
-"""Keys and signatures: derive a key pair from a seed, sign claims and transactions.
+"""Key pairs from seeds, and what one key signs: claims and transactions.
 
 xrpl-py derives (once, slowly) and encodes; PyNaCl and coincurve sign, some 200 times faster than xrpl-py and
 byte-identical to it. What verifies is in `channeld.signatures`, which content servers use as well.
@@ -17,22 +17,25 @@ import coincurve
 import nacl.bindings
 
 from channeld.core.errors import BadValue
-from channeld.signatures import usable_public_key, verify
 from channeld.xrpl_core import CryptoAlgorithm, addresscodec, binarycodec, keypairs
-
-__all__ = [
-    "KeyPair",
-    "KeyType",
-    "SignedTransaction",
-    "account_id",
-    "derive",
-    "sign_transaction",
-    "usable_public_key",
-    "verify",
-]
 
 KeyType = Literal["ed25519", "secp256k1"]
 _TXN_ID_PREFIX: Final = b"TXN\x00"
+
+
+class Ed25519Signer:
+    """Signs messages with one ed25519 key: 64 bytes, always the same for the same message. Its repr shows no secret.
+
+    `secret` is the key as libraries take it: 32 secret bytes and the 32 public ones.
+    """
+
+    __slots__ = ("secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+
+    def __call__(self, message: bytes, _sign: Any = nacl.bindings.crypto_sign) -> bytes:
+        return bytes(_sign(message, self.secret)[:64])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,7 @@ class KeyPair:
     def signer(self) -> Callable[[bytes], bytes]:
         """A function that signs a message: 64 bytes for ed25519, DER with low S (70-72 bytes) for secp256k1."""
         if self.key_type == "ed25519":
-            secret = self.private + bytes.fromhex(self.public_key)[1:]
-
-            def sign_ed25519(message: bytes, _sign: Any = nacl.bindings.crypto_sign) -> bytes:
-                return bytes(_sign(message, secret)[:64])
-
-            return sign_ed25519
+            return Ed25519Signer(self.private + bytes.fromhex(self.public_key)[1:])
         key = coincurve.PrivateKey(self.private)
 
         def sign_secp256k1(message: bytes) -> bytes:
