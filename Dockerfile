@@ -16,7 +16,7 @@ ARG LOCK
 WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/channeld
-COPY scripts/requirements/${LOCK}.txt ./
+COPY scripts/requirements/run.txt scripts/requirements/fast.txt ./
 RUN /opt/channeld/bin/python -m pip install --require-hashes --no-deps -r ${LOCK}.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY channeld ./channeld
