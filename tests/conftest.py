@@ -1,4 +1,6 @@
-"""How long hypothesis looks: briefly by default, long when CHANNELD_SOAK is set. And who listens to every daemon."""
+"""How long hypothesis looks: briefly by default, long when CHANNELD_SOAK is set. What no test is to find in its
+environment. And who listens to every daemon.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +45,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, then all that are slow: mostly they wait, and no worker is left with one at the end."""
     items.sort(key=lambda item: (getattr(item, "originalname", "") not in LONGEST, not item.get_closest_marker("slow")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings() -> Iterator[None]:
+    """What stands in this environment for a daemon, or for the scripts that start the tests, reaches no daemon of a
+    test, which would refuse it. What is for tests was read with their modules.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in [name for name in os.environ if name.startswith("CHANNELD_")]:
+            patch.delenv(variable)
+        yield
 
 
 @pytest.fixture(autouse=True)

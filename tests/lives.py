@@ -1,4 +1,7 @@
-"""Lives of a daemon in this process, without a ledger and a broker: it waits for both, and serves its operators."""
+"""Lives of a daemon in this process, without a ledger and a broker: it waits for both, and serves its operators.
+
+And the pauses between two of them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from channeld.adapters.http import HttpServer
 from channeld.app import keyring, read_store
 from channeld.app.daemon import Daemon
 from channeld.app.life import live
-from channeld.app.pause import paused
+from channeld.app.pause import paused, rest
 from channeld.app.reload import Files
 from channeld.sandbox.stage import free_port
 from channeld.settings import load, load_policy
@@ -53,6 +56,21 @@ class Site:
             stop.set()
             self.files.running = None
             await living
+            await http.stop()
+
+    @asynccontextmanager
+    async def pause(self, why: str, pause_s: float) -> AsyncIterator[None]:
+        """The beginning of a pause after a life that ended for this reason."""
+        http, stop = HttpServer(paused("daemon: it begins", self.files.policy.hash)), asyncio.Event()
+        await http.start("127.0.0.1", self.port)
+        first = http.pages
+        resting = asyncio.create_task(rest(http, stop, why, pause_s, self.files.policy.hash))
+        try:
+            await soon(lambda: http.pages is not first, "it rests")
+            yield
+        finally:
+            stop.set()
+            await resting
             await http.stop()
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from configs import changed, write_config
+from lives import Site
 from waiting import soon
 
 from channeld import __version__
@@ -23,10 +23,8 @@ from channeld.app.pause import paused
 from channeld.cli.truth import act, call
 from channeld.core.errors import ConfigError, StoreError, Unreachable
 from channeld.sandbox.stage import Server, Stage, free_port
-from channeld.settings import load, load_policy
 
 run: Any = sys.modules["channeld.app.run"]  # its name in the package is that of the function
-POLICY = Path(__file__).parent.parent / "config/policy.toml"
 LONG_S = 3600.0
 
 
@@ -38,15 +36,13 @@ async def get(port: int, path: str, method: str = "GET", **more: Any) -> tuple[i
         return answer.status, said, answer.headers["Content-Type"]
 
 
-class Site:
-    """Lives of a daemon that fails as it is told, by a sound configuration on a port of its own."""
+class Failing(Site):
+    """Whose daemon fails as it is told, life after life."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        settings = load(write_config(folder, changed("127.0.0.1:9464", f"127.0.0.1:{self.port}")), {})
-        self.policy = load_policy(POLICY)
+        super().__init__(folder)
         keys: Any = None
-        self.lives = run._Lives(settings, self.policy, keys)
+        self.lives = run._Lives(self.files.settings, self.files.policy, keys)
         self.begun = 0
 
     def full(self, *_: object) -> Any:
@@ -78,15 +74,15 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    site = Site(tmp_path)
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Failing]:
+    site = Failing(tmp_path)
     monkeypatch.setattr(run, "Daemon", site.full)
     monkeypatch.setattr(run, "_PAUSE_S", LONG_S)
     monkeypatch.setattr(run, "_LONGEST_PAUSE_S", LONG_S)
     yield site
 
 
-async def test_in_a_pause_the_process_works_and_says_why_it_is_not_ready(site: Site) -> None:
+async def test_in_a_pause_the_process_works_and_says_why_it_is_not_ready(site: Failing) -> None:
     """In the forms of a life. That it stops here at all shows that no pause is waited for when it is told to."""
     async with site.running():
         assert (await site.get("/healthz"))[:2] == (200, {"status": "ok"})
@@ -103,22 +99,22 @@ async def test_in_a_pause_the_process_works_and_says_why_it_is_not_ready(site: S
     assert site.begun == 1
 
 
-async def test_in_a_pause_metrics_say_that_it_is_not_ready_and_what_is_running(site: Site) -> None:
+async def test_in_a_pause_metrics_say_that_it_is_not_ready_and_what_is_running(site: Failing) -> None:
     """And nothing that nobody counts there."""
     async with site.running():
         status, text, kind = await site.get("/metrics")
         assert (status, kind.partition(";")[0]) == (200, "text/plain")
         series = [line for line in text.splitlines() if not line.startswith("#")]
-        build = f'channeld_build_info{{policy_hash="{site.policy.hash[:12]}",version="{__version__}"}} 1.0'
+        build = f'channeld_build_info{{policy_hash="{site.files.policy.hash[:12]}",version="{__version__}"}} 1.0'
         assert series == [build, "channeld_ready 0.0"]
         _, text, kind = await site.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         assert kind.startswith("application/openmetrics-text")
         assert text.endswith("# EOF\n")
 
 
-async def test_for_the_command_line_no_daemon_runs_in_a_pause(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_for_the_command_line_no_daemon_runs_in_a_pause(site: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it reads the store where it can."""
-    settings = site.lives._files.settings
+    settings = site.files.settings
     monkeypatch.setattr("channeld.cli.truth.load_settings", lambda *_, **__: settings)
     async with site.running():
         assert await asyncio.to_thread(call, settings, "GET", "audit") is None
@@ -126,7 +122,7 @@ async def test_for_the_command_line_no_daemon_runs_in_a_pause(site: Site, monkey
             await asyncio.to_thread(act, None, "reload", {})
 
 
-async def test_a_defect_is_a_reason_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_defect_is_a_reason_too(site: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """What went wrong is for the log."""
     monkeypatch.setattr(run, "Daemon", lambda *_: 1 // 0)
     async with site.running():
@@ -135,7 +131,7 @@ async def test_a_defect_is_a_reason_too(site: Site, monkeypatch: pytest.MonkeyPa
 
 
 async def test_nobody_is_turned_away_while_lives_and_pauses_take_turns(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lives that end at once, lives that listen for a moment, and pauses: every request is answered by one of them."""
     monkeypatch.setattr(run, "_PAUSE_S", 0.001)
@@ -165,7 +161,7 @@ async def test_nobody_is_turned_away_while_lives_and_pauses_take_turns(
             said += [answer[1]["ready"] for answer in answers]
 
 
-async def test_an_address_that_cannot_be_had_ends_it_before_the_store_is_touched(site: Site) -> None:
+async def test_an_address_that_cannot_be_had_ends_it_before_the_store_is_touched(site: Failing) -> None:
     """No pause mends that."""
     with socket.create_server(("127.0.0.1", site.port)), pytest.raises(ConfigError, match="choose another port"):
         await site.lives.run()

@@ -23,7 +23,16 @@ from channeld.core.history import Told
 from channeld.core.intents import OpenChannel
 from channeld.core.outcome import subject_of
 from channeld.core.records import Archived, ChannelRecord, Incoming
-from channeld.core.units import MAX_UINT32, RIPPLE_EPOCH, Payee, RippleTime, to_ripple, to_unix
+from channeld.core.units import (
+    MAX_UINT32,
+    RIPPLE_EPOCH,
+    ChannelId,
+    Payee,
+    RippleTime,
+    parse_channel_id,
+    to_ripple,
+    to_unix,
+)
 from channeld.settings import Settings
 from channeld.wire.events import channel_object
 from channeld.wire.payee import parse_payee
@@ -100,14 +109,17 @@ def _only(ids: Sequence[str], what: str, field: str = "what") -> str:
     return ids[0]
 
 
-def whole_ids(settings: Settings, beginnings: Sequence[str], field: str) -> list[str]:
+def whole_ids(settings: Settings, beginnings: Sequence[str], field: str) -> list[ChannelId]:
     """Ids of channels from the beginnings of them, found as `explain` finds them, gone or not: of 8 digits or more.
+    Nothing is looked up where all of them are whole.
 
     Raises `BadValue` naming `field` where it is none or several channels' ids begin so, `Refused` where no id does.
     """
-    with reading(settings.store.path) as journal:
-        archive = Archive(journal, history_path(settings.store.path), RippleTime(MAX_UINT32))
-        return [_whole(archive, beginning, field) for beginning in beginnings]
+    if any(len(beginning) != _ALL for beginning in beginnings):
+        with reading(settings.store.path) as journal:
+            archive = Archive(journal, history_path(settings.store.path), RippleTime(MAX_UINT32))
+            beginnings = [_whole(archive, beginning, field) for beginning in beginnings]
+    return [parse_channel_id(beginning, field) for beginning in beginnings]
 
 
 def _whole(archive: Archive, beginning: str, field: str) -> str:

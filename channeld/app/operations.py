@@ -127,10 +127,8 @@ class Operations:
 
     async def _named(self, body: Body) -> list[ChannelId]:
         """The channels of a request, each once: by their ids, or by beginnings that are no other channel's."""
-        items = _listed(body)
-        if any(len(item) != 64 for item in items):
-            items = await asyncio.to_thread(whole_ids, self._daemon.settings, items, "channels")
-        return list(dict.fromkeys(parse_channel_id(item, "channels") for item in items))
+        found = await asyncio.to_thread(whole_ids, self._daemon.settings, _listed(body), "channels")
+        return list(dict.fromkeys(found))
 
     def _quarantined(self, channel_id: ChannelId) -> ChannelState:
         state = self._daemon.mirror.channels.get(channel_id)

@@ -18,6 +18,7 @@ from channeld.cli.common import (
     print_table,
     wants_json,
 )
+from channeld.core.errors import StoreError, Unreachable
 
 if TYPE_CHECKING:
     from channeld.settings import Settings
@@ -38,9 +39,23 @@ def register(app: typer.Typer) -> None:
 
 
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show how the daemon is doing; exit 3 if neither it nor its store can be read."""
-    answer = _ask(config, "status")
+    """Show how the daemon is doing, and why it pauses if it does; exit 3 if neither it nor its store can be read."""
+    settings = load_settings(config, secrets=False)
+    try:
+        answer = _ask(settings, "status")
+    except _Pause as pause:
+        answer = _in_pause(settings, str(pause))
     print_answer("channeld", answer, json=json)
+
+
+def _in_pause(settings: Settings, why: str) -> dict[str, Any]:
+    """What the store says, if it can be read, of a daemon that is there and waits to begin anew."""
+    try:
+        known = _from_store(settings, "status", tried="the daemon waits to begin anew")
+    except (Unreachable, StoreError) as error:
+        store = {"path": str(settings.store.path), "problem": str(error)}
+        known = {"source": "daemon", "name": settings.daemon.name, "ready": False, "store": store}
+    return {"source": known["source"], "paused": True, **known, "reasons": [why]}
 
 
 def channels(context: typer.Context, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -51,7 +66,11 @@ def channels(context: typer.Context, config: ConfigOption = None, json: JsonOpti
     """
     if context.invoked_subcommand is not None:
         return
-    answer = _ask(config, "channels")
+    settings = load_settings(config, secrets=False)
+    try:
+        answer = _ask(settings, "channels")
+    except _Pause as pause:
+        answer = _from_store(settings, "channels", tried=f"the daemon waits to begin anew ({pause})")
     if wants_json(json):
         print_json(answer)
         return
@@ -104,15 +123,20 @@ def adopt(
     print_answer("adopt", act(config, "adopt", body), json=json)
 
 
-def _ask(config: Path | None, what: str) -> dict[str, Any]:
-    """The running daemon's answer, else what its store says; raises `Unreachable` where there is neither."""
-    settings = load_settings(config, secrets=False)
+class _Pause(Exception):
+    """The daemon's process is there, and waits to begin anew: why, and when it tries."""
+
+
+def _ask(settings: Settings, what: str) -> dict[str, Any]:
+    """The running daemon's answer, else what its store says; raises `Unreachable` where there is neither, and `_Pause`
+    in a pause, whatever the store is.
+    """
     answer = _from_daemon(settings, what)
     return answer if answer is not None else _from_store(settings, what)
 
 
 def _from_daemon(settings: Settings, what: str) -> dict[str, Any] | None:
-    """Ask over HTTP; None where nothing answers there, or something that is no channeld."""
+    """Ask over HTTP; None where nothing answers there, or something that is no channeld. Raises `_Pause` in a pause."""
     import http.client
     import json
 
@@ -121,17 +145,22 @@ def _from_daemon(settings: Settings, what: str) -> dict[str, Any] | None:
     try:
         connection.request("GET", f"/api/v1/{what}")
         response = connection.getresponse()
-        answer = json.loads(response.read(MAX_ANSWER_BYTES)) if response.status == http.HTTPStatus.OK else None
+        answer = json.loads(response.read(MAX_ANSWER_BYTES))
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     finally:
         connection.close()
-    return {"source": "daemon", **answer} if isinstance(answer, dict) else None
+    if not isinstance(answer, dict):
+        return None
+    if response.status == http.HTTPStatus.SERVICE_UNAVAILABLE and answer.get("error") == "paused":
+        raise _Pause(answer.get("reason"))
+    return {"source": "daemon", **answer} if response.status == http.HTTPStatus.OK else None
 
 
-def _from_store(settings: Settings, what: str) -> dict[str, Any]:
-    """Read the store of a daemon that does not run."""
+def _from_store(settings: Settings, what: str, *, tried: str = "") -> dict[str, Any]:
+    """Read the store of a daemon that does not run, or pauses; `tried` is what came of asking it."""
     from channeld.app import read_store
 
-    existing_store(settings, instead_of=f"no daemon answers at {settings.http.host}:{settings.http.port}, and ")
+    tried = tried or f"no daemon answers at {settings.http.host}:{settings.http.port}"
+    existing_store(settings, instead_of=f"{tried}, and ")
     return {"source": "store", **read_store(settings, what)}

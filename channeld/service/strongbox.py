@@ -22,8 +22,7 @@ from channeld.service.holdings import Grant
 from channeld.service.id_room import IdRoom, Room
 from channeld.service.mirror import Mirror
 from channeld.service.ports import ClaimStore, Telemetry
-
-_FROZEN_RETRY_MS = 5000
+from channeld.service.refusals import frozen
 
 
 @dataclass(slots=True)
@@ -71,7 +70,7 @@ class Strongbox:
             self._commit(group)
         except StoreError as error:
             self.on_store_failed(error)
-            return [Refusal(Code.FROZEN, "the store does not take anything", _FROZEN_RETRY_MS)] * len(claims)
+            return [frozen("the store does not take anything")] * len(claims)
         try:
             self._collector.decide()
         except StoreError as error:  # what was taken in is durable and is answered all the same
@@ -100,7 +99,7 @@ class Strongbox:
         """A claim whose id is new."""
         held = group.best.get(claim.channel_id) or self._mirror.vault.channels.get(claim.channel_id)
         if (why := group.stopped or self._halted(held)) is not None:
-            return Refusal(Code.FROZEN, why, _FROZEN_RETRY_MS)
+            return frozen(why)
         if not group.room.may_take(claim.server):
             return self._ids.refusal(int(self._unix()), full=group.room.full)
         if held is None and claim.channel_id in self._mirror.channels:

@@ -21,7 +21,7 @@ from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import MAX_UINT32
 from channeld.wire.events import channel_object, channel_state, encode
 from channeld.wire.replies import reply
-from channeld.wire.requests import BadRequest, read_object, request_key
+from channeld.wire.requests import BadRequest, RequestId, read_object, request_key
 from channeld.wire.strict import readable_id
 
 PAGE: Final = 1000
@@ -33,7 +33,6 @@ _HOUR_S: Final = 3600
 _ONE_REQUEST: Final = re.compile(rb'"request"\s*:\s*"').search
 """Stands in what asks for one request, and else only in what is refused: to ask for more besides is too much."""
 
-_Id = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
 _Time = Annotated[int, Meta(ge=0, le=MAX_UINT32 * 4)]
 _REMEDY: Final = "an id and one of: request (an id), channels (true), totals (from and to in Unix seconds)"
 
@@ -48,8 +47,8 @@ class Span(Struct, forbid_unknown_fields=True, frozen=True):
 class Query(Struct, forbid_unknown_fields=True, frozen=True):
     """A query as it stands in JSON; null means absent. Exactly one of `request`, `channels` and `totals` is there."""
 
-    id: _Id
-    request: _Id | None = None
+    id: RequestId
+    request: RequestId | None = None
     channels: bool | None = None
     totals: Span | None = None
     after: Annotated[str, Meta(max_length=128)] | None = None

@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from channeld.core.errors import BadValue
 from channeld.core.requests import Ask, HandIn, Refusal
-from channeld.wire.strict import readable_id, refuse_repeated
+from channeld.wire.strict import ID, readable_id, refuse_repeated
 
 LARGEST_OBJECT: Final = 64 * 1024
 """Bytes of one request."""
@@ -30,7 +30,7 @@ MOST_ITEMS: Final = 1000
 LARGEST_ANSWERED: Final = 1024 * 1024
 """Bytes of a payload that is still answered; what is larger is dropped and counted."""
 
-RequestId = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z")]
+RequestId = Annotated[str, Meta(pattern=ID.pattern)]
 """An idempotency key."""
 AmountText = Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,17}\Z")]
 """Drops, 1 or more; whether there are as many is for the reader to say."""

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from channeld.core.errors import BadValue
 
-_ID: Final = re.compile(r"[\x20-\x7e]{1,128}", re.ASCII)
+ID: Final = re.compile(r"\A[\x20-\x7e]{1,128}\Z", re.ASCII)
+"""What an id of a request is."""
 
 
 def refuse_repeated(raw: bytes) -> None:
@@ -31,4 +32,4 @@ def readable_id(raw: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     ids = [value for name, value in pairs if name == "id"] if isinstance(pairs, tuple) else []
-    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and _ID.fullmatch(ids[0]) else None
+    return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and ID.search(ids[0]) else None

@@ -30,18 +30,6 @@ async def test_it_is_told_once_that_the_broker_has_it(port: int) -> None:
     assert len(told) == 3
 
 
-async def test_at_qos_0_nothing_is_told(port: int) -> None:
-    """Nor kept: a later message has a number of its own."""
-    told: Told = []
-    async with running(settings(port), "x") as (broker, seen):
-        broker.publish("x", b"0", qos=0, told=lambda taken: told.append(("0", taken)))
-        broker.publish("x", b"1", told=lambda taken: told.append(("1", taken)))
-        await seen.until(lambda: len(seen.messages) == 2)
-        assert await broker.flush(5)
-        assert not broker._outbox._told
-    assert told == [("1", True)]
-
-
 async def test_what_the_broker_refuses_is_told_so(tmp_path: Path) -> None:
     """As an access list does, with MQTT 5."""
     told: Told = []

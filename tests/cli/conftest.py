@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +22,6 @@ Run = Callable[..., tuple[int, str, str]]
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Run `channeld` with arguments in an empty folder; its exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("CHANNELD_")]:
-        monkeypatch.delenv(variable)
 
     def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["channeld", *arguments])

@@ -1,11 +1,17 @@
-"""What the store of a daemon that does not run says of it, and how a person reads that."""
+"""What the store of a daemon that does not run, or pauses, says of it, and how a person reads that."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pytest
+import structlog
 from engine import Engine
+from lives import Site
 from worlds import PAYEES
 
 from channeld.app import standing
@@ -61,3 +67,56 @@ def test_a_person_is_told_of_a_freeze_without_a_daemon(terminal: Run, engine: En
     assert "no daemon runs" in out
     assert "frozen_wallets.hot.operator" in out
     assert "…" not in out
+
+
+# --- in a pause ------------------------------------------------------------------------------------------------------
+
+FULL = "store: the store failed: database or disk is full"
+WHY = re.escape(FULL) + r"; the next attempt in (3600|35\d\d) s"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    yield Site(tmp_path)
+    structlog.reset_defaults()
+
+
+async def test_in_a_pause_status_says_why_and_when_it_ends_and_what_the_store_has(
+    run: Run, terminal: Run, site: Site
+) -> None:
+    """As `/readyz` says it; and without the process it is as where none runs."""
+    async with site.life() as daemon:
+        daemon.guard.freeze("", "eva", "drill")
+    async with site.pause(FULL, 3600):
+        status, out, err = await asyncio.to_thread(run, "status")
+        said = json.loads(out)
+        assert (status, err, said["source"], said["paused"], said["ready"]) == (0, "", "store", True, False)
+        assert re.fullmatch(WHY, "; ".join(said["reasons"]))
+        assert "operator" in said["frozen"]
+        folded = (await asyncio.to_thread(terminal, "status"))[1]
+        assert re.search(WHY, re.sub(r"[│\s]+", " ", folded))
+        assert json.loads((await asyncio.to_thread(run, "channels"))[1])["source"] == "store"
+    said = json.loads((await asyncio.to_thread(run, "status"))[1])
+    assert (said["source"], said["reasons"], "paused" in said) == ("store", ["no daemon runs"], False)
+
+
+@pytest.mark.parametrize("store", ["none", "spoilt"])
+async def test_in_a_pause_status_says_why_where_the_store_cannot_be_read(run: Run, site: Site, store: str) -> None:
+    """Then most of all. What asks for more than that is told that the daemon pauses, not that none answers."""
+    path = site.files.settings.store.path
+    if store == "spoilt":
+        path.write_bytes(b"no database" * 1000)
+    async with site.pause(FULL, 3600):
+        status, out, err = await asyncio.to_thread(run, "status")
+        said = json.loads(out)
+        assert (status, err, said["source"], said["paused"], said["ready"]) == (0, "", "daemon", True, False)
+        assert re.fullmatch(WHY, "; ".join(said["reasons"]))
+        assert said["store"]["path"] == str(path)
+        assert str(path) in said["store"]["problem"]
+        status, out, err = await asyncio.to_thread(run, "channels")
+        assert (status, out) == (3, "")
+        if store == "none":
+            assert f"the daemon waits to begin anew ({FULL}" in err
+            assert "there is no store yet" in err
+    assert (await asyncio.to_thread(run, "status"))[0] == 3

@@ -19,6 +19,7 @@ from channeld.sandbox.stage import PATIENCE_S, POLICY, Server, Stage
 from e2e.world import ContentServer, World, content_server, retained
 
 pytestmark = pytest.mark.slow
+RELOADS = 900 if os.environ.get("CHANNELD_SOAK") else 150
 ROOMY = POLICY.replace('min = "2 XRP"', 'min = "50 XRP"').replace('max_age = "10m"', 'max_age = "1h"')
 
 
@@ -215,7 +216,7 @@ async def test_many_reloads_of_a_daemon_leave_no_file_open(tmp_path: Path) -> No
                 return descriptors(process), resident(process)
 
             files, memory = await reloads(100)
-            files_after, memory_after = await reloads(900 if os.environ.get("CHANNELD_SOAK") else 150)
+            files_after, memory_after = await reloads(RELOADS)
             assert files_after <= files + 2  # a connection of this test's own, perhaps
             assert memory_after < memory + 20_000, f"{memory} KiB grew to {memory_after} KiB"
             stage.write()

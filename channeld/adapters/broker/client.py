@@ -36,12 +36,15 @@ _LARGEST_REPLY: Final = 1 << 20
 class Broker:
     """One session with the broker.
 
-    `on_messages` gets all that one read of the socket brought, in order; `on_connected(session_present)` comes before
-    the first messages of a connection; `on_lost(reason)` after it, `TAKEN_OVER` if another client has our client id.
+    `on_messages` gets what one read of the socket brought, in order, of a large one a slice at a time;
+    `on_connected(session_present)` comes before the first messages of a connection, `on_lost(reason)` after the last,
+    with `TAKEN_OVER` if another client has our client id. Where one of these three raises, that is logged and counted,
+    and what was not acknowledged stays so. `on_room`, `on_subscribed` and what `told` is must not raise.
+
     Of subscriptions that are in `retained` the broker sends what it holds, with every connection; of those in
     `retained_once` with the first one that stands, and later only where it has lost the session.
-    A callback that raises is logged and counted; its messages stay unacknowledged. `part` is one of several
-    connections, of which whoever has them speaks: `on_lost` is told why it cannot be had, too.
+    `part` is one of several connections, of which whoever has them speaks: `on_lost` is told why it cannot be had, too,
+    once for each reason.
     """
 
     def __init__(
@@ -74,8 +77,6 @@ class Broker:
         self._max_packet = MAX_PACKET
         self._left = asyncio.Event()
         self._left.set()
-        self._roomy = asyncio.Event()
-        self._roomy.set()
         self._waiters: list[asyncio.Future[None]] = []
         self._held_back = False
         self.on_room: Callable[[], None] = lambda: None
@@ -133,26 +134,24 @@ class Broker:
         topic: str,
         payload: bytes,
         *,
-        qos: int = 1,
         retain: bool = False,
         correlation_data: bytes | None = None,
-        message_expiry_s: int | None = None,
         told: Callable[[bool], None] | None = None,
         line: str = "",
     ) -> bool:
-        """Send, or queue until the broker's window or the connection allows it. Never waits.
+        """Send at QoS 1, or queue until the broker's window or the connection allows it. Never waits.
 
         What has to wait does so in its `line`: lines are served in turn, each in its order.
 
-        `told` is called once at QoS 1: true when the broker has it, false when it refused it or never will have it.
+        `told` is called once: true when the broker has it, false when it refused it or never will have it.
 
-        False: refused, the queue is full; nothing was sent, come again after `writable`. Raises `BadValue` for what
+        False: refused, the queue is full; nothing was sent, come again after `on_room`. Raises `BadValue` for what
         can never be sent (a topic with a wildcard, a packet above the broker's maximum): do not repeat it.
         """
         outbox = self._outbox
         if outbox.full:
             return False
-        packet_id = outbox.take_id() if qos else 0
+        packet_id = outbox.take_id()
         try:
             frame = encode(
                 topic,
@@ -160,28 +159,20 @@ class Broker:
                 packet_id=packet_id,
                 retain=retain,
                 correlation_data=correlation_data,
-                expiry_s=message_expiry_s,
                 limit=self._max_packet,
             )
         except BadValue:
-            if packet_id:
-                outbox.free_id(packet_id)
+            outbox.free_id(packet_id)
             raise
         self.published += 1
-        if told is not None and packet_id:
+        if told is not None:
             outbox.tell(packet_id, told)
         connection = self._connection
         if connection is not None and connection.writable and outbox.has_window:
             connection.write(outbox.sent(packet_id, frame))
         else:
             outbox.wait(packet_id, frame, line)
-            if outbox.queued * 2 >= outbox.limit:
-                self._roomy.clear()
         return True
-
-    async def writable(self) -> None:
-        """Return when the queue is below its low-water mark, half of `send_limit`."""
-        await self._roomy.wait()
 
     def send(self) -> None:
         """Send what the window has let out, and not with the rest of this turn of the loop."""
@@ -239,8 +230,6 @@ class Broker:
         if outbox.queued and connection is not None and connection.writable:
             outbox.release(connection.write)
             self.on_room()
-        if outbox.queued * 2 < outbox.limit:
-            self._roomy.set()
         if self._waiters:
             self._wake_flush()
 

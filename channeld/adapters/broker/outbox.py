@@ -41,7 +41,7 @@ RETAIN: Final = 0x01
 
 
 _Message = tuple[int, bytes]
-"""A packet identifier, 0 at QoS 0, and the packet."""
+"""A packet identifier, and the packet."""
 
 
 def _cost(message: _Message) -> int:
@@ -122,14 +122,13 @@ class Outbox:
                 told(taken)
 
     def wait(self, packet_id: int, frame: bytes, line: str = "") -> None:
-        """Put a message behind those that wait in its line; `packet_id` 0 is QoS 0."""
+        """Put a message behind those that wait in its line."""
         self._queue.add(line, (packet_id, frame))
 
     def sent(self, packet_id: int, frame: bytes) -> bytes:
         """Remember a message as sent and return its bytes as this broker may have them."""
-        if packet_id:
-            self._unsettled[packet_id] = frame
-            self._bytes += len(frame)
+        self._unsettled[packet_id] = frame
+        self._bytes += len(frame)
         if frame[0] & RETAIN and not self.retain_available:
             return bytes((frame[0] & ~RETAIN,)) + frame[1:]
         return frame
@@ -189,7 +188,7 @@ class Outbox:
             return None
 
         self._queue.change(fits)
-        self._ids.extend(pid for pid in dropped if pid)
+        self._ids.extend(dropped)
         self._tell(dropped, False)
         return len(dropped)
 
@@ -205,10 +204,9 @@ def encode(
     packet_id: int,
     retain: bool,
     correlation_data: bytes | None,
-    expiry_s: int | None,
     limit: int,
 ) -> bytes:
-    """A PUBLISH of at most `limit` bytes, at QoS 1 if it has a packet identifier. Raises `BadValue`."""
+    """A PUBLISH of at most `limit` bytes, at QoS 1. Raises `BadValue`."""
     if not topic or "\0" in topic:
         raise BadValue("topic", "empty or with a NUL", "a topic name")
     if len(payload) > limit:  # before the engine sees it: at 2^28 bytes it panics
@@ -217,10 +215,9 @@ def encode(
         frame = mqtt5.PublishPacket(
             topic,
             payload,
-            qos=mqtt5.QoS.AT_LEAST_ONCE if packet_id else mqtt5.QoS.AT_MOST_ONCE,
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
             retain=retain,
-            packet_id=packet_id or None,
-            message_expiry_interval=expiry_s,
+            packet_id=packet_id,
             correlation_data=correlation_data,
         ).write()
     except (ValueError, OverflowError) as error:

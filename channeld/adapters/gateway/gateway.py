@@ -82,7 +82,8 @@ class Gateway:
         self.presence = Presence(topics.status, status, self._say_status, loop_time)
         self.on_witness: Callable[[bytes], None] = lambda payload: None
         self.on_retained: Callable[[str, bytes], bool] = lambda topic, payload: False
-        self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None] | None = None
+        self.on_query: Callable[[str, bytes, Callable[[bytes], None]], None]
+        """Answers a query, at once or later; there before the first message."""
         self.commit_ns: Callable[[], int] = lambda: 0
         """How long it took to make durable what was asked of `answer` last."""
         self.on_rejected: Callable[[str, Code, int], None] = lambda server, code, count: None
@@ -169,7 +170,7 @@ class Gateway:
         """Decide a group, and learn how long it took."""
         began = self._nanoseconds()
         queries: list[Waiting] = []
-        if self._queries and self.on_query is not None:
+        if self._queries:
             queries = [waiting for waiting in taken if waiting[2] == "query"]
             taken = [waiting for waiting in taken if waiting[2] != "query"]
             self._queries -= len(queries)
@@ -243,8 +244,6 @@ class Gateway:
         if (why := self._unanswerable(message)) is not None:
             self._dropped(why)
             return None
-        if verb == "query":
-            return [_refused(None, Code.BAD_REQUEST, f"{verb}: not served by this version of channeld")], False
         if verb == "receive":
             parsed, batch = [read_hand_in(server, message.payload)], False
         else:
@@ -252,7 +251,7 @@ class Gateway:
         refusal = self._refusal(message, server)
         if refusal is None:
             return parsed, batch
-        return [_refused(None if batch else parsed[0].id, *refusal)], False
+        return [Parsed(None if batch else parsed[0].id, Refusal(*refusal))], False
 
     def _answer_queries(self) -> None:
         """As long as there is room: an answer may be long, and what waits here costs nothing."""
@@ -273,7 +272,7 @@ class Gateway:
         refusal = self._refusal(message, server)
         if refusal is not None:
             answer(reply(readable_id(message.payload), Refusal(*refusal)))
-        elif self.on_query is not None:
+        else:
             self.on_query(server, message.payload, answer)
 
     def _unanswerable(self, message: Message) -> str | None:
@@ -330,7 +329,3 @@ class Gateway:
     def _bad(self, server: str, code: Code) -> None:
         self._refused(code.value, 1)
         self.on_rejected(server, code, 1)
-
-
-def _refused(request_id: str | None, code: Code, reason: str) -> Parsed:
-    return Parsed(request_id, Refusal(code, reason))

@@ -38,7 +38,8 @@ from channeld.core.units import Address, ChannelId, LedgerIndex, Payee, RippleTi
 
 log = structlog.get_logger()
 
-_FOLD_AT_CLOSE: Final = 5000
+_LARGE_SLICE: Final = 5000
+"""Requests folded in one transaction where all must be before it goes on: at a close, and before they are forgotten."""
 _NO_TIME: Final = RippleTime(0)
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
@@ -80,7 +81,7 @@ class SqliteStore:
         """
         with suppress(StoreError):
             while self._requests.backlog and not self._file.in_doubt:
-                self.fold(_FOLD_AT_CLOSE)
+                self.fold(_LARGE_SLICE)
         if self._requests.backlog:
             log.warning("store_closed_unfolded", requests=self._requests.backlog)
         self._db.close()
@@ -242,7 +243,7 @@ class SqliteStore:
         in one block with them; how many went. Not synced by itself: what comes back in a crash is dropped again.
         """
         while (oldest := self._requests.oldest_unix) is not None and oldest < before:
-            self.fold(_FOLD_AT_CLOSE)
+            self.fold(_LARGE_SLICE)
         with self._file.unsynced(), self._transaction():
             return self._requests.forget(before, limit)
 
