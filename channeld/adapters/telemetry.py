@@ -43,11 +43,11 @@ _COUNTERS: Final[Mapping[str, tuple[str, Mapping[str, Sequence[str]]]]] = {
     "issued_drops": ("Drops of accepted requests.", {}),
     "claim_signatures": ("Claims signed for groups of accepted requests.", {}),
     "admit_acts": (
-        "Requests on which a rule for admit acted, or in this mode would have.",
-        {"rule": _AS_IT_COMES, "action": _AS_IT_COMES, "mode": _AS_IT_COMES},
+        "Requests on which a rule for admit acted (type `apply`), or would have.",
+        {"rule": _AS_IT_COMES, "action": _AS_IT_COMES, "type": _AS_IT_COMES},
     ),
     "intents_planned": ("Intents journaled.", {"kind": _KINDS}),
-    "decisions_held": ("Channels and payees left alone, by reason.", {"reason": _REASONS}),
+    "decisions_held": ("Channels and payees left alone, by reason.", {"code": _REASONS}),
     "rule_decisions": (
         "Decisions that a rule of the policy had a part in: what was done, or `hold`.",
         {"concern": _AS_IT_COMES, "rule": _AS_IT_COMES, "action": _AS_IT_COMES},

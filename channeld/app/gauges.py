@@ -133,4 +133,4 @@ def _wallets(of: Daemon) -> Iterator[_Set]:
     yield "wallet_frozen", "Whether nothing may be issued for a wallet.", one, frozen
     yield "reconcile_difference_drops", text, one, differences
     yield "held_back", held_back, ("kind",), standing.counts(of.mirror)
-    yield "transactions_waiting", "Transactions not signed for what they would cost now.", ("reason",), dear
+    yield "transactions_waiting", "Transactions not signed for what they would cost now.", ("code",), dear

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 
-from channeld.adapters.telemetry import Telemetry
+from labels import LABELS
+
+from channeld.adapters.telemetry import _COUNTERS, _HISTOGRAMS, Telemetry
 from channeld.service import ports
 
 
@@ -23,7 +25,7 @@ def test_rules_are_counted_by_what_was_done_by_them() -> None:
     assert 'channeld_rule_decisions_total{action="fund",concern="fund",rule="gold"} 1.0' in text
     assert 'channeld_rule_decisions_total{action="fund",concern="fund",rule="spike"} 1.0' in text
     assert 'channeld_rule_decisions_total{action="hold",concern="fund",rule="gold"} 1.0' in text
-    assert 'channeld_decisions_held_total{reason="rule"} 1.0' in text
+    assert 'channeld_decisions_held_total{code="rule"} 1.0' in text
 
 
 def test_fees_and_validation_times_are_counted() -> None:
@@ -49,6 +51,13 @@ def test_whatever_is_told_is_counted_somewhere() -> None:
         before, tell = page(telemetry), getattr(telemetry, name)
         tell(*(told[parameter.annotation] for parameter in inspect.signature(tell).parameters.values()))
         assert page(telemetry) != before, name
+
+
+def test_labels_are_of_the_small_closed_set() -> None:
+    for name, (_, labels) in _COUNTERS.items():
+        assert set(labels) <= LABELS, name
+    for name, (_, of_histogram, _) in _HISTOGRAMS.items():
+        assert set(of_histogram) <= LABELS, name
 
 
 def test_the_largest_groups_are_told_apart_from_large_ones() -> None:

@@ -61,6 +61,6 @@ async def test_a_stolen_login_costs_no_more_than_its_caps_and_a_person_lets_it_g
             await other.buy({"id": "1", "drops": "1"})
             assert "far-too-much" in (await stage.status())["held_servers"]["a"]["held"]
             _, page = await asyncio.to_thread(stage.get, "/metrics")
-            assert 'channeld_admit_acts_total{action="hold",mode="apply",rule="far-too-much"} 1.0' in page
+            assert 'channeld_admit_acts_total{action="hold",rule="far-too-much",type="apply"} 1.0' in page
             await cli(stage, "thaw", "--wallet", "server:a", "--why", "it was the new article")
             await thief.buy({"id": "after", "drops": "1"})

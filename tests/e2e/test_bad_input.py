@@ -116,7 +116,7 @@ ABSURD = [
 
 async def waiting(stage: Stage, reason: str, count: int) -> bool:
     """Whether so many transactions wait for this reason."""
-    return await metric(stage, f'transactions_waiting{{reason="{reason}"}}') == count
+    return await metric(stage, f'transactions_waiting{{code="{reason}"}}') == count
 
 
 async def test_absurd_fees_are_waited_out(tmp_path: Path) -> None:

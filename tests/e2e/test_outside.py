@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from labels import LABELS
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from waiting import until
@@ -150,6 +152,11 @@ async def test_metrics_pass_promtool_and_do_not_grow_with_the_pool(tmp_path: Pat
         assert value["channeld_loop_lag_seconds_count"] > 0
         treasury = [value[f'channeld_treasury_drops{{kind="{k}",wallet="hot"}}'] for k in ("spendable", "reserved")]
         assert all(0 < drops < value['channeld_wallet_balance_drops{wallet="hot"}'] for drops in treasury)
+        assert {label for name in value for label in re.findall(r'(\w+)="', name)} <= LABELS | {
+            "le",
+            "version",
+            "policy_hash",
+        }
         checked = await asyncio.to_thread(promtool, text)
         assert (checked.returncode, checked.stderr, checked.stdout) == (0, b"", b"")
 
