@@ -41,19 +41,19 @@ Whole = tuple[LedgerHeader, list[tuple[AccountState, list[Channel]]]]
 
 
 def backup(settings: Settings, target: Path, who: str, why: str) -> dict[str, Any]:
-    """Copy the store of a daemon that does not run. The copy is older than the store from the start."""
+    """Copy the store of a daemon that does not run. The copy is the newest until the next start, which says so outside.
+
+    The data version does not rise here: nobody asks the broker, and an old store would come to pass what it holds.
+    """
     with alone(settings):
         store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
         try:
-            file = WitnessFile(path_beside(settings.store.path))
-            version = store.books.raise_version().data_version
+            identity = store.books.identity()
             copy_store(settings.store.path, target)
-            identity = store.books.raise_version()
-            file.write(identity.witness)
             store.books.audit(Audit(int(time.time()), who, f"backup {target}", why))
         finally:
             store.close()
-    return {"file": str(target), "store_id": identity.store_id, "data_version": version}
+    return {"file": str(target), "store_id": identity.store_id, "data_version": identity.data_version}
 
 
 def restore(settings: Settings, copy: Path, who: str, why: str, *, newest: bool = False) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Is this store the newest there is? What it says of itself against what was witnessed of it outside.
 
-Every store has an id and a *data version* that only rises: with every start, every minute, and around every backup. It
-is witnessed in two places that a copy of the store does not take along: a file beside it, and a retained message on
-the broker. The order is always the same: the store has the new version, then the file, then the broker, and only then
-is anything signed under it. So a witness is never above the store that made it, and one that is, proves an old copy.
+Every store has an id and a *data version* that only rises: with every start, every minute, and around every backup of a
+running daemon. It is witnessed in two places that a copy of the store does not take along: a file beside it, and a
+retained message on the broker. The order is always the same: the store has the new version, then the file, then the
+broker, and only then is anything signed under it. So a witness is never above the store that made it, and one that is,
+proves an old copy.
 
 Where both are lost with the host, or both came back as old as the store, nothing tells a restored copy from the
 newest. So a store that is put back is in doubt for that alone, unless an operator says that nothing was signed since.

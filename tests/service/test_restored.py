@@ -116,13 +116,15 @@ def test_what_is_put_back_never_sells_a_slice_twice(host: Host, file: str, broke
     assert host.engine.on_disk("SELECT issuing, adopted FROM channel ORDER BY rowid") == [(0, 1), (1, 0)]
 
 
-def test_a_store_that_moved_goes_on_where_an_operator_says_that_it_is_the_newest(host: Host) -> None:
-    """Backed up after the daemon had stopped, put back on a host that has no witness of it."""
+@pytest.mark.parametrize("along", [False, True])
+def test_a_store_that_moved_goes_on_where_an_operator_says_that_it_is_the_newest(host: Host, along: bool) -> None:
+    """Backed up after the daemon had stopped, put back where no witness of it is, or where that came along."""
     before = host.sold("before")
     host.engine.store.close()
     recovery.backup(host.settings, host.copy, "eva", "to move")
-    host.engine.path.rename(host.copy.with_name("of the old host"))
-    host.file.unlink()
+    if not along:
+        host.engine.path.rename(host.copy.with_name("of the old host"))
+        host.file.unlink()
     answer = host.restore(newest=True)
     assert (answer["doubt"], host.causes) == (None, set())
     told = host.engine.on_disk("SELECT who, what FROM audit ORDER BY seq")
@@ -189,3 +191,19 @@ def test_a_backup_that_was_copied_into_place_by_hand_can_be_restored_from_there(
     assert host.causes == {Cause.OLD_STORE, Cause.WITNESS_MISSING}
     host.thaw()
     assert host.sold("again").claim.channel_id != before.claim.channel_id
+
+
+def test_a_backup_of_an_old_store_leaves_what_is_witnessed_of_it(host: Host) -> None:
+    """Made while no daemon runs, so that nobody asks the broker."""
+    host.back_up()
+    host.sold("before")
+    host.engine.store.close()
+    shutil.copy(host.copy, host.engine.path)
+    witness = host.file.read_text()
+    for number in range(2):
+        recovery.backup(host.settings, host.copy.with_name(f"another{number}.db"), "eva", "daily")
+    assert host.file.read_text() == witness
+    host.file.unlink()
+    host.engine.build()
+    host.start(host.topic)
+    assert host.causes == {Cause.OLD_STORE}
