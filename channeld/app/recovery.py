@@ -1,8 +1,9 @@
 """Putting a store back and making one anew: what is done while no daemon runs.
 
-Neither makes anything up. A store that is put back is checked against its witnesses when the daemon starts, and refuses
-to sign if it is older than what was witnessed. A store that is made anew knows what a ledger can tell, and not what was
-signed: such channels are paid what the ledger proves, and closed.
+Neither makes anything up. A store that is put back does not sign unless an operator says that it is the newest, and is
+checked against its witnesses all the same: one that is older than what was witnessed refuses to sign. A store that is
+made anew knows what a ledger can tell, and not what was signed: such channels are paid what the ledger proves, and
+closed.
 """
 
 from __future__ import annotations
@@ -10,62 +11,81 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from channeld.adapters.sqlite import SqliteStore
-from channeld.adapters.sqlite.backup import check_copy, copy_store, put_back
+from channeld.adapters.sqlite.backup import check_copy, copy_store, draft_beside, put_back
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.adapters.xrpl_node import XrplNode
 from channeld.app import keyring
 from channeld.app.run import alone
 from channeld.core.channel import Channel
 from channeld.core.errors import LedgerError, Malformed, Refused, Unreachable
-from channeld.core.freezes import Audit
+from channeld.core.freezes import EVERYTHING, Audit, Freeze
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.policy import Policy
 from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
-from channeld.core.witness import REBUILT, doubt_file
+from channeld.core.witness import REBUILT, doubt_restored
 from channeld.service.networks import Networks
 from channeld.settings import Settings
 
+_BELIEVED: Final = (
+    "start the daemon: it asks the broker for the witness of this store, and says why if it will not sign"
+)
+_DOUBTED: Final = (
+    "put the newest store back instead, if it can still be had; else start the daemon: it pays what it knows to be owed"
+    " and issues nothing before `channeld thaw --cause {cause}`, after which new channels are opened and those of this"
+    " store only settle and close"
+)
 Whole = tuple[LedgerHeader, list[tuple[AccountState, list[Channel]]]]
 
 
 def backup(settings: Settings, target: Path, who: str, why: str) -> dict[str, Any]:
-    """Copy the store of a daemon that does not run. The copy is older than the store from the start."""
+    """Copy the store of a daemon that does not run. The copy is the newest until the next start, which says so outside.
+
+    The data version does not rise here: nobody asks the broker, and an old store would come to pass what it holds.
+    """
     with alone(settings):
         store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
         try:
-            file = WitnessFile(path_beside(settings.store.path))
-            version = store.books.raise_version().data_version
+            identity = store.books.identity()
             copy_store(settings.store.path, target)
-            identity = store.books.raise_version()
-            file.write(identity.witness)
             store.books.audit(Audit(int(time.time()), who, f"backup {target}", why))
         finally:
             store.close()
-    return {"file": str(target), "store_id": identity.store_id, "data_version": version}
+    return {"file": str(target), "store_id": identity.store_id, "data_version": identity.data_version}
 
 
-def restore(settings: Settings, copy: Path, who: str, why: str) -> dict[str, Any]:
-    """Put a copy in the store's place, and say what speaks against signing from it. The old store is set aside."""
+def restore(settings: Settings, copy: Path, who: str, why: str, *, newest: bool = False) -> dict[str, Any]:
+    """Put a copy in the store's place, and say what speaks against signing from it. The old store is set aside.
+
+    `newest`: the operator says that nothing was signed since the copy was made. What else is put back is frozen, and
+    is so before it is in its place.
+    """
     if not copy.is_file():
         raise Refused(f"{copy}: no such file")
+    path = settings.store.path
     with alone(settings):
-        identity = check_copy(copy, settings.ledger.network_id)
+        check_copy(copy, settings.ledger.network_id)
         now = int(time.time())
-        aside = put_back(copy, settings.store.path, f"before-restore-{now}")
-        doubt = doubt_file(identity, WitnessFile(path_beside(settings.store.path)).read())
-        store = SqliteStore(settings.store.path, network_id=settings.ledger.network_id)
-        store.books.audit(Audit(now, who, f"restore {copy}", why))
-        store.close()
+        draft = draft_beside(copy, path)
+        store = SqliteStore(draft, network_id=settings.ledger.network_id)
+        try:
+            identity = store.books.identity()
+            doubt = doubt_restored(identity, WitnessFile(path_beside(path)).read(), newest=newest)
+            if doubt is not None:
+                store.books.freeze(Freeze(EVERYTHING, doubt.cause, doubt.found, who, now))
+            store.books.audit(Audit(now, who, f"restore {copy}" + (" as the newest" if newest else ""), why))
+        finally:
+            store.close()
+        aside = put_back(draft, path, f"before-restore-{now}")
     return {
-        "store": str(settings.store.path),
+        "store": str(path),
         "store_id": identity.store_id,
         "data_version": identity.data_version,
         "set_aside": str(aside) if aside else None,
         "doubt": doubt.found if doubt else None,
-        "next": "start the daemon: it asks the broker for the witness of this store, and says why if it will not sign",
+        "next": _BELIEVED if doubt is None else _DOUBTED.format(cause=doubt.cause.value),
     }
 
 

@@ -158,14 +158,20 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A copy that `backup` made.")],
     why: WhyOption,
     who: WhoOption = None,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Nothing was signed since the copy was made: its channels go on.")
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Put a copy of the store back, while no daemon runs; the store that is there is set aside."""
+    """Put a copy of the store back, while no daemon runs; the store that is there is set aside.
+
+    What is put back does not sign before `thaw`, after which its channels settle and close only.
+    """
     from channeld.app import recovery
 
     settings = load_settings(config, secrets=False)
-    _show("restore", recovery.restore(settings, file, _by(who, why)["who"], why), json)
+    _show("restore", recovery.restore(settings, file, _by(who, why)["who"], why, newest=newest), json)
 
 
 def rebuild(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:

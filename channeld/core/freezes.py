@@ -28,7 +28,8 @@ class Cause(enum.Enum):
 
     OPERATOR = "operator"
     OLD_STORE = "old_store"
-    """The ledger, a witness or a content server knows more than this store: it is an old copy."""
+    """The ledger, a witness or a content server knows more than this store: it is an old copy. Or it was restored, and
+    nobody said that it is none."""
     OTHER_STORE = "other_store"
     """The witness under this daemon's name belongs to another store."""
     WITNESS_MISSING = "witness_missing"
@@ -62,12 +63,12 @@ INSTRUCTIONS: Final = {
         " `channeld thaw --cause other_store` makes this store the witnessed one"
     ),
     Cause.WITNESS_MISSING: (
-        "make sure that no other daemon and no newer copy of this store is in use, then"
-        " `channeld thaw --cause witness_missing`"
+        "make sure that no other daemon uses this store, and that it is the newest there ever was, for a backup must"
+        " come back by `channeld restore`; then `channeld thaw --cause witness_missing`"
     ),
     Cause.MOVED: (
-        "make sure that no daemon runs on the store it was moved from, then `channeld thaw --cause moved`;"
-        " after a restored backup `channeld thaw --cause old_store` besides"
+        "make sure that no daemon runs on the store it was moved from, and that this is the newest there ever was, for"
+        " a backup must come back by `channeld restore`; then `channeld thaw --cause moved`"
     ),
     Cause.FOREIGN_TRANSACTION: (
         "stop the other daemon that uses this wallet, or send by hand from another account, then"

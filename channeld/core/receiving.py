@@ -92,11 +92,15 @@ def _unfit(channel: Channel, terms: ReceiveTerms, now: RippleTime) -> str | None
 # --- collecting ------------------------------------------------------------------------------------------------------
 
 
-def redemption(incoming: Incoming | None, terms: ReceiveTerms, now: RippleTime) -> Redeem | None:
-    """The transaction that collects the best claim held; None if nothing is left to collect, or it is too late."""
+def redemption(incoming: Incoming | None, terms: ReceiveTerms, now: RippleTime, *, halted: bool) -> Redeem | None:
+    """The transaction that collects the best claim held; None if nothing is left to collect, or it is too late.
+
+    `halted`: nothing is taken in for the account now. Then the channel is not given up, whatever the terms say: an old
+    copy of the store holds less than was signed, and so does a newest one that may not take in what is handed to it.
+    """
     if incoming is None or not incoming.collectable or incoming.channel.deletable(now):
         return None
     channel = incoming.channel
     balance = Drops(min(incoming.held, channel.amount))
-    close = terms.close_with_last and channel.expiration is not None
+    close = terms.close_with_last and channel.expiration is not None and not halted
     return Redeem(channel.channel_id, balance, Drops(incoming.held), incoming.signature, channel.public_key, close)

@@ -1,9 +1,13 @@
 """Is this store the newest there is? What it says of itself against what was witnessed of it outside.
 
-Every store has an id and a *data version* that only rises: with every start, every minute, and around every backup. It
-is witnessed in two places that a copy of the store does not take along: a file beside it, and a retained message on
-the broker. The order is always the same: the store has the new version, then the file, then the broker, and only then
-is anything signed under it. So a witness is never above the store that made it, and one that is, proves an old copy.
+Every store has an id and a *data version* that only rises: with every start, every minute, and around every backup of a
+running daemon. It is witnessed in two places that a copy of the store does not take along: a file beside it, and a
+retained message on the broker. The order is always the same: the store has the new version, then the file, then the
+broker, and only then is anything signed under it. So a witness is never above the store that made it, and one that is,
+proves an old copy.
+
+Where both are lost with the host, or both came back as old as the store, nothing tells a restored copy from the
+newest. So a store that is put back is in doubt for that alone, unless an operator says that nothing was signed since.
 
 A witness must be looked for where it is: a store remembers under which daemon name and on which broker it was
 witnessed (its *home*), so that a copy that runs under another name does not pass for new.
@@ -19,6 +23,11 @@ from channeld.core.freezes import Cause
 
 REBUILT: Final = "rebuilt"
 """The home of a store that was made from the ledger and not used yet: an operator said that no other one counts."""
+
+_RESTORED: Final = (
+    "this store was restored from a copy, and more may have been signed since that was made"
+    " (`channeld restore --newest` would say that nothing was)"
+)
 
 
 def source_tag(store_id: str, account: str) -> int:
@@ -84,6 +93,16 @@ def doubt_broker(store: Identity, file: Witness | None, broker: Witness | None, 
             f"this store was used up to data version {store.data_version}, and nothing outside it bears witness",
         )
     return None
+
+
+def doubt_restored(store: Identity, file: Witness | None, *, newest: bool) -> Doubt | None:
+    """What speaks against a store that is being put back: that it was, unless an operator says that it is the `newest`.
+
+    No witness can speak for it. The broker's may be lost with the host, and a file may be as old as the copy it lay
+    beside; but what proves that it is old counts more than anybody's word.
+    """
+    doubt = doubt_file(store, file)
+    return doubt if doubt is not None or newest else Doubt(Cause.OLD_STORE, _RESTORED)
 
 
 def _doubt(store: Identity, seen: Witness | None, where: str) -> Doubt | None:

@@ -154,8 +154,12 @@ class WitnessWatch:
             self._raise(max(seen, default=0))
 
     def bear(self) -> None:
-        """Raise the data version now, as before and after a backup. Raises `StoreError`."""
-        if not self._doubted():
+        """Raise the data version now, as before and after a backup. Raises `StoreError`.
+
+        Not before the broker was asked: an old store would come to pass what is witnessed of it. Nothing is signed
+        until then, nor before the version has risen by itself.
+        """
+        if _WAITING not in self._mirror.frozen and not self._doubted():
             self._raise()
 
     def tick(self) -> None:

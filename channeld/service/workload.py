@@ -70,7 +70,8 @@ class Workload:
         """What reaches an intent's target from the channel as it is; None: nothing is left to do."""
         if isinstance(entry.action, RedeemChannel):
             held = self._mirror.vault.channels.get(entry.action.channel_id)
-            return redemption(held, self._mirror.policy.receive, self._now)
+            halted = self._mirror.halted(wallet.name) is not None
+            return redemption(held, self._mirror.policy.receive, self._now, halted=halted)
         state = self._channel(entry)
         channel, authorized = (state.record.channel, state.record.authorized) if state else (None, 0)
         refused = state is not None and state.refused

@@ -177,17 +177,19 @@ def a_holding(seed: int) -> Incoming:
 @given(st.integers(0, 2**63 - 1))
 def test_the_transaction_asks_for_no_more_than_is_signed_and_there(seed: int) -> None:
     held = a_holding(seed)
-    redeem = redemption(held, TERMS, RippleTime(NOW))
+    redeem = redemption(held, TERMS, RippleTime(NOW), halted=False)
     if redeem is None:
         assert not held.collectable or (held.channel.deadline or NOW) < NOW
         return
     assert held.channel.balance < redeem.balance <= redeem.amount == held.held
     assert redeem.balance <= held.channel.amount
     assert not redeem.close, "the channel is not given up unless the policy says so"
-    last = redemption(held, replace(TERMS, close_with_last=True), RippleTime(NOW))
+    giving_up = replace(TERMS, close_with_last=True)
+    last = redemption(held, giving_up, RippleTime(NOW), halted=False)
     assert last is not None
     assert last.close == (held.channel.expiration is not None)
+    assert redemption(held, giving_up, RippleTime(NOW), halted=True) == redeem, "more may be signed than is held"
 
 
 def test_nothing_is_collected_from_a_channel_that_is_not_known() -> None:
-    assert redemption(None, TERMS, RippleTime(NOW)) is None
+    assert redemption(None, TERMS, RippleTime(NOW), halted=False) is None

@@ -54,6 +54,12 @@ async def refused(server: ContentServer, request_id: str) -> str:
     return str(reply["reason"])
 
 
+async def heard(server: ContentServer) -> bool:
+    with contextlib.suppress(TimeoutError):
+        return bool(await server.ask({"id": "heard", "drops": "5"}, timeout_s=1))
+    return False
+
+
 async def signed_then_backup(stage: Stage, server: ContentServer, copy: Path) -> dict[str, Any]:
     """A store that was copied, and signed from after that."""
     await server.buy({"id": "1", "drops": "100"})
@@ -63,8 +69,9 @@ async def signed_then_backup(stage: Stage, server: ContentServer, copy: Path) ->
     return made
 
 
-@pytest.mark.parametrize("with_file", [False, True])
-async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, with_file: bool) -> None:
+@pytest.mark.parametrize("left", ["all", "yesterday's file", "nothing"])
+async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, left: str) -> None:
+    """By what it is witnessed to be; or, where it was moved and no witness is left, for being put back alone."""
     async with World(tmp_path) as world:
         stage = await world.stage([Server("a", [world.payee.address])], policy=SHORT)
         witness = stage.store.with_name("channeld.db.witness")
@@ -72,18 +79,26 @@ async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, with_file
             await server.buy({"id": "0", "drops": "1"})
             yesterday = witness.read_text()
             await signed_then_backup(stage, server, tmp_path / "copy.db")
-            if with_file:
+            if left == "yesterday's file":
                 witness.write_text(yesterday)
+            if left == "nothing":
+                witness.unlink()
+                stage.name = "channeld-elsewhere"
+                stage.write()
             answer = await cli(stage, "restore", str(tmp_path / "copy.db"), "--why", "drill")
-            assert (answer["doubt"] is None) is with_file
+            why = "the file beside it" if left == "all" else "restored from a copy"
+            assert why in answer["doubt"]
             assert "before-restore" in answer["set_aside"]
             await stage.start(ready=False)
-            reason = await frozen(stage, "old_store")
-            assert ("the broker" if with_file else "the file beside it") in reason
-            assert "old copy" in await refused(server, "3")
+            assert why in await frozen(stage, "old_store")
+            await until(lambda: heard(server), what="the broker keeps for it what is asked, under this name too")
+            assert why in await refused(server, "3")
             await stage.daemon.stop()
             await stage.start(ready=False)
-            assert "old copy" in await refused(server, "3"), "no restart forgets it"
+            assert why in await refused(server, "3"), "no restart forgets it"
+            if left == "nothing":
+                await frozen(stage, "moved")
+                await cli(stage, "thaw", "--why", "nothing runs there", "--cause", "moved")
             await cli(stage, "thaw", "--why", "the newest is lost", "--cause", "old_store")
             old = server.accepted["1"]["claim"]["channel_id"]
             reply = await server.buy({"id": "4", "drops": "7"})

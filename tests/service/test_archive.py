@@ -22,7 +22,7 @@ from lab import TILL, Lab
 from worlds import PAYEES, SOURCE
 
 from channeld.adapters.sqlite import SqliteStore
-from channeld.adapters.sqlite.backup import copy_store, put_back
+from channeld.adapters.sqlite.backup import copy_store, draft_beside, put_back
 from channeld.adapters.sqlite.journal_reader import reading
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.app.housekeeping import Housekeeping
@@ -346,7 +346,7 @@ def test_a_backup_from_before_does_not_bring_it_back(engine: Engine, tmp_path: P
     archive_all(engine)
     for copy in copies:
         engine.kill()
-        put_back(copy, engine.path, copy.name)
+        put_back(draft_beside(copy, engine.path), engine.path, copy.name)
         engine.build()
         engine.connect()
         assert channel_id not in engine.mirror.channels

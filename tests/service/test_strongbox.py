@@ -365,6 +365,23 @@ def test_a_close_requested_by_the_source_is_answered_at_once(lab: Lab) -> None:
     assert lab.on_disk("SELECT * FROM loss") == []
 
 
+@pytest.mark.parametrize("stopped", [Cause.OLD_STORE.value, "witness", None])
+def test_a_channel_is_not_given_up_for_a_claim_that_may_not_be_the_best(tmp_path: Path, stopped: str | None) -> None:
+    """By a store that is known to be old, or before anybody was asked; what the newest one holds comes in time."""
+    base = terms()
+    policy = replace(base, receive=replace(base.receive, close_with_last=True, worth=10**9, max_age=10**9))
+    lab = till(tmp_path / "s.db", policy=policy)
+    channel_id = opened(lab)
+    taken(lab, "1", channel_id, 100)
+    if stopped:
+        lab.mirror.frozen[stopped] = "it may be an old copy"
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick(3)
+    assert earned(lab) == 100
+    ((closed_at,),) = lab.on_disk("SELECT closed_at FROM incoming")
+    assert (closed_at is None) is (stopped is not None)
+
+
 def test_an_expiration_set_by_a_fund_counts_as_a_close(lab: Lab) -> None:
     channel_id = opened(lab)
     taken(lab, "1", channel_id, 3)

@@ -196,3 +196,15 @@ def test_what_the_broker_holds_decides(engine: Engine, store_id: str, ahead: int
     assert [c for _, c in causes(engine)] == ([cause] if cause else [])
     assert not topic.held, "requests are answered, if only by `frozen`"
     assert (topic.retained == witness) is (cause is not None), "a witness that speaks against us is not overwritten"
+
+
+def test_a_backup_made_before_the_broker_was_asked_does_not_make_an_old_store_pass(engine: Engine) -> None:
+    """Its file is lost, and a backup would raise the version above what the broker holds."""
+    mine = engine.store.books.raise_version(5, HOME)
+    topic = Topic(retained=Witness(mine.store_id, mine.data_version + 1))
+    watch = watching(engine, topic)
+    watch.bear()
+    watch.connected()
+    watch.bear()
+    topic.deliver(watch)
+    assert [c for _, c in causes(engine)] == ["old_store"]

@@ -6,12 +6,16 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from channeld.adapters.sqlite.books import read_identity
 from channeld.adapters.sqlite.file import SCHEMA_VERSION
 from channeld.core.errors import Refused, StoreError
 from channeld.core.witness import Identity
 from channeld.durable import to_disk
+
+_ENDS: Final = ("-wal", "-shm", "")
+"""The log first: without it what is left of a store is old, with it alone nothing."""
 
 
 def copy_store(source: Path, target: Path) -> None:
@@ -57,19 +61,26 @@ def check_copy(path: Path, network_id: int) -> Identity:
         raise Refused(f"{path}: not a store: {error}") from error
 
 
-def put_back(copy: Path, store: Path, suffix: str) -> Path | None:
-    """Put a copy in the store's place; the store that was there is set aside, and where is returned.
+def draft_beside(copy: Path, store: Path) -> Path:
+    """A copy of a copy beside the store, all of its log in it, for `put_back`. Raises `StoreError`."""
+    draft = store.with_name(store.name + ".restoring")
+    for end in _ENDS:
+        draft.with_name(draft.name + end).unlink(missing_ok=True)
+    copy_store(copy, draft)
+    return draft
 
-    Nobody may have the store open. Raises `StoreError`.
+
+def put_back(draft: Path, store: Path, suffix: str) -> Path | None:
+    """Put a file of the same folder in the store's place; the one that was there is set aside, and where is returned.
+
+    Nobody may have either open. Raises `StoreError`.
     """
     aside = None
     try:
-        draft = store.with_name(store.name + ".restoring")
-        draft.unlink(missing_ok=True)
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        draft.write_bytes(copy.read_bytes())
+        if draft.with_name(draft.name + "-wal").exists():
+            raise StoreError(f"{draft} is not whole without its log")
         to_disk(draft)
-        for end in ("-wal", "-shm", ""):  # the log first: without it what is left is old, with it alone nothing
+        for end in _ENDS:
             present = store.with_name(store.name + end)
             if present.exists():
                 aside = store.with_name(f"{store.name}.{suffix}{end}")
@@ -77,5 +88,5 @@ def put_back(copy: Path, store: Path, suffix: str) -> Path | None:
         draft.rename(store)
         to_disk(store.parent)
     except OSError as error:
-        raise StoreError(f"cannot put {copy} in the place of {store}: {error}") from error
+        raise StoreError(f"cannot put {draft} in the place of {store}: {error}") from error
     return aside
