@@ -26,7 +26,7 @@ LAST_ATTEMPTS: Final = 5
 """With time for no more attempts than this before the deadline, the cap is offered at once."""
 _LAST_LEDGERS: Final = LAST_ATTEMPTS * URGENT_LEDGERS_TO_LIVE
 _MOST_DOUBLINGS: Final = 20
-_PAYING: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
+PAYING: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
 """Kinds that pay out, so that what comes too late is lost."""
 
 
@@ -47,10 +47,15 @@ class Urgency:
         """Whether there is time for few more attempts only."""
         return self.ledgers_left is not None and self.ledgers_left <= _LAST_LEDGERS
 
+    @property
+    def presses(self) -> bool:
+        """Whether the next attempt, or the one after, is among the last."""
+        return self.ledgers_left is not None and self.ledgers_left <= _LAST_LEDGERS + LEDGERS_TO_LIVE
+
 
 def worst_fee(kind: Kind, guards: Guards, *, ends: bool) -> Drops:
     """The most that a transaction for such an intent may offer; `ends` says that its channel has a deadline."""
-    return guards.urgent_fee_cap if ends and kind in _PAYING else guards.fee_cap
+    return guards.urgent_fee_cap if ends and kind in PAYING else guards.fee_cap
 
 
 def life(urgency: Urgency) -> int:

@@ -198,6 +198,10 @@ class Endpoints:
         willing.sort(key=lambda e: (header.index not in e.headers, e.blamed_until > self.now(), e.latency_s))
         return [s for s in (first, *(e.session for e in willing)) if s is not None]
 
+    def others(self, session: NodeSession) -> list[NodeSession]:
+        """All that are connected beside this one, fit or not: any may pass a transaction on."""
+        return [e.session for e in self.all if e.session is not None and e.session is not session]
+
     # --- choosing one ------------------------------------------------------------------------------------------------
 
     def of(self, session: NodeSession) -> Endpoint | None:

@@ -70,6 +70,7 @@ class Executor:
         self._session: NodeSession | None = None
         self._resend = False
         self._workload = Workload(mirror, reconciler.planner.spending)
+        self.courier.presses = self._workload.presses
         self._swept: dict[str, LedgerIndex] = {}
         self._swept_to: dict[str, JournalEntry | None] = {}
         self._passed: dict[str, JournalEntry | None] = {}

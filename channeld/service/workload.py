@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain
 
 from channeld.core.channel import Channel
-from channeld.core.fees import Urgency
+from channeld.core.fees import PAYING, Urgency
 from channeld.core.intents import (
     Claim,
     MakeTickets,
@@ -100,6 +100,16 @@ class Workload:
         if state is None or not pays or state.refused or state.record.channel.deadline is None:
             return Urgency(tried)
         return self._before(state.record.channel, tried)
+
+    def presses(self, entry: JournalEntry) -> bool:
+        """Whether an intent is for deadline work: decided as such, or a payout on a channel that ends soon by now."""
+        if entry.intent.deadline or entry.action.kind not in PAYING:
+            return entry.intent.deadline
+        if isinstance(entry.action, RedeemChannel):
+            held = self._mirror.vault.channels.get(entry.action.channel_id)
+            return held is not None and self._before(held.channel, 0).presses
+        state = self._channel(entry)
+        return state is not None and self._before(state.record.channel, 0).presses
 
     def _before(self, channel: Channel, tried: int) -> Urgency:
         """How pressing a payout is: what counts is the channel's deadline."""
