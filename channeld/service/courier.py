@@ -23,7 +23,7 @@ from channeld.core.errors import ChanneldError, LedgerError, Malformed, Unreacha
 from channeld.core.ledger import SubmitResult
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.results import Act, act_on
-from channeld.core.units import Address
+from channeld.core.units import Address, LedgerIndex
 from channeld.service.mirror import Mirror, tx_key
 from channeld.service.numbers import kind_of
 from channeld.service.ports import NodeSession, Telemetry
@@ -35,6 +35,8 @@ MOST_UNANSWERED: Final = 1000
 """Submissions under way at once with one node; what is beyond waits for the next ledger."""
 PATIENCE: Final = 2
 """Ledgers that a transaction may take through the node that is followed, before the others are given it, too."""
+_MOST_AHEAD: Final = 8
+"""Ledgers that a node is believed to be ahead of what is processed; with more, issuing is frozen long since."""
 _MOST_SWALLOWED: Final = 3
 """So many in a row that a node said to have taken, and that came through others only, are held against it."""
 _TAKEN: Final = "tesSUCCESS"
@@ -74,8 +76,8 @@ class _Heard:
 class Courier:
     """Between the executor and whatever nodes are there. `on_trouble` is told when a node cannot do its work.
 
-    `others` tells all nodes that are connected beside the one that is followed, `presses` whether an intent has little
-    time left.
+    `others` tells all nodes that are connected beside the one that is followed, `newest` the last ledger that a node
+    announced, and `presses` whether an intent has little time left.
     """
 
     def __init__(self, mirror: Mirror, telemetry: Telemetry, steps: Steps) -> None:
@@ -88,10 +90,18 @@ class Courier:
         self.on_trouble: Callable[[NodeSession, str], None] = lambda _session, _code: None
         self.presses: Callable[[JournalEntry], bool] = lambda entry: entry.intent.deadline
         self.others: Callable[[NodeSession], Sequence[NodeSession]] = lambda _session: ()
+        self.newest: Callable[[NodeSession], LedgerIndex | None] = lambda _session: None
 
     @property
     def _processed(self) -> int:
         return self._mirror.processed or 0
+
+    def stands_at(self, session: NodeSession) -> LedgerIndex:
+        """The ledger after which a transaction comes that is given to a node now: later than what is processed, where
+        that waits for agreement. How much later is its word alone, which must not let a transaction live for long.
+        """
+        processed = self._processed
+        return LedgerIndex(max(processed, min(self.newest(session) or 0, processed + _MOST_AHEAD)))
 
     def resend(self, session: NodeSession) -> None:
         """Everything undecided again, the identical blobs in the order of their numbers."""
@@ -111,7 +121,7 @@ class Courier:
         """Hand one over to whom it should be given now, unless that is under way or too many are."""
         heard = self._heard.get(live.hash)
         if heard is None:
-            heard = self._heard[live.hash] = _Heard(session, self._processed, live.last_ledger)
+            heard = self._heard[live.hash] = _Heard(session, self.stands_at(session), live.last_ledger)
         self._press(live)
         self._hand_over(session, live, heard)
         if self._for_all(live, heard):

@@ -202,6 +202,11 @@ class Endpoints:
         """All that are connected beside this one, fit or not: any may pass a transaction on."""
         return [e.session for e in self.all if e.session is not None and e.session is not session]
 
+    def newest(self, session: NodeSession) -> LedgerIndex | None:
+        """The last ledger that the node behind a session announced, agreed or not; None if it is not connected."""
+        endpoint = self.of(session)
+        return endpoint.newest.index if endpoint is not None and endpoint.newest is not None else None
+
     # --- choosing one ------------------------------------------------------------------------------------------------
 
     def of(self, session: NodeSession) -> Endpoint | None:

@@ -75,7 +75,8 @@ class Follower:
         self._mirror, self._reconciler, self._planner, self._executor = mirror, reconciler, reconciler.planner, executor
         self._telemetry, self._check_account = telemetry, check_account
         self.lookout = Lookout(endpoints, mirror, reconciler.planner)
-        executor.courier.on_trouble, executor.courier.others = self._fault, endpoints.others
+        executor.courier.on_trouble = self._fault
+        executor.courier.others, executor.courier.newest = endpoints.others, endpoints.newest
         self._primary: Endpoint | None = None
         self._session: NodeSession | None = None
         self._last: Endpoint | None = None

@@ -9,10 +9,11 @@ from typing import Any
 
 import engine as rig
 import pytest
-from service.several import FakeNode, Several
+from service.several import FakeNode, Several, made_up
 from worlds import PAYEES, SOURCE
 
 from channeld.core.errors import LedgerError, Malformed, Unreachable
+from channeld.core.fees import LEDGERS_TO_LIVE
 from channeld.core.ledger import SubmitResult
 from channeld.core.records import LiveTransaction
 from channeld.core.units import Drops, LedgerIndex
@@ -223,3 +224,63 @@ def test_who_loses_the_connection_has_not_left_anything_unanswered(
     engine.nodes[0].gone = False
     engine.close()
     assert engine.endpoints.all[0].blames == 1
+
+
+# --- how long it lives -----------------------------------------------------------------------------------------------
+
+
+def announced(engine: Several, behind: int) -> None:
+    """A ledger closes, of which two nodes tell; one of them is so much behind."""
+    engine.kept.close(4)
+    engine.pass_time(4)
+    engine.nodes[1].tip = max(engine.nodes[1].tip or 100, engine.kept.index - behind)
+    engine.hear(0)
+    engine.hear(1)
+    engine.step()
+    engine.step()
+
+
+@pytest.mark.parametrize("behind", [0, 2, 3, 4, 8])
+def test_where_agreement_comes_late_a_last_attempt_is_not_dead_before_anybody_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    terms = rig.policy(cancel_after=400)
+    monkeypatch.setattr(rig, "policy", lambda: terms)
+    engine = Several(tmp_path / "store.db", nodes=2, quorum=2)
+    engine.join(0)
+    engine.join(1)
+    channel_id = engine.open_one()
+    end = engine.kept.channels[channel_id].cancel_after
+    assert end is not None
+    while end - engine.kept.time > 76:  # nobody is there: an outage that ends in time
+        engine.kept.close()
+        engine.pass_time(4)
+    while channel_id in engine.mirror.channels:
+        assert engine.kept.time < end + 400
+        announced(engine, behind)
+    assert engine.on_disk("SELECT sum(paid) FROM payment") == [(5,)]
+    lives = engine.on_disk("SELECT max(last_ledger - first_ledger + 1) FROM tx")
+    assert lives <= [(12 + behind,)]
+
+
+def test_a_node_that_makes_up_ledgers_far_ahead_lets_nothing_live_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = several(tmp_path, monkeypatch, quorum=2)
+    engine.hear(0, header=made_up(engine.kept, ahead=10**6))
+    want(engine, 0)
+    (live,) = engine.mirror.live.values()
+    assert live.last_ledger == engine.kept.index + 8 + LEDGERS_TO_LIVE
+    assert live.first_ledger == engine.kept.index + 1
+
+
+def test_a_node_that_is_ahead_is_not_held_to_have_swallowed_what_others_could_not_see_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = several(tmp_path, monkeypatch, nodes=2, quorum=2)
+    for _ in range(4):
+        announced(engine, 4)
+    want(engine, 0)
+    for _ in range(4):
+        assert engine.nodes[1].submitted == []
+        announced(engine, 4)
