@@ -5,7 +5,8 @@ What the payee loses if it comes too late (a payout on a channel that ends) may 
 only a few attempts are left, for what is at stake is worth far more than the fee. What a node asks is only its word:
 one that asks nonsense, or does not tell, makes ordinary work wait and cannot hold up a last attempt.
 
-Sources: rippled TxQ.h (the fee level of the open ledger; a queued transaction needs its last ledger two ahead).
+Sources: rippled TxQ.h (the fee level of the open ledger; a queued transaction needs its last ledger two ahead),
+Transactor.cpp checkFee (a fee may be paid out of the reserve, and not be above the balance).
 """
 
 from __future__ import annotations
@@ -66,8 +67,13 @@ def life(urgency: Urgency) -> int:
     return max(URGENT_LEDGERS_TO_LIVE, min(LEDGERS_TO_LIVE, spare))
 
 
-def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | None) -> Drops | None:
+def fee(
+    urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | None, affordable: int | None = None
+) -> Drops | None:
     """Drops to offer: what the open ledger asks, doubled with each attempt that died, up to the cap; None: it waits.
+
+    `affordable` are drops that the account has for it, its reserve included, None where nobody looked: what may go to
+    the urgent cap offers no more than that, but for the base fee, for a fee above the balance is never taken.
 
     `asked` is what the node says, None where it does not tell. It waits where what the cap allows would not be taken at
     all; the open ledger may ask more, for then the cap buys a place in the queue.
@@ -78,7 +84,8 @@ def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | 
         cap = Drops(min(cap, max(base_fee, urgency.stake)))
     if base_fee > cap or (asked is None and not pressing):
         return None
+    has = max(base_fee, affordable) if pressing and affordable is not None else cap
     if urgency.last_attempts:
-        return cap
+        return Drops(min(cap, has))
     least, wanted = (base_fee, base_fee) if asked is None else (asked.least, max(base_fee, asked.open_ledger))
-    return None if least > cap else Drops(min(cap, wanted << min(urgency.tried, _MOST_DOUBLINGS)))
+    return None if least > cap else Drops(min(cap, has, wanted << min(urgency.tried, _MOST_DOUBLINGS)))

@@ -155,13 +155,13 @@ class Executor:
         would be dead before anybody has it, where enough nodes agree on a ledger only after that.
         Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`.
         """
-        numbers = Numbers(self._mirror, wallet)
+        numbers, means = Numbers(self._mirror, wallet), self._workload.means(wallet)
         batch: list[LiveTransaction] = []
         dear, after = 0, self._passed.get(wallet.name)
         self._passed[wallet.name] = None
         for entry, transaction in self._workload.of(wallet, after):
-            kind = _kind(entry, transaction)
-            if (offered := self.prices.offer(self._workload.urgency(entry, transaction))) is None:
+            kind, urgency = _kind(entry, transaction), self._workload.urgency(entry, transaction)
+            if (offered := self.prices.offer(urgency, means.share)) is None:
                 if isinstance(transaction, Noop):
                     break
                 dear += 1
@@ -178,6 +178,7 @@ class Executor:
             try:
                 with self._steps(Step.SIGNED, kind):
                     batch.append(self._sign(wallet, entry, transaction, number, offered, at=at))
+                means.took(offered, presses=urgency.presses)
             except BadValue as error:
                 numbers.give_back(number)
                 self._unsignable(entry, str(error))

@@ -64,11 +64,11 @@ class Prices:
         self._mirror.network_fee = self._fees.open_ledger if self._fees else None
         self._known = True
 
-    def offer(self, urgency: Urgency) -> Drops | None:
-        """Drops to offer for a transaction; None: it waits."""
+    def offer(self, urgency: Urgency, affordable: int) -> Drops | None:
+        """Drops to offer for a transaction, for which its account has so much; None: it waits."""
         assert self._mirror.header is not None
         base = self._mirror.header.fees.base_fee
-        return fee(urgency, self._mirror.policy.guards, base_fee=base, asked=self._fees)
+        return fee(urgency, self._mirror.policy.guards, base_fee=base, asked=self._fees, affordable=affordable)
 
     def hold(self, wallet: str, count: int) -> None:
         """So many transactions of a wallet wait for what they cost."""
