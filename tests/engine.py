@@ -251,13 +251,14 @@ class Ledger:
         self.history[-1] = replace(self.history[-1], accounts=(self.account(),))
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """A node's end, with faults: `on_submit` sees every blob before it counts, `at_await` every place to die at."""
 
     ledger: Ledger
     endpoint: str = "fake"
     skipped: int = 0
+    gone: bool = False
     first: int = 0
     last: int | None = None
     lost: bool = False

@@ -89,13 +89,17 @@ class NearSession(NodeSession):
         self.feeless = False
         self.stub: Any = SimpleNamespace(faults=rig.node.faults, streams=None, node=rig.node)
 
+    @property
+    def gone(self) -> bool:
+        return self.feeless or super().gone
+
     async def request(self, command: str, **parameters: Any) -> Mapping[str, Any]:
         body = {"id": 1, "command": command, "api_version": 2, **parameters}
         nobody: Any = None
         node = self.rig.node
         answer = envelope.answer(body, lambda version: Call(node, self.stub, nobody, body, version, True))
         if command == "fee" and self.feeless:
-            raise Unreachable("it does not tell its fee")
+            raise Unreachable("lost at the question for its fee")
         if command == "submit" and node.faults.take("submit_answer") is not None:
             raise Unreachable("the answer is lost")
         return _result(answer)
@@ -280,7 +284,7 @@ class Lab:
         return self.rig.close()
 
     def signs(self, able: bool) -> None:
-        """Whether anything can be signed: a node that does not tell its fee leaves all of it planned."""
+        """Whether anything can be signed: a node that is lost when it is asked for its fee leaves all of it planned."""
         self.feeless = self.session.feeless = not able
 
     def tick(self, count: int = 1) -> None:

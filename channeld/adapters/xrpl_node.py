@@ -91,6 +91,11 @@ class NodeSession:
         self._lost: str | None = None
         self.skipped = 0
 
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is lost, for good."""
+        return self._lost is not None
+
     # --- the socket --------------------------------------------------------------------------------------------------
 
     async def read(self) -> None:

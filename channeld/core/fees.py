@@ -5,7 +5,8 @@ What the payee loses if it comes too late (a payout on a channel that ends) may 
 only a few attempts are left, for what is at stake is worth far more than the fee. What a node asks is only its word:
 one that asks nonsense, or does not tell, makes ordinary work wait and cannot hold up a last attempt.
 
-Sources: rippled TxQ.h (the fee level of the open ledger; a queued transaction needs its last ledger two ahead).
+Sources: rippled TxQ.h (the fee level of the open ledger; a queued transaction needs its last ledger two ahead),
+Transactor.cpp checkFee (a fee may be paid out of the reserve, and not be above the balance).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LAST_ATTEMPTS: Final = 5
 """With time for no more attempts than this before the deadline, the cap is offered at once."""
 _LAST_LEDGERS: Final = LAST_ATTEMPTS * URGENT_LEDGERS_TO_LIVE
 _MOST_DOUBLINGS: Final = 20
-_PAYING: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
+PAYING: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
 """Kinds that pay out, so that what comes too late is lost."""
 
 
@@ -47,10 +48,15 @@ class Urgency:
         """Whether there is time for few more attempts only."""
         return self.ledgers_left is not None and self.ledgers_left <= _LAST_LEDGERS
 
+    @property
+    def presses(self) -> bool:
+        """Whether the next attempt, or the one after, is among the last."""
+        return self.ledgers_left is not None and self.ledgers_left <= _LAST_LEDGERS + LEDGERS_TO_LIVE
+
 
 def worst_fee(kind: Kind, guards: Guards, *, ends: bool) -> Drops:
     """The most that a transaction for such an intent may offer; `ends` says that its channel has a deadline."""
-    return guards.urgent_fee_cap if ends and kind in _PAYING else guards.fee_cap
+    return guards.urgent_fee_cap if ends and kind in PAYING else guards.fee_cap
 
 
 def life(urgency: Urgency) -> int:
@@ -61,8 +67,13 @@ def life(urgency: Urgency) -> int:
     return max(URGENT_LEDGERS_TO_LIVE, min(LEDGERS_TO_LIVE, spare))
 
 
-def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | None) -> Drops | None:
+def fee(
+    urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | None, affordable: int | None = None
+) -> Drops | None:
     """Drops to offer: what the open ledger asks, doubled with each attempt that died, up to the cap; None: it waits.
+
+    `affordable` are drops that the account has for it, its reserve included, None where nobody looked: what may go to
+    the urgent cap offers no more than that, but for the base fee, for a fee above the balance is never taken.
 
     `asked` is what the node says, None where it does not tell. It waits where what the cap allows would not be taken at
     all; the open ledger may ask more, for then the cap buys a place in the queue.
@@ -73,7 +84,8 @@ def fee(urgency: Urgency, guards: Guards, *, base_fee: Drops, asked: OpenFees | 
         cap = Drops(min(cap, max(base_fee, urgency.stake)))
     if base_fee > cap or (asked is None and not pressing):
         return None
+    has = max(base_fee, affordable) if pressing and affordable is not None else cap
     if urgency.last_attempts:
-        return cap
+        return Drops(min(cap, has))
     least, wanted = (base_fee, base_fee) if asked is None else (asked.least, max(base_fee, asked.open_ledger))
-    return None if least > cap else Drops(min(cap, wanted << min(urgency.tried, _MOST_DOUBLINGS)))
+    return None if least > cap else Drops(min(cap, has, wanted << min(urgency.tried, _MOST_DOUBLINGS)))

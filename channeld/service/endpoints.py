@@ -198,6 +198,15 @@ class Endpoints:
         willing.sort(key=lambda e: (header.index not in e.headers, e.blamed_until > self.now(), e.latency_s))
         return [s for s in (first, *(e.session for e in willing)) if s is not None]
 
+    def others(self, session: NodeSession) -> list[NodeSession]:
+        """All that are connected beside this one, fit or not: any may pass a transaction on."""
+        return [e.session for e in self.all if e.session is not None and e.session is not session]
+
+    def newest(self, session: NodeSession) -> LedgerIndex | None:
+        """The last ledger that the node behind a session announced, agreed or not; None if it is not connected."""
+        endpoint = self.of(session)
+        return endpoint.newest.index if endpoint is not None and endpoint.newest is not None else None
+
     # --- choosing one ------------------------------------------------------------------------------------------------
 
     def of(self, session: NodeSession) -> Endpoint | None:

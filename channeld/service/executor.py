@@ -70,6 +70,7 @@ class Executor:
         self._session: NodeSession | None = None
         self._resend = False
         self._workload = Workload(mirror, reconciler.planner.spending)
+        self.courier.presses = self._workload.presses
         self._swept: dict[str, LedgerIndex] = {}
         self._swept_to: dict[str, JournalEntry | None] = {}
         self._passed: dict[str, JournalEntry | None] = {}
@@ -126,7 +127,7 @@ class Executor:
             turns = 0
             while turns < _TURNS and wallet.account is not None and self._has_work(wallet):
                 await self.prices.ask(session, self.courier.on_trouble)
-                batch = self._batch(wallet)
+                batch = self._batch(wallet, self.courier.stands_at(session))
                 if batch:
                     self._persist(batch)
                 elif not self._passed[wallet.name]:
@@ -147,18 +148,20 @@ class Executor:
             self._moot(entry)
         return Numbers(self._mirror, wallet).take_gap() is not None or self._workload.tickets_due(wallet) > 0
 
-    def _batch(self, wallet: Wallet) -> list[LiveTransaction]:
+    def _batch(self, wallet: Wallet, at: LedgerIndex) -> list[LiveTransaction]:
         """Sign the next few transactions of a wallet, as far as it has numbers for them and they are not too dear.
 
+        They live from the ledger `at`, which may be later than the one that is processed: else what has four ledgers
+        would be dead before anybody has it, where enough nodes agree on a ledger only after that.
         Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`.
         """
-        numbers = Numbers(self._mirror, wallet)
+        numbers, means = Numbers(self._mirror, wallet), self._workload.means(wallet)
         batch: list[LiveTransaction] = []
         dear, after = 0, self._passed.get(wallet.name)
         self._passed[wallet.name] = None
         for entry, transaction in self._workload.of(wallet, after):
-            kind = _kind(entry, transaction)
-            if (offered := self.prices.offer(self._workload.urgency(entry, transaction))) is None:
+            kind, urgency = _kind(entry, transaction), self._workload.urgency(entry, transaction)
+            if (offered := self.prices.offer(urgency, means.share)) is None:
                 if isinstance(transaction, Noop):
                     break
                 dear += 1
@@ -174,7 +177,8 @@ class Executor:
                 break
             try:
                 with self._steps(Step.SIGNED, kind):
-                    batch.append(self._sign(wallet, entry, transaction, number, offered))
+                    batch.append(self._sign(wallet, entry, transaction, number, offered, at=at))
+                means.took(offered, presses=urgency.presses)
             except BadValue as error:
                 numbers.give_back(number)
                 self._unsignable(entry, str(error))
@@ -248,17 +252,23 @@ class Executor:
     # --- sign and persist --------------------------------------------------------------------------------------------
 
     def _sign(
-        self, wallet: Wallet, entry: JournalEntry | None, transaction: Transaction, number: Number, offered: Drops
+        self,
+        wallet: Wallet,
+        entry: JournalEntry | None,
+        transaction: Transaction,
+        number: Number,
+        offered: Drops,
+        *,
+        at: LedgerIndex,
     ) -> LiveTransaction:
         """Sign under a reserved number. Raises `BadValue` where it cannot be signed."""
-        header = self._header()
-        last = LedgerIndex(header.index + life(self._workload.urgency(entry, transaction)))
+        last = LedgerIndex(at + life(self._workload.urgency(entry, transaction)))
         signed = self._signer(wallet.name, transaction, number, offered, last)
         channel_id = entry.channel_id if entry else None
         if entry is not None and isinstance(entry.action, OpenChannel):
             channel_id = self._new_channel_id(wallet.address, entry.action, number.value)
         head = (entry.number if entry else None, wallet.name, wallet.address, number.value, offered)
-        life_span = (LedgerIndex(header.index + 1), last)
+        life_span = (LedgerIndex(self._header().index + 1), last)
         makes = transaction.count if isinstance(transaction, MakeTickets) else 0
         return LiveTransaction(*head, *life_span, signed.hash, signed.blob, channel_id, number.ticket, makes)
 

@@ -76,6 +76,7 @@ class Follower:
         self._telemetry, self._check_account = telemetry, check_account
         self.lookout = Lookout(endpoints, mirror, reconciler.planner)
         executor.courier.on_trouble = self._fault
+        executor.courier.others, executor.courier.newest = endpoints.others, endpoints.newest
         self._primary: Endpoint | None = None
         self._session: NodeSession | None = None
         self._last: Endpoint | None = None
@@ -218,10 +219,12 @@ class Follower:
 
     def _fault(self, session: NodeSession, why: str) -> None:
         """A node's answer failed, or others told something else."""
-        endpoint = self.endpoints.of(session)
+        endpoint, now = self.endpoints.of(session), self.endpoints.now()
+        if endpoint is not None and endpoint.problem == why and now < endpoint.blamed_until:
+            return  # a thousand submissions may fail alike
         log.warning("node_answer_refused", endpoint=endpoint.name if endpoint else session.endpoint, reason=why)
         if endpoint is not None:
-            endpoint.blame(why, self.endpoints.now())
+            endpoint.blame(why, now)
 
     async def _catch_up(self, session: NodeSession, header: LedgerHeader) -> None:
         """Fill the gap since the last ledger processed, then compare with the ledger as a whole."""

@@ -43,6 +43,10 @@ class NodeSession(Protocol):
     skipped: int
     """Messages that could not be understood, and were passed over."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the connection is lost, for good; else a question that fails was left unanswered or refused."""
+
     async def facts(self) -> NodeFacts:
         """What the node says of itself."""
 

@@ -6,12 +6,14 @@ against the node, makes ordinary work wait, and holds up nothing that is urgent 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
-from channeld.core.errors import LedgerError, Malformed
+from channeld.core.errors import LedgerError, Malformed, Unreachable
 from channeld.core.fees import Urgency, fee
 from channeld.core.ledger import OpenFees
 from channeld.core.units import Drops, format_xrp
@@ -19,6 +21,8 @@ from channeld.service.mirror import Mirror
 from channeld.service.ports import NodeSession
 
 log = structlog.get_logger()
+
+_ANSWER_WITHIN_S: Final = 5.0
 
 
 class Dear(enum.Enum):
@@ -47,22 +51,24 @@ class Prices:
         self._held.clear()
 
     async def ask(self, session: NodeSession, on_trouble: Callable[[NodeSession, str], None]) -> None:
-        """Ask what a node wants, unless this round did. Raises `Unreachable` where it is gone."""
+        """Ask what a node wants, unless this round did. Raises `Unreachable` where it is gone; silence is an answer."""
         if self._known:
             return
         try:
-            self._fees, self._problem = await session.open_fees(), ""
-        except (LedgerError, Malformed) as error:
+            self._fees, self._problem = await _told(session), ""
+        except (Unreachable, LedgerError, Malformed) as error:
+            if isinstance(error, Unreachable) and session.gone:
+                raise
             self._fees, self._problem = None, str(error)
             on_trouble(session, f"fee: {error}")
         self._mirror.network_fee = self._fees.open_ledger if self._fees else None
         self._known = True
 
-    def offer(self, urgency: Urgency) -> Drops | None:
-        """Drops to offer for a transaction; None: it waits."""
+    def offer(self, urgency: Urgency, affordable: int) -> Drops | None:
+        """Drops to offer for a transaction, for which its account has so much; None: it waits."""
         assert self._mirror.header is not None
         base = self._mirror.header.fees.base_fee
-        return fee(urgency, self._mirror.policy.guards, base_fee=base, asked=self._fees)
+        return fee(urgency, self._mirror.policy.guards, base_fee=base, asked=self._fees, affordable=affordable)
 
     def hold(self, wallet: str, count: int) -> None:
         """So many transactions of a wallet wait for what they cost."""
@@ -91,3 +97,12 @@ class Prices:
         least = max(self._fees.least, self._mirror.header.fees.base_fee)
         cap = self._mirror.policy.guards.fee_cap
         return f"{what}: the node asks {format_xrp(least)} for one, and fee_cap is {format_xrp(cap)}"
+
+
+async def _told(session: NodeSession) -> OpenFees:
+    """What it wants. All that is to be signed waits for this, so not for as long as for other answers."""
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN_S):
+            return await session.open_fees()
+    except TimeoutError:
+        raise Unreachable(f"no answer within {_ANSWER_WITHIN_S:.0f} s") from None

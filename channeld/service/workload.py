@@ -7,11 +7,12 @@ channel as it is then.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Final
 
 from channeld.core.channel import Channel
-from channeld.core.fees import Urgency
+from channeld.core.fees import PAYING, Urgency
 from channeld.core.intents import (
     Claim,
     MakeTickets,
@@ -24,11 +25,31 @@ from channeld.core.intents import (
 )
 from channeld.core.receiving import redemption
 from channeld.core.records import JournalEntry
-from channeld.core.units import RippleTime
+from channeld.core.units import Drops, RippleTime
 from channeld.service.holdings import ChannelState, Wallet
 from channeld.service.mirror import Mirror
 from channeld.service.numbers import tickets_to_make
 from channeld.service.spending import Spending
+
+_MOST_SHARES: Final = 256
+"""Deadline work that shares what an account has left for fees."""
+
+
+@dataclass(slots=True)
+class Means:
+    """What an account has for fees: drops `left`, from which so much deadline work that is `waiting` is to be paid."""
+
+    left: int
+    waiting: int
+
+    @property
+    def share(self) -> int:
+        """Drops for the next one, so that others that are due now get as much; may be negative."""
+        return self.left // max(1, self.waiting)
+
+    def took(self, offered: Drops, *, presses: bool) -> None:
+        """One was signed."""
+        self.left, self.waiting = self.left - offered, self.waiting - presses
 
 
 class Workload:
@@ -101,6 +122,25 @@ class Workload:
         if state is None or not pays or state.refused or state.record.channel.deadline is None:
             return Urgency(tried)
         return self._before(state.record.channel, tried)
+
+    def presses(self, entry: JournalEntry) -> bool:
+        """Whether an intent is for deadline work: decided as such, or a payout on a channel that ends soon by now."""
+        if entry.intent.deadline or entry.action.kind not in PAYING:
+            return entry.intent.deadline
+        if isinstance(entry.action, RedeemChannel):
+            held = self._mirror.vault.channels.get(entry.action.channel_id)
+            return held is not None and self._before(held.channel, 0).presses
+        state = self._channel(entry)
+        return state is not None and self._before(state.record.channel, 0).presses
+
+    def means(self, wallet: Wallet) -> Means:
+        """What a wallet has for fees now, beside what its transactions under way offer."""
+        assert wallet.account is not None
+        offered = sum(tx.fee for tx in self._mirror.live.values() if tx.account == wallet.address)
+        left, waiting = wallet.account.balance - offered, 1
+        if left < _MOST_SHARES * self._mirror.policy.guards.urgent_fee_cap:  # else there is enough for so many
+            waiting = sum(self.presses(entry) for entry in islice(self.planned(wallet), _MOST_SHARES))
+        return Means(left, waiting)
 
     def _before(self, channel: Channel, tried: int) -> Urgency:
         """How pressing a payout is: what counts is the channel's deadline."""

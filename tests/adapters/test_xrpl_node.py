@@ -124,3 +124,10 @@ def test_an_answer_broken_anywhere_is_malformed_or_still_readable(name: str, dat
             del holder[path[-1]]
     with contextlib.suppress(Malformed, LedgerError):
         asyncio.run(asyncio.wait_for(told(ASKED[name](node, at)), PATIENCE_S))
+
+
+def test_a_session_is_gone_once_its_connection_is_lost_and_stays_gone() -> None:
+    session = NodeSession("ws://node", None)  # type: ignore[arg-type]
+    assert not session.gone
+    session.fail("connection lost")
+    assert session.gone

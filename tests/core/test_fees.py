@@ -72,3 +72,20 @@ def test_no_more_is_offered_than_there_is_to_gain() -> None:
 
     assert [offer(0, 5, stake) for stake in (3, 10, 700, 10**6)] == [10, 10, 700, 9000]
     assert [offer(tried, 1000, 100) for tried in range(5)] == [10, 20, 40, 80, 100]
+
+
+def test_no_more_is_offered_before_an_end_than_the_account_has_and_never_less_than_the_base_fee() -> None:
+    asked = OpenFees(Drops(10), Drops(10))
+
+    def offer(tried: int, left: int | None, has: int) -> int | None:
+        return fee(Urgency(tried, left), GUARDS, base_fee=Drops(10), asked=asked, affordable=has)
+
+    assert [offer(0, 5, has) for has in (-5, 9, 10, 700, 10**6)] == [10, 10, 10, 700, 9000]
+    assert [offer(tried, 1000, 35) for tried in range(4)] == [10, 20, 35, 35]
+    assert offer(9, None, 35) == 500, "what can wait is bounded by the operator's cap alone"
+
+
+def test_what_an_account_has_changes_nothing_about_what_waits() -> None:
+    """A node that asks more than the operator allows is waited for; more than there is, is tried."""
+    asked = OpenFees(Drops(100), Drops(100))
+    assert fee(Urgency(0, 1000), GUARDS, base_fee=Drops(10), asked=asked, affordable=50) == 50

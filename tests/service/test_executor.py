@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -20,8 +21,9 @@ from channeld.core.intents import Claim, Create, FundChannel, Intent, Noop, Numb
 from channeld.core.ledger import OpenFees
 from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
-from channeld.service import executor
+from channeld.service import executor, prices
 from channeld.service.prices import Dear
+from channeld.service.workload import Means
 
 
 def want(engine: Engine, drops: int = 5) -> None:
@@ -239,6 +241,7 @@ DEAR = OpenFees(Drops(10 * 10**6), Drops(10 * 10**6))
         (DEAR, Dear.FEE_CAP, "1 transaction waits: the node asks 10 XRP for one, and fee_cap is 0.0001 XRP"),
         (Malformed("open_ledger_fee: not an amount"), Dear.FEE_UNKNOWN, "does not tell its fee (open_ledger_fee"),
         (LedgerError("unknownCmd"), Dear.FEE_UNKNOWN, "does not tell its fee (unknownCmd"),
+        (Unreachable("no answer within 5 s"), Dear.FEE_UNKNOWN, "does not tell its fee (no answer within 5 s"),
     ],
 )
 def test_what_costs_too_much_waits_for_a_named_reason_and_goes_on(
@@ -277,6 +280,41 @@ def test_a_payout_on_a_channel_that_ends_goes_out_up_to_its_own_cap_while_others
     assert "fee_cap" in str(engine.executor.prices.waits())
 
 
+@pytest.mark.parametrize("error", [Unreachable("no answer within 5 s"), LedgerError("slowDown"), Malformed("fee")])
+def test_a_node_that_does_not_tell_its_fee_holds_up_no_last_attempt(tmp_path: Path, error: Exception) -> None:
+    engine = Engine(tmp_path / "store.db", terms=policy(cancel_after=160))
+    engine.connect()
+    channel_id = engine.opened()
+    engine.answer(engine.ask(1, 5))
+    engine.session.fees = error
+    end = engine.ledger.channels[channel_id].cancel_after
+    assert end is not None
+    while engine.ledger.time < end and not engine.ledger.channels[channel_id].balance:
+        engine.tick()
+    assert engine.ledger.channels[channel_id].balance == 5
+
+
+def test_who_leaves_the_question_for_its_fee_unanswered_is_blamed_within_seconds(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever is lost meanwhile ends the round: nothing is signed that nobody could be given."""
+    troubles: list[str] = []
+    engine.executor.courier.on_trouble = lambda _session, why: troubles.append(why)
+
+    async def silent() -> OpenFees:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(prices, "_ANSWER_WITHIN_S", 0.0)
+    engine.session.open_fees = silent  # type: ignore[method-assign]
+    want(engine)
+    engine.work()
+    assert troubles == ["fee: no answer within 0 s"]
+    engine.session.gone = True
+    with pytest.raises(Unreachable):
+        engine.work()
+    assert len(troubles) == 1
+
+
 @pytest.mark.parametrize("tells", [True, False])
 def test_a_fund_that_is_too_dear_gives_way_to_the_payout_before_the_end(tmp_path: Path, tells: bool) -> None:
     """It is planned long before, and would keep the channel from being decided until all is lost."""
@@ -310,6 +348,25 @@ def test_what_is_too_dear_does_not_hide_what_has_nothing_left_to_do(engine: Engi
     engine.connect()
     engine.work()
     assert intents(engine)[1:] == [("open", "planned"), ("fund", "moot")]
+
+
+def test_what_is_left_for_a_fee_is_the_balance_without_what_is_offered_already(engine: Engine) -> None:
+    engine.session.code = "telINSUF_FEE_P"
+    want(engine)
+    engine.work()
+    (live,) = engine.mirror.live.values()
+    means = engine.executor._workload.means(engine.mirror.wallets["hot"])
+    assert means.left == engine.ledger.balance - live.fee
+
+
+def test_what_presses_shares_what_is_left_and_nothing_else_takes_a_share() -> None:
+    means = Means(left=100, waiting=2)
+    means.took(Drops(10), presses=False)
+    assert means.share == 45
+    means.took(Drops(45), presses=True)
+    assert means.share == 45
+    means.took(Drops(45), presses=True)
+    assert means.share == 0
 
 
 # --- very much at once -----------------------------------------------------------------------------------------------

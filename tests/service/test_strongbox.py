@@ -69,6 +69,38 @@ def earned(lab: Lab) -> int:
     return lab.settled_balance(TILL) - WEALTH + sum(r.tx.fee for r in redeems(lab))
 
 
+# --- fees ------------------------------------------------------------------------------------------------------------
+
+
+def rich(tmp_path: Path, wealth: int) -> Lab:
+    """A till of which the operator allows any fee, and that has less."""
+    policy = terms()
+    policy = replace(policy, guards=replace(policy.guards, urgent_fee_cap=Drops(50 * 10**6)))
+    return till(tmp_path / "s.db", policy=policy, wealth=wealth)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_last_attempt_offers_no_more_than_the_account_has_and_shares_it_with_others(
+    tmp_path: Path, count: int
+) -> None:
+    """The fee comes out of the reserve, if need be; what is above the balance no ledger takes."""
+    wealth = 30 * 10**6
+    lab = rich(tmp_path, wealth)
+    channels = [opened(lab, amount=100 * 10**6) for _ in range(count)]
+    lab.signs(False)
+    for number, channel_id in enumerate(channels):
+        taken(lab, str(number), channel_id, 90 * 10**6)
+    lab.tick()
+    for channel_id in channels:
+        lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick()
+    lab.signs(True)
+    lab.tick(14)
+    assert lab.on_disk("SELECT * FROM loss") == []
+    assert lab.on_disk("SELECT fee, ended FROM tx") == [(wealth // count, "tesSUCCESS")] * count
+    assert lab.settled_balance(TILL) == count * 90 * 10**6
+
+
 # --- budgets ---------------------------------------------------------------------------------------------------------
 
 
