@@ -51,6 +51,7 @@ class Mirror:
     def __init__(self, snapshot: StoreSnapshot, wallets: Iterable[Wallet], policy: Policy, grants: Mapping[str, Grant]):
         self.policy = policy
         self.grants = grants
+        self.store_id = snapshot.store_id
         self.wallets = {w.name: w for w in wallets}
         self.by_address = {w.address: w for w in self.wallets.values()}
         self.processed: LedgerIndex | None = snapshot.processed

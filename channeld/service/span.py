@@ -37,6 +37,7 @@ from channeld.core.records import (
 )
 from channeld.core.results import After
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+from channeld.core.witness import opened_by
 from channeld.service.ledger_book import SpanBook
 from channeld.service.mirror import Mirror, tx_key
 from channeld.service.numbers import kind_of, tickets_subject
@@ -104,8 +105,9 @@ class Span:
         live = mirror.live.get((tx.account, tx.number))
         if (tx.account, tx.number) in mirror.tickets:
             self.tickets_gone.add((tx.account, tx.number))
-        entry = mirror.journal.get(live.intent) if live is not None and live.intent is not None else None
+        entry = None
         if live is not None and live.hash == tx.hash:
+            entry = mirror.journal.get(live.intent) if live.intent is not None else None
             self._ours(live, entry, tx)
         elif tx.account in mirror.by_address:
             if not self._store.knows(tx.hash):
@@ -195,7 +197,7 @@ class Span:
         (self.found if channel_id in self.found else self.after)[channel_id] = record
 
     def _new_record(self, channel: Channel, entry: JournalEntry | None) -> ChannelRecord:
-        """A channel first seen: ours if an intent opened it, else quarantined, never signed on."""
+        """A channel first seen: ours if `entry` is the intent that opened it, else quarantined, never signed on."""
         action, now = entry.action if entry else None, self._now
         if not isinstance(action, OpenChannel) or action.payee != channel.payee:
             log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
@@ -213,17 +215,16 @@ class Span:
     def whole(self, account: AccountState, channels: Sequence[Channel]) -> int:
         """Compare with all channels of a wallet as the ledger has them. By how many drops its balance is off.
 
-        What is there and unknown is quarantined, unless an intent of ours opened it; what is not there is gone.
+        What is there and unknown is quarantined, unless it proves that we opened it; what is not there is gone.
         """
         self.book.read_whole()
         seen = {c.channel_id: c for c in channels}
-        for channel_id, channel in seen.items():
-            state = self._mirror.channels.get(channel_id)
+        for channel_id, shown in seen.items():
+            state, channel = self._mirror.channels.get(channel_id), replace(shown, source_tag=None)
             if state is None and self._store.gone(channel_id):
                 self.book.returned(channel)
             elif state is None:
-                self.found[channel_id] = record = self._new_record(channel, self._store.opening(channel_id))
-                (self.book.opened if record.pool else self.book.unknown)(channel)
+                self._appeared(shown, channel)
             elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:
                 self.book.changed(state.record, channel)
                 self.after[channel_id] = self._updated(state.record, channel)
@@ -231,6 +232,16 @@ class Span:
             if state.record.channel.source_account == account.address and channel_id not in seen:
                 self.after[channel_id] = self._gone(state.record, self._header.index)
         return self.book.compare(account)
+
+    def _appeared(self, shown: Channel, channel: Channel) -> None:
+        """A full read has a channel, as `shown`, whose Create nobody saw: whose is it?"""
+        opening = self._store.opening(channel.channel_id)
+        ours = opening is not None and opened_by(opening.action, shown, self._mirror.store_id)
+        self.found[channel.channel_id] = self._new_record(channel, opening if ours else None)
+        if ours:
+            self.book.opened(channel)
+        else:
+            self.book.unknown(channel, displaced=opening is not None)
 
     def _gone(self, record: ChannelRecord, at: LedgerIndex) -> ChannelRecord:
         """A channel is there no more as of ledger `at`, and no transaction shows how it went."""

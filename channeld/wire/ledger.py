@@ -177,6 +177,7 @@ def listed_channel(item: Json, ledger_index: LedgerIndex) -> Channel:
         _time(item, "expiration"),
         _time(item, "cancel_after"),
         ledger_index,
+        _optional_uint32(item, "source_tag"),
     )
 
 

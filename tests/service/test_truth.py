@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from engine import Engine
+from worlds import KEY, PAYEES
 
 from channeld.adapters.witness_file import WitnessFile
 from channeld.core.errors import Refused
@@ -95,6 +96,39 @@ def test_a_transaction_that_is_not_ours_freezes_before_anything_is_issued(engine
     engine.tick()
     assert causes(engine) == [("hot", "foreign_transaction")]
     assert asked(engine, "x") is Code.FROZEN
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+@pytest.mark.parametrize(("drops", "key"), [(50, KEY), (20, KEY), (50, "ED" * 33)], ids=["same", "less", "other key"])
+def test_a_create_of_somebody_else_under_our_number_to_our_payee_is_not_ours(
+    engine: Engine, seen: bool, drops: int, key: str
+) -> None:
+    """It has the id that ours would have had, and may be signed on by whoever made it."""
+    engine.answer(engine.ask("first", 5))
+    (live,) = engine.mirror.live.values()
+    engine.ledger.pending.clear()
+    theirs = Create(PAYEES[0].account, PAYEES[0].tag, Drops(drops), Seconds(10), key, None)
+    signed = engine.ledger.sign("hot", theirs, Number(live.number), Drops(10), LedgerIndex(10**6))
+    engine.ledger.submit(signed.blob)
+    if seen:
+        engine.tick()
+    else:
+        engine.ledger.close()
+        engine.session.first = engine.ledger.index + 1
+        engine.ledger.close(take=False)
+        engine.connect()
+    assert engine.on_disk("SELECT channel_id, pool, issuing FROM channel") == [(live.channel_id, "", 0)]
+    cause = Cause.UNKNOWN_CHANNELS if not seen and key == KEY else Cause.FOREIGN_TRANSACTION
+    assert causes(engine) == [("hot", cause.value)]
+    Guard(engine.mirror, engine.store.books, lambda: 1.0).thaw("hot", cause, "eva", "the other one is stopped")
+    engine.session.first = 0
+    assert asked(engine, "x") is Code.NO_HEADROOM
+    for _ in range(12):
+        engine.tick()
+        asked(engine, "x")
+    (answer,) = engine.answer(engine.ask("x", 1))
+    assert isinstance(answer, Granted)
+    assert answer.claim.channel_id != live.channel_id
 
 
 def test_a_payee_that_closes_without_its_claim_forgoes_it(engine: Engine) -> None:

@@ -88,7 +88,9 @@ def test_a_closed_ledger_carries_its_clock_and_its_prices() -> None:
 
 
 def test_a_listed_channel_equals_the_created_one() -> None:
-    listed = ledger.listed_channel(RECORDED["account_channels"]["channels"][0], LedgerIndex(7))
+    item = RECORDED["account_channels"]["channels"][0]
+    listed = ledger.listed_channel(item, LedgerIndex(7))
+    assert ledger.listed_channel(item | {"source_tag": 0}, LedgerIndex(7)).source_tag == 0
     assert listed == ledger.validated_transaction(TRANSACTIONS["create"]).channels[0].channel
 
 
