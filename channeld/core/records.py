@@ -309,7 +309,8 @@ class StoreSnapshot:
 
     `tickets` are those that we made and that are still there, whether a live transaction uses them or not. `early_ends`
     are those of channels that their payees ended early, in order. `acted` says when a channel was last funded or
-    settled, or (by pool/payee) one opened. `traces` are by pool/payee, `rhythms` by pool.
+    settled, or (by pool/payee) one opened. `traces` are by pool/payee, `rhythms` by pool. On what intents up to number
+    `retired` open nothing is issued.
     """
 
     store_id: str
@@ -330,3 +331,4 @@ class StoreSnapshot:
     acted: dict[tuple[str, Kind], RippleTime] = field(default_factory=dict)
     traces: dict[str, bytes] = field(default_factory=dict)
     rhythms: dict[str, Rhythm] = field(default_factory=dict)
+    retired: int = 0

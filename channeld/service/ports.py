@@ -196,6 +196,9 @@ class TruthStore(Protocol):
     def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
         """Lift a freeze, and retire all channels where the cause asks for that. Raises `Refused` if there is none."""
 
+    def retired(self) -> int:
+        """The number of the last intent that was retired, with all before it; 0: none was."""
+
     def adopt(self, channels: Iterable[tuple[ChannelId, int]], pool: str, audit: Audit) -> None:
         """Take over quarantined channels with the amounts proven to be signed. Raises `Refused`; all or none."""
 

@@ -197,14 +197,17 @@ class Span:
         (self.found if channel_id in self.found else self.after)[channel_id] = record
 
     def _new_record(self, channel: Channel, entry: JournalEntry | None) -> ChannelRecord:
-        """A channel first seen: ours if `entry` is the intent that opened it, else quarantined, never signed on."""
+        """A channel first seen: ours if `entry` is the intent that opened it, else quarantined, never signed on.
+
+        Nor is one signed on whose intent was retired meanwhile; that one settles and closes.
+        """
         action, now = entry.action if entry else None, self._now
-        if not isinstance(action, OpenChannel) or action.payee != channel.payee:
+        if entry is None or not isinstance(action, OpenChannel) or action.payee != channel.payee:
             log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
             return ChannelRecord(0, channel, channel.balance, False, "", "", now, now, None, None)
-        whose = (action.user, action.tier)
-        head = (0, channel, channel.balance, True, action.pool, action.server, now, now, None, None)
-        return ChannelRecord(*head, False, *whose)
+        retired, whose = entry.number <= self._mirror.retired, (action.user, action.tier)
+        head = (0, channel, channel.balance, not retired, action.pool, action.server, now, now, None, None)
+        return ChannelRecord(*head, retired, *whose)
 
     def _updated(self, old: ChannelRecord, channel: Channel) -> ChannelRecord:
         since = None

@@ -67,7 +67,12 @@ class Workload:
         return self._spending.tickets(wallet.name, count) if count else 0
 
     def transaction(self, wallet: Wallet, entry: JournalEntry) -> Transaction | None:
-        """What reaches an intent's target from the channel as it is; None: nothing is left to do."""
+        """What reaches an intent's target from the channel as it is; None: nothing is left to do.
+
+        An open that was retired before it was signed is of no use any more: it is decided anew.
+        """
+        if isinstance(entry.action, OpenChannel) and entry.number <= self._mirror.retired:
+            return None
         if isinstance(entry.action, RedeemChannel):
             held = self._mirror.vault.channels.get(entry.action.channel_id)
             return redemption(held, self._mirror.policy.receive, self._now)

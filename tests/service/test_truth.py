@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
-from engine import Engine
+from engine import CHEAP, Engine
 from worlds import KEY, PAYEES
 
+from channeld.adapters.sqlite.backup import copy_store, put_back
 from channeld.adapters.witness_file import WitnessFile
-from channeld.core.errors import Refused
+from channeld.core.errors import LedgerError, Refused
 from channeld.core.freezes import Cause
 from channeld.core.intents import Create, Number
 from channeld.core.requests import Code, Granted, Refusal
@@ -72,6 +74,54 @@ def test_more_was_paid_than_the_store_knows_to_be_signed(engine: Engine) -> None
     (answer,) = engine.answer(engine.ask("y", 1))
     assert isinstance(answer, Granted)
     assert answer.claim.channel_id != channel_id
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_create_under_way_in_an_old_copy_is_retired_with_it_though_no_ledger_was_read(
+    engine: Engine, tmp_path: Path, seen: bool, restarted: bool
+) -> None:
+    engine.answer(engine.ask("first", 5))
+    copy_store(engine.path, tmp_path / "copy.db")
+    engine.tick()
+    (sold,) = engine.answer(engine.ask("sold", 7))
+    assert isinstance(sold, Granted)
+    engine.kill()
+    put_back(tmp_path / "copy.db", engine.path, "aside")
+    engine.build()
+    guard = Guard(engine.mirror, engine.store.books, lambda: 1.0)
+    guard.doubt(Cause.OLD_STORE, "data version")
+    guard.thaw("", Cause.OLD_STORE, "eva", "the newest is lost, and no node can be reached")
+    if restarted:
+        engine.kill()
+        engine.build()
+    engine.ledger.close(take=False)
+    engine.session.first = 0 if seen else engine.ledger.index
+    engine.connect()
+    assert engine.on_disk("SELECT channel_id, issuing, adopted FROM channel") == [(sold.claim.channel_id, 0, 1)]
+    assert (causes(engine), asked(engine, "again")) == ([], Code.NO_HEADROOM)
+    engine.session.first = 0
+    engine.ledger.redeem(sold.claim.channel_id, sold.claim.amount)
+    engine.see()
+    assert causes(engine) == [], "what its payee was sold by the newer store is paid"
+    for _ in range(12):
+        engine.tick()
+        asked(engine, "again")
+    assert asked(engine, "again") is None, "on a channel of its own"
+
+
+def test_an_open_that_was_planned_before_the_thaw_of_an_old_store_is_decided_anew(engine: Engine) -> None:
+    engine.session.fees = LedgerError("noNetwork", "")
+    engine.answer(engine.ask("first", 5))
+    guard = Guard(engine.mirror, engine.store.books, lambda: 1.0)
+    guard.doubt(Cause.OLD_STORE, "data version")
+    guard.thaw("", Cause.OLD_STORE, "eva", "the newest is lost")
+    engine.session.fees = CHEAP
+    for _ in range(3):
+        engine.tick()
+        asked(engine, "first")
+    assert engine.on_disk("SELECT kind, status FROM intent") == [("open", "moot"), ("open", "done")]
+    assert engine.on_disk("SELECT issuing, adopted FROM channel") == [(1, 0)]
 
 
 def test_while_frozen_what_was_signed_is_paid_and_nothing_else_is_done(engine: Engine) -> None:

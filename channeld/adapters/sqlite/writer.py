@@ -116,12 +116,12 @@ class SqliteStore:
             announced, absences = notices.load_announced(db), notices.load_absences(db)
             asked = (cooldowns.load(db), *demands.load(db))
             attended = self._file.meta("attended_until")
-            early_ends = notices.load_early_ends(db)
+            early_ends, retired = notices.load_early_ends(db), books.read_retired(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
         until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked)
+        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked, retired)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
