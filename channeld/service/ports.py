@@ -345,6 +345,9 @@ class Telemetry(Protocol):
     def foreign(self) -> None:
         """A transaction of our wallet that is not in our journal."""
 
+    def altered(self) -> None:
+        """A transaction of ours was validated with another claim's signature in it than we had put there, or none."""
+
     def admitted(self, rule: str, action: str, mode: str) -> None:
         """A rule of `admit` acted on a request, or in this mode would have."""
 

@@ -7,6 +7,8 @@ hands the store all of it in one transaction, and then lets the mirror follow.
 How a transaction of ours ends:
 
     validated under its hash            judged by what it changed (`core.outcome`), and never by its result alone
+    validated, but for its Signature    likewise: whoever passes a collection on can change that, and our own signature
+                                        covers all the rest
     its number used by another          displaced: it can never happen any more, and its intent is signed again
     not found up to its last ledger     dead if history is gapless or the number is still unused: signed again;
                                         else its fate is unknown: its intent fails, and is decided anew
@@ -105,8 +107,8 @@ class Span:
         live = mirror.live.get((tx.account, tx.number))
         if (tx.account, tx.number) in mirror.tickets:
             self.tickets_gone.add((tx.account, tx.number))
-        entry = None
-        if live is not None and live.hash == tx.hash:
+        entry, ours = None, live is not None and (live.hash == tx.hash or tx.altered_from(live.blob))
+        if live is not None and ours:
             entry = mirror.journal.get(live.intent) if live.intent is not None else None
             self._ours(live, entry, tx)
         elif tx.account in mirror.by_address:
@@ -115,16 +117,19 @@ class Span:
                 log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
             if live is not None:
                 self._lost(live, "displaced")
-        self._book(tx, live, entry)
+        self._book(tx, live if ours else None, entry)
         self.incoming.transaction(tx)
         for change in tx.channels:
             if change.channel.source_account in mirror.by_address:
                 self._change(change, tx, entry)
 
     def _book(self, tx: ValidatedTransaction, live: LiveTransaction | None, entry: JournalEntry | None) -> None:
-        """Account for the money that a transaction moved, before what it did to channels is taken over."""
+        """Account for the money that a transaction moved, before what it did to channels is taken over.
+
+        `live` is what we signed, where that is what it is.
+        """
         moves = [Moved(old.channel if old else None, c) for c in tx.channels for old in (self._known(c),)]
-        if live is not None and live.hash == tx.hash:
+        if live is not None:
             self.book.took(live, entry, moves)
             self.book.transaction(tx, moves, ours=True)
         else:
@@ -143,6 +148,9 @@ class Span:
         kind = kind_of(live, entry)
         self._telemetry.transaction(kind, tx.result)
         self._telemetry.validated(kind, live.fee, tx.ledger_index - live.first_ledger + 1)
+        if tx.hash != live.hash:
+            self._telemetry.altered()
+            log.error("transaction_altered", signed=live.hash, hash=tx.hash, account=live.account, result=tx.result)
         if live.makes:
             self._tickets(live, tx)
         if entry is not None and live.channel_id is not None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import coincurve
 import pytest
+from coincurve._libsecp256k1 import ffi
 from lab import TILL, WEALTH, Lab, Where, terms
 from sandbox.rig import address, key
+from xrpl.core import binarycodec
 
 from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
@@ -18,6 +23,7 @@ from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.rules import OneOf, Rule, Within
 from channeld.core.units import Address, ChannelId, Drops, RippleTime, Seconds
 from channeld.core.vocabulary import HOLD, Concern, Mode
+from channeld.sandbox.ledger import codec
 from channeld.sandbox.ledger.faults import order
 
 CLOSE = 0x00020000
@@ -457,6 +463,53 @@ def test_a_source_that_pays_by_itself_leaves_nothing_to_collect(lab: Lab) -> Non
     assert redeems(lab) == []
     assert earned(lab) == 20
     assert lab.on_disk("SELECT * FROM loss") == []
+
+
+# --- what others change of it ----------------------------------------------------------------------------------------
+
+
+def overtaken(lab: Lab, change: Callable[[dict[str, Any]], None]) -> None:
+    """Whoever sees a collection hands in one of his own making before it: other than it in what we do not sign."""
+    ask = lab.session.request
+
+    async def request(command: str, **parameters: Any) -> Any:
+        if command == "submit":
+            fields = binarycodec.decode(parameters["tx_blob"])
+            if "Signature" in fields:
+                change(fields)
+                lab.rig.offer(codec.decode(binarycodec.encode(fields)))
+        return await ask(command, **parameters)
+
+    lab.session.request = request  # type: ignore[method-assign]
+
+
+def signed_again(fields: dict[str, Any]) -> None:
+    """The payer signs the same claim once more, which gives another signature."""
+    digest = hashlib.sha512(claim_message(bytes.fromhex(fields["Channel"]), int(fields["Amount"]))).digest()[:32]
+    nonce = (ffi.NULL, ffi.new("unsigned char[32]", b"n" * 32))
+    payer = coincurve.PrivateKey(key("ursulaK").private)
+    fields["Signature"] = payer.sign(digest, hasher=None, custom_nonce=nonce).hex().upper()
+
+
+@pytest.mark.parametrize("pays", [False, True])
+def test_a_collection_whose_claim_the_payer_signed_again_is_ours_all_the_same(lab: Lab, pays: bool) -> None:
+    counted: list[str] = []
+    telemetry: Any = lab.reconciler._telemetry
+    telemetry.altered, telemetry.foreign = lambda: counted.append("altered"), lambda: counted.append("foreign")
+    lab.mirror.wallets[TILL].pays = pays
+    channel_id = opened(lab, "ursulaK")
+    overtaken(lab, signed_again)
+    taken(lab, "1", channel_id, 500, "ursulaK")
+    lab.tick(3)
+    (redeem,) = redeems(lab)
+    assert lab.on_disk("SELECT hash FROM tx") != [(redeem.tx.hash,)]
+    assert (counted, lab.on_disk("SELECT * FROM freeze")) == (["altered"], [])
+    assert lab.on_disk("SELECT i.status, t.ended FROM intent i JOIN tx t ON t.intent = i.number") == [
+        ("done", "tesSUCCESS")
+    ]
+    assert lab.on_disk("SELECT fee FROM outlay") == [(redeem.tx.fee,)]
+    assert lab.on_disk("SELECT paid, hash FROM redeemed") == [(500, redeem.tx.hash)]
+    assert not lab.mirror.live
 
 
 # --- deaths ----------------------------------------------------------------------------------------------------------
