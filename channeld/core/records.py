@@ -98,7 +98,8 @@ class ChannelMark(NamedTuple):
 class JournalEntry:
     """An intent in the journal. `channel_id` is that of its subject; for an open, of what its transaction creates.
 
-    `attempts` counts the transactions signed for it so far.
+    `attempts` counts the transactions signed for it so far, `spent` is the fees of those that others spoilt: they were
+    validated, brought it nowhere, and are not counted.
     """
 
     number: int
@@ -108,6 +109,7 @@ class JournalEntry:
     channel_id: ChannelId | None
     note: str = ""
     attempts: int = 0
+    spent: int = 0
 
     @property
     def action(self) -> Action:

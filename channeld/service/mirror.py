@@ -288,9 +288,11 @@ class Mirror:
         self.missing.discard(tx_key(live))
         self.commitments.ended(live)
 
-    def plan_again(self, entry: JournalEntry) -> None:
-        """The store has it: what was signed for an intent is dead, and it is signed anew."""
+    def plan_again(self, entry: JournalEntry, spoilt: int) -> None:
+        """The store has it: what was signed for an intent is dead, or `spoilt` for this fee, and it is signed anew."""
         entry.status = Status.PLANNED
+        if spoilt:
+            entry.attempts, entry.spent = entry.attempts - 1, entry.spent + spoilt
         self.backlog.add(entry)
         self._commit(entry)
 

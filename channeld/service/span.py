@@ -26,7 +26,7 @@ from channeld.core.churn import cut_short
 from channeld.core.conservation import Moved
 from channeld.core.intents import Action, OpenChannel, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
-from channeld.core.outcome import Outcome, cooled, judge, setback_after, subject_of
+from channeld.core.outcome import Outcome, cooled, judge, judge_altered, setback_after, subject_of
 from channeld.core.records import (
     ChannelRecord,
     Ending,
@@ -148,14 +148,17 @@ class Span:
         kind = kind_of(live, entry)
         self._telemetry.transaction(kind, tx.result)
         self._telemetry.validated(kind, live.fee, tx.ledger_index - live.first_ledger + 1)
-        if tx.hash != live.hash:
+        if altered := tx.hash != live.hash:
             self._telemetry.altered()
             log.error("transaction_altered", signed=live.hash, hash=tx.hash, account=live.account, result=tx.result)
         if live.makes:
             self._tickets(live, tx)
         if entry is not None and live.channel_id is not None:
             with self._steps(Step.VALIDATED, kind):
-                outcome = judge(entry.action, live.channel_id, tx)
+                if altered:
+                    outcome = judge_altered(entry.intent, live.channel_id, tx)
+                else:
+                    outcome = judge(entry.action, live.channel_id, tx)
             self.outcomes.append((entry, outcome))
             self._after(entry, outcome, tx)
             log.info("intent_ended", intent=entry.number, kind=kind, status=outcome.status.value, note=outcome.note)

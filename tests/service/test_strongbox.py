@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import coincurve
 import pytest
 from coincurve._libsecp256k1 import ffi
 from lab import TILL, WEALTH, Lab, Where, terms
-from sandbox.rig import address, key
+from sandbox.rig import Rig, address, key
 from xrpl.core import binarycodec
 
 from channeld.core.budgets import Budget, Purse
@@ -510,6 +511,76 @@ def test_a_collection_whose_claim_the_payer_signed_again_is_ours_all_the_same(la
     assert lab.on_disk("SELECT fee FROM outlay") == [(redeem.tx.fee,)]
     assert lab.on_disk("SELECT paid, hash FROM redeemed") == [(500, redeem.tx.hash)]
     assert not lab.mirror.live
+
+
+def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drops: int, *, delay: int = 900, times: int = 10**6) -> Lab:
+    """A source closes a channel on which so much is held, and somebody leaves the claim's signature out so often."""
+    left = iter(range(times))
+
+    def without(fields: dict[str, Any]) -> None:
+        if next(left, None) is not None:
+            del fields["Signature"]
+
+    monkeypatch.setattr("lab.Rig", partial(Rig, fixCleanup3_2_0=True))  # before it, that was not validated at all
+    rich = replace(terms().receive, worth=Drops(10**6))
+    lab = till(tmp_path / "s.db", policy=replace(terms(), receive=rich))
+    lab.tick(12)  # so that it is known how often ledgers close
+    channel_id = opened(lab, amount=2000, SettleDelay=delay)
+    overtaken(lab, without)
+    taken(lab, "1", channel_id, drops)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick()
+    return lab
+
+
+def test_a_collection_that_was_spoilt_before_a_deadline_goes_again_at_once_and_its_fee_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = spoilt(tmp_path, monkeypatch, 500, times=3)
+    lab.tick(4)
+    assert earned(lab) == 500
+    results = [(r.result, r.tx.fee) for r in redeems(lab)]
+    assert results == [("tecNO_PERMISSION", 10)] * 3 + [("tesSUCCESS", 10)], "a higher fee would not help"
+    assert lab.planner.spending.purse_used(TILL) == 40
+    assert lab.on_disk("SELECT count(*) FROM intent") == [(1,)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_collection_is_spoilt_no_more_often_than_it_is_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    lab = spoilt(tmp_path, monkeypatch, 45)
+    lab.tick(3)
+    if restarted:
+        request, before = lab.session.request, [(e.attempts, e.spent) for e in lab.mirror.journal.values()]
+        lab.restart()
+        assert [(e.attempts, e.spent) for e in lab.mirror.journal.values()] == before
+        lab.session.request = request  # type: ignore[method-assign]
+    lab.tick(90)
+    fees = [r.tx.fee for r in redeems(lab)]
+    assert fees == [10] * 5, "until the fees are what it would bring, and then no more"
+    assert lab.planner.spending.purse_used(TILL) == sum(fees)
+    assert lab.on_disk("SELECT kind, drops FROM loss") == [("unredeemed", 45)]
+
+
+def test_with_little_time_left_no_more_is_offered_than_what_was_spoilt_left_to_gain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = spoilt(tmp_path, monkeypatch, 1500, delay=DELAY)
+    lab.tick(9)
+    assert [r.tx.fee for r in redeems(lab)] == [lab.policy.guards.urgent_fee_cap, 500]
+
+
+def test_a_spoilt_collection_that_can_wait_cools_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.Rig", partial(Rig, fixCleanup3_2_0=True))
+    lab = till(tmp_path / "s.db")
+    channel_id = opened(lab)
+    overtaken(lab, lambda fields: fields.pop("Signature"))
+    taken(lab, "1", channel_id, 500)
+    lab.tick()
+    assert lab.on_disk("SELECT status, note FROM intent") == [("failed", "tecNO_PERMISSION")]
+    assert lab.on_disk("SELECT subject, failures FROM setback") == [(channel_id, 1)]
+    assert lab.on_disk("SELECT fee, deadline FROM outlay") == [(10, 0)]
 
 
 # --- deaths ----------------------------------------------------------------------------------------------------------

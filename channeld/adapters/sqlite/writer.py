@@ -41,6 +41,10 @@ log = structlog.get_logger()
 _LARGE_SLICE: Final = 5000
 """Requests folded in one transaction where all must be before it goes on: at a close, and before they are forgotten."""
 _NO_TIME: Final = RippleTime(0)
+_TRIED: Final = (
+    "SELECT count(*) FILTER (WHERE ledger IS NULL), coalesce(sum(fee) FILTER (WHERE ledger IS NOT NULL), 0)"
+    " FROM tx WHERE intent = ?"
+)
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
     "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
@@ -100,7 +104,7 @@ class SqliteStore:
             )
             journal = [rows.journal_entry(r) for r in intents]
             for entry in journal:
-                (entry.attempts,) = db.execute("SELECT count(*) FROM tx WHERE intent = ?", (entry.number,)).fetchone()
+                entry.attempts, entry.spent = db.execute(_TRIED, (entry.number,)).fetchone()
             live = [
                 rows.live_transaction(r)
                 for r in db.execute(f"SELECT {rows.TX_COLUMNS} FROM tx WHERE ended IS NULL ORDER BY number")
