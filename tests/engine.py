@@ -12,6 +12,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Guards, Po
 from channeld.core.records import Signed
 from channeld.core.requests import Answer, Ask, Code, Held, Refusal
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
+from channeld.core.witness import source_tag
 from channeld.service.claim_desk import ClaimDesk
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
@@ -126,18 +128,29 @@ class Ledger:
     channels: dict[str, Channel] = field(default_factory=dict)
     pending: dict[str, int] = field(default_factory=dict)
     blobs: dict[str, tuple[Transaction, int, int, int]] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
+    tags: dict[str, int] = field(default_factory=dict)
     history: list[ValidatedTransaction] = field(default_factory=list)
     closed: dict[str, int] = field(default_factory=dict)
     created: list[str] = field(default_factory=list)
 
     def sign(
-        self, wallet: str, transaction: Transaction, number: Number, fee: Drops, last_ledger: LedgerIndex
+        self,
+        wallet: str,
+        transaction: Transaction,
+        number: Number,
+        fee: Drops,
+        last_ledger: LedgerIndex,
+        *,
+        store_id: str = "",
     ) -> Signed:
-        """What the daemon signs with; equal transactions have equal blobs. This ledger knows no tickets."""
+        """What the daemon signs with; equal transactions of one store have equal blobs. This ledger knows no
+        tickets.
+        """
         assert not number.ticket
-        sequence = number.value
-        blob = json.dumps([repr(transaction), sequence, fee, last_ledger])
-        self.blobs[blob] = (transaction, sequence, fee, last_ledger)
+        sequence, mark = number.value, source_tag(store_id, SOURCE)
+        blob = json.dumps([repr(transaction), sequence, fee, last_ledger, mark])
+        self.blobs[blob], self.marks[blob] = (transaction, sequence, fee, last_ledger), mark
         return Signed(blob, hash_of(blob))
 
     def submit(self, blob: str) -> str:
@@ -169,6 +182,7 @@ class Ledger:
                 del self.pending[blob]
                 self.sequence, self.balance = sequence + 1, self.balance - fee
                 result, changes = self._apply(transaction, sequence, clock)
+                self.tags |= {c.channel_id: self.marks[blob] for c in changes if c.created}
                 self._record(hash_of(blob), SOURCE, sequence, result, fee, changes, position)
                 position += 1
 
@@ -284,7 +298,8 @@ class Session:
         return History(LedgerIndex(low), LedgerIndex(high), tuple(found))
 
     async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
-        return list(self.ledger.channels.values())
+        tags = self.ledger.tags
+        return [replace(c, source_tag=tags.get(c.channel_id)) for c in self.ledger.channels.values()]
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         return self.ledger.account()
@@ -341,12 +356,12 @@ class Engine:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda _loop, _context: None)
         self.store = SqliteStore(self.path, network_id=0)
-        wallets = [Wallet("hot", SOURCE, KEY)]
-        self.mirror = Mirror(self.store.load(), wallets, self.policy, self.grants)
+        wallets, snapshot = [Wallet("hot", SOURCE, KEY)], self.store.load()
+        self.mirror = Mirror(snapshot, wallets, self.policy, self.grants)
         silent: Any = Silent()
         self.planner = Planner(self.mirror, self.store, silent, lambda: self.clock)
         self.reconciler = Reconciler(self.mirror, self.store, self.planner, silent, lambda: self.clock)
-        sign: Any = self.ledger.sign
+        sign: Any = partial(self.ledger.sign, store_id=snapshot.store_id)
         self.executor = Executor(self.mirror, self.store, sign, new_channel_id, silent, reconciler=self.reconciler)
         self.endpoints = Endpoints(
             None,  # type: ignore[arg-type]

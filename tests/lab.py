@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -165,7 +166,8 @@ class Lab:
             frozenset(addresses[w] for w in self.receivers if self.follows),
         )
         grant = Grant(payees, 10**15, 10**15, 10**6, tills)
-        self.mirror = Mirror(self.store.load(), wallets, self.policy, {"a": grant})
+        snapshot = self.store.load()
+        self.mirror = Mirror(snapshot, wallets, self.policy, {"a": grant})
         silent: Any = Silent()
         steps = Steps(self._reached)
         self.planner = Planner(self.mirror, self.store, silent, lambda: self.clock, steps=steps)
@@ -173,7 +175,7 @@ class Lab:
         self.executor = Executor(
             self.mirror,
             self.store,
-            self.keys.sign,
+            partial(self.keys.sign, store_id=snapshot.store_id),
             new_channel_id,
             silent,
             reconciler=self.reconciler,

@@ -60,6 +60,7 @@ _COUNTERS: Final[Mapping[str, tuple[str, Mapping[str, Sequence[str]]]]] = {
     "lost_drops": ("Drops signed and never to be paid, by whose doing that is.", {"kind": _LOSSES}),
     "payee_refusals": ("Channels and payouts that a payee's account did not take.", {"kind": _REFUSABLE}),
     "foreign_transactions": ("Transactions of our wallets that are not in our journal.", {}),
+    "altered_transactions": ("Transactions of ours in which somebody else changed the signature of a claim.", {}),
     "received_claims": ("Claims handed in that payers signed for us, by answer.", {"code": _CODES}),
     "received_drops": ("Drops that claims taken in added to what is held.", {}),
     "redeemed_drops": ("Drops that channels paid us, from validated metadata.", {}),
@@ -219,6 +220,9 @@ class Telemetry(Page):
 
     def foreign(self) -> None:
         self._count("foreign_transactions")
+
+    def altered(self) -> None:
+        self._count("altered_transactions")
 
     def admitted(self, rule: str, action: str, mode: str) -> None:
         self._count("admit_acts", rule, action, mode)

@@ -25,7 +25,10 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel as a validated ledger shows it. `ledger_index` is the ledger that was read or that last touched it."""
+    """A channel as a validated ledger shows it. `ledger_index` is the ledger that was read or that last touched it.
+
+    `source_tag` is told by whole readings only, and kept nowhere: it is the mark of the store that opened the channel.
+    """
 
     channel_id: ChannelId
     source_account: Address
@@ -38,6 +41,7 @@ class Channel:
     expiration: RippleTime | None
     cancel_after: RippleTime | None
     ledger_index: LedgerIndex
+    source_tag: int | None = None
 
     @property
     def payee(self) -> Payee:

@@ -81,7 +81,8 @@ class ValidatedTransaction:
 
     `number` is the sequence it used, or the ticket where `ticket` is true: (account, number) names it more firmly than
     its hash, for a claim's signature is not covered by the transaction's own. `accounts` are the account roots it
-    changed, `created` and `modified` alike, as they were afterwards.
+    changed, `created` and `modified` alike, as they were afterwards. `authority` is the account's key and signature as
+    they stand in its blob, upper-case hex, empty where the account signed in another way.
     """
 
     hash: str
@@ -95,6 +96,17 @@ class ValidatedTransaction:
     fee: Drops
     channels: tuple[ChannelChange, ...]
     accounts: tuple[AccountState, ...]
+    authority: str = ""
+
+    def altered_from(self, blob: str) -> bool:
+        """Whether it is the transaction of this blob (upper-case hex) or differs in what its account did not sign.
+
+        The same signature under the same key covers the same fields. Only Signature, which a payer gave and anybody may
+        change or leave out, is not among them.
+
+        Sources: rippled sfields.macro (sfSignature and sfTxnSignature are not signed).
+        """
+        return bool(self.authority) and self.authority in blob
 
     @property
     def succeeded(self) -> bool:

@@ -18,6 +18,7 @@ from channeld.core.intents import (
     Action,
     FinalizeClose,
     FundChannel,
+    Intent,
     OpenChannel,
     RedeemChannel,
     RequestClose,
@@ -41,13 +42,15 @@ _CODE: Final = re.compile("te[cflmr][A-Z0-9_]+")
 class Outcome:
     """How an intent ended: `status` is DONE or FAILED, `paid` the drops that really reached the payee, `note` why.
 
-    PLANNED means that its transaction is dead and it is signed again. `after` is what a claimed failure means.
+    PLANNED means that its transaction is dead and it is signed again. `after` is what a claimed failure means. `spoilt`
+    is the fee of a transaction that was validated and is signed again all the same (0: it was none).
     """
 
     status: Status
     paid: Drops
     note: str
     after: After | None = None
+    spoilt: int = 0
 
 
 def judge(action: Action, channel_id: ChannelId, transaction: ValidatedTransaction) -> Outcome:
@@ -59,6 +62,18 @@ def judge(action: Action, channel_id: ChannelId, transaction: ValidatedTransacti
     if change is not None and _reached(action, change):
         return Outcome(Status.DONE, paid, transaction.result)
     return Outcome(Status.FAILED, paid, "expired_unpaid" if change and change.deleted else "no_effect")
+
+
+def judge_altered(intent: Intent, channel_id: ChannelId, transaction: ValidatedTransaction) -> Outcome:
+    """The same of one in which somebody else changed the claim's signature.
+
+    What was spoilt by that is no fault of the intent: before a deadline it is signed again at once, for as long as
+    that costs less than it brings (`Urgency.stake`). What can wait fails, cools down, and is decided anew.
+    """
+    outcome = judge(intent.action, channel_id, transaction)
+    if outcome.after is After.DECIDE_ANEW and intent.deadline:
+        return Outcome(Status.PLANNED, Drops(0), outcome.note, spoilt=transaction.fee)
+    return outcome
 
 
 def _reached(action: Action, change: ChannelChange) -> bool:

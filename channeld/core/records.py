@@ -98,7 +98,8 @@ class ChannelMark(NamedTuple):
 class JournalEntry:
     """An intent in the journal. `channel_id` is that of its subject; for an open, of what its transaction creates.
 
-    `attempts` counts the transactions signed for it so far.
+    `attempts` counts the transactions signed for it so far, `spent` is the fees of those that others spoilt: they were
+    validated, brought it nowhere, and are not counted.
     """
 
     number: int
@@ -108,6 +109,7 @@ class JournalEntry:
     channel_id: ChannelId | None
     note: str = ""
     attempts: int = 0
+    spent: int = 0
 
     @property
     def action(self) -> Action:
@@ -309,7 +311,8 @@ class StoreSnapshot:
 
     `tickets` are those that we made and that are still there, whether a live transaction uses them or not. `early_ends`
     are those of channels that their payees ended early, in order. `acted` says when a channel was last funded or
-    settled, or (by pool/payee) one opened. `traces` are by pool/payee, `rhythms` by pool.
+    settled, or (by pool/payee) one opened. `traces` are by pool/payee, `rhythms` by pool. On what intents up to number
+    `retired` open nothing is issued.
     """
 
     store_id: str
@@ -330,3 +333,4 @@ class StoreSnapshot:
     acted: dict[tuple[str, Kind], RippleTime] = field(default_factory=dict)
     traces: dict[str, bytes] = field(default_factory=dict)
     rhythms: dict[str, Rhythm] = field(default_factory=dict)
+    retired: int = 0

@@ -19,7 +19,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
+from channeld.core.channel import Channel
 from channeld.core.freezes import Cause
+from channeld.core.intents import Action, OpenChannel
 
 REBUILT: Final = "rebuilt"
 """The home of a store that was made from the ledger and not used yet: an operator said that no other one counts."""
@@ -39,6 +41,19 @@ def source_tag(store_id: str, account: str) -> int:
     the other it is foreign.
     """
     return int.from_bytes(hashlib.sha256(f"{store_id} {account}".encode()).digest()[:4], "big")
+
+
+def opened_by(action: Action, channel: Channel, store_id: str) -> bool:
+    """Whether a channel is what a store opened for `action`, where its Create was not seen but only the channel.
+
+    Its id says nothing of that: any Create under the same number to the same payee has it. What does is the store's
+    mark on it, and that it is as the intent asked for and untouched: nobody but the store can have signed on it then.
+    """
+    if not isinstance(action, OpenChannel) or channel.source_tag != source_tag(store_id, channel.source_account):
+        return False
+    wanted = (action.payee, action.amount, action.settle_delay, action.life is None)
+    shown = (channel.payee, channel.amount, channel.settle_delay, channel.cancel_after is None)
+    return shown == wanted and channel.balance == 0 and channel.expiration is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ class Guard:
         log.error("frozen", scope=freeze.scope or "everything", cause=freeze.cause.value, reason=freeze.reason)
 
     def _retire(self) -> None:
-        """The store has it: no channel that it knew is signed on any more."""
+        """The store has it: no channel that it knew is signed on any more, nor any that was under way."""
+        self._mirror.retired = self._store.retired()
         for state in self._mirror.channels.values():
             if state.record.pool:
                 self._mirror.stop_issuing(state)

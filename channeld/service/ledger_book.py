@@ -155,12 +155,17 @@ class SpanBook:
         """Something happened to a channel that pays us, on which a claim is held."""
         self._heard.append(event)
 
-    def unknown(self, channel: Channel) -> None:
-        """A full read shows a channel of ours that this store never opened."""
+    def unknown(self, channel: Channel, *, displaced: bool) -> None:
+        """A full read shows a channel of ours that this store never opened; `displaced`: under a number that it had
+        signed a Create under.
+        """
         self._unseen += explained_unseen(None, channel, 0)
         if channel.public_key in self._keys:
             found = f"the ledger has {channel.channel_id} with our claim key, which this store never opened"
             self._freeze_wallet(channel.source_account, Cause.UNKNOWN_CHANNELS, found)
+        elif displaced:
+            found = f"it opened {channel.channel_id} under a number of ours, and not as we had signed that"
+            self._freeze_wallet(channel.source_account, Cause.FOREIGN_TRANSACTION, found)
 
     def returned(self, channel: Channel) -> None:
         """A node shows a channel of ours that a validated ledger had deleted."""

@@ -45,12 +45,14 @@ class Mirror:
     payees. `tells` is set where somebody does: then a new channel waits until content servers are told of it.
     `stopped` says what is frozen, and why; of it `frozen` is everything, `held` are content servers, `held_apart` users
     and payees, by scope.
+    On what intents up to number `retired` open nothing is issued: another copy of the store may have done so.
     `cautions` are channels whose end single nodes showed in ledgers not processed yet: nothing is issued on them.
     """
 
     def __init__(self, snapshot: StoreSnapshot, wallets: Iterable[Wallet], policy: Policy, grants: Mapping[str, Grant]):
         self.policy = policy
         self.grants = grants
+        self.store_id, self.retired = snapshot.store_id, snapshot.retired
         self.wallets = {w.name: w for w in wallets}
         self.by_address = {w.address: w for w in self.wallets.values()}
         self.processed: LedgerIndex | None = snapshot.processed
@@ -286,9 +288,11 @@ class Mirror:
         self.missing.discard(tx_key(live))
         self.commitments.ended(live)
 
-    def plan_again(self, entry: JournalEntry) -> None:
-        """The store has it: what was signed for an intent is dead, and it is signed anew."""
+    def plan_again(self, entry: JournalEntry, spoilt: int) -> None:
+        """The store has it: what was signed for an intent is dead, or `spoilt` for this fee, and it is signed anew."""
         entry.status = Status.PLANNED
+        if spoilt:
+            entry.attempts, entry.spent = entry.attempts - 1, entry.spent + spoilt
         self.backlog.add(entry)
         self._commit(entry)
 

@@ -200,6 +200,9 @@ class TruthStore(Protocol):
     def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
         """Lift a freeze, and retire all channels where the cause asks for that. Raises `Refused` if there is none."""
 
+    def retired(self) -> int:
+        """The number of the last intent that was retired, with all before it; 0: none was."""
+
     def adopt(self, channels: Iterable[tuple[ChannelId, int]], pool: str, audit: Audit) -> None:
         """Take over quarantined channels with the amounts proven to be signed. Raises `Refused`; all or none."""
 
@@ -345,6 +348,9 @@ class Telemetry(Protocol):
 
     def foreign(self) -> None:
         """A transaction of our wallet that is not in our journal."""
+
+    def altered(self) -> None:
+        """A transaction of ours was validated with another claim's signature in it than we had put there, or none."""
 
     def admitted(self, rule: str, action: str, mode: str) -> None:
         """A rule of `admit` acted on a request, or in this mode would have."""

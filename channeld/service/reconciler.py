@@ -179,7 +179,7 @@ class Reconciler:
         """An intent ended, or goes back to be signed again. What failed is decided again when it has cooled down."""
         entry.status, entry.note = outcome.status, outcome.note
         if outcome.status is Status.PLANNED:
-            self._mirror.plan_again(entry)
+            self._mirror.plan_again(entry, outcome.spoilt)
             return
         group = self._mirror.close_entry(entry)
         self.planner.urge(group)

@@ -7,6 +7,8 @@ hands the store all of it in one transaction, and then lets the mirror follow.
 How a transaction of ours ends:
 
     validated under its hash            judged by what it changed (`core.outcome`), and never by its result alone
+    validated, but for its Signature    likewise: whoever passes a collection on can change that, and our own signature
+                                        covers all the rest
     its number used by another          displaced: it can never happen any more, and its intent is signed again
     not found up to its last ledger     dead if history is gapless or the number is still unused: signed again;
                                         else its fate is unknown: its intent fails, and is decided anew
@@ -24,7 +26,7 @@ from channeld.core.churn import cut_short
 from channeld.core.conservation import Moved
 from channeld.core.intents import Action, OpenChannel, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
-from channeld.core.outcome import Outcome, cooled, judge, setback_after, subject_of
+from channeld.core.outcome import Outcome, cooled, judge, judge_altered, setback_after, subject_of
 from channeld.core.records import (
     ChannelRecord,
     Ending,
@@ -37,6 +39,7 @@ from channeld.core.records import (
 )
 from channeld.core.results import After
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
+from channeld.core.witness import opened_by
 from channeld.service.ledger_book import SpanBook
 from channeld.service.mirror import Mirror, tx_key
 from channeld.service.numbers import kind_of, tickets_subject
@@ -104,8 +107,9 @@ class Span:
         live = mirror.live.get((tx.account, tx.number))
         if (tx.account, tx.number) in mirror.tickets:
             self.tickets_gone.add((tx.account, tx.number))
-        entry = mirror.journal.get(live.intent) if live is not None and live.intent is not None else None
-        if live is not None and live.hash == tx.hash:
+        entry, ours = None, live is not None and (live.hash == tx.hash or tx.altered_from(live.blob))
+        if live is not None and ours:
+            entry = mirror.journal.get(live.intent) if live.intent is not None else None
             self._ours(live, entry, tx)
         elif tx.account in mirror.by_address:
             if not self._store.knows(tx.hash):
@@ -113,16 +117,19 @@ class Span:
                 log.warning("foreign_transaction", account=tx.account, number=tx.number, kind=tx.kind, hash=tx.hash)
             if live is not None:
                 self._lost(live, "displaced")
-        self._book(tx, live, entry)
+        self._book(tx, live if ours else None, entry)
         self.incoming.transaction(tx)
         for change in tx.channels:
             if change.channel.source_account in mirror.by_address:
                 self._change(change, tx, entry)
 
     def _book(self, tx: ValidatedTransaction, live: LiveTransaction | None, entry: JournalEntry | None) -> None:
-        """Account for the money that a transaction moved, before what it did to channels is taken over."""
+        """Account for the money that a transaction moved, before what it did to channels is taken over.
+
+        `live` is what we signed, where that is what it is.
+        """
         moves = [Moved(old.channel if old else None, c) for c in tx.channels for old in (self._known(c),)]
-        if live is not None and live.hash == tx.hash:
+        if live is not None:
             self.book.took(live, entry, moves)
             self.book.transaction(tx, moves, ours=True)
         else:
@@ -141,11 +148,17 @@ class Span:
         kind = kind_of(live, entry)
         self._telemetry.transaction(kind, tx.result)
         self._telemetry.validated(kind, live.fee, tx.ledger_index - live.first_ledger + 1)
+        if altered := tx.hash != live.hash:
+            self._telemetry.altered()
+            log.error("transaction_altered", signed=live.hash, hash=tx.hash, account=live.account, result=tx.result)
         if live.makes:
             self._tickets(live, tx)
         if entry is not None and live.channel_id is not None:
             with self._steps(Step.VALIDATED, kind):
-                outcome = judge(entry.action, live.channel_id, tx)
+                if altered:
+                    outcome = judge_altered(entry.intent, live.channel_id, tx)
+                else:
+                    outcome = judge(entry.action, live.channel_id, tx)
             self.outcomes.append((entry, outcome))
             self._after(entry, outcome, tx)
             log.info("intent_ended", intent=entry.number, kind=kind, status=outcome.status.value, note=outcome.note)
@@ -195,14 +208,17 @@ class Span:
         (self.found if channel_id in self.found else self.after)[channel_id] = record
 
     def _new_record(self, channel: Channel, entry: JournalEntry | None) -> ChannelRecord:
-        """A channel first seen: ours if an intent opened it, else quarantined, never signed on."""
+        """A channel first seen: ours if `entry` is the intent that opened it, else quarantined, never signed on.
+
+        Nor is one signed on whose intent was retired meanwhile; that one settles and closes.
+        """
         action, now = entry.action if entry else None, self._now
-        if not isinstance(action, OpenChannel) or action.payee != channel.payee:
+        if entry is None or not isinstance(action, OpenChannel) or action.payee != channel.payee:
             log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
             return ChannelRecord(0, channel, channel.balance, False, "", "", now, now, None, None)
-        whose = (action.user, action.tier)
-        head = (0, channel, channel.balance, True, action.pool, action.server, now, now, None, None)
-        return ChannelRecord(*head, False, *whose)
+        retired, whose = entry.number <= self._mirror.retired, (action.user, action.tier)
+        head = (0, channel, channel.balance, not retired, action.pool, action.server, now, now, None, None)
+        return ChannelRecord(*head, retired, *whose)
 
     def _updated(self, old: ChannelRecord, channel: Channel) -> ChannelRecord:
         since = None
@@ -213,17 +229,16 @@ class Span:
     def whole(self, account: AccountState, channels: Sequence[Channel]) -> int:
         """Compare with all channels of a wallet as the ledger has them. By how many drops its balance is off.
 
-        What is there and unknown is quarantined, unless an intent of ours opened it; what is not there is gone.
+        What is there and unknown is quarantined, unless it proves that we opened it; what is not there is gone.
         """
         self.book.read_whole()
         seen = {c.channel_id: c for c in channels}
-        for channel_id, channel in seen.items():
-            state = self._mirror.channels.get(channel_id)
+        for channel_id, shown in seen.items():
+            state, channel = self._mirror.channels.get(channel_id), replace(shown, source_tag=None)
             if state is None and self._store.gone(channel_id):
                 self.book.returned(channel)
             elif state is None:
-                self.found[channel_id] = record = self._new_record(channel, self._store.opening(channel_id))
-                (self.book.opened if record.pool else self.book.unknown)(channel)
+                self._appeared(shown, channel)
             elif replace(channel, ledger_index=state.record.channel.ledger_index) != state.record.channel:
                 self.book.changed(state.record, channel)
                 self.after[channel_id] = self._updated(state.record, channel)
@@ -231,6 +246,16 @@ class Span:
             if state.record.channel.source_account == account.address and channel_id not in seen:
                 self.after[channel_id] = self._gone(state.record, self._header.index)
         return self.book.compare(account)
+
+    def _appeared(self, shown: Channel, channel: Channel) -> None:
+        """A full read has a channel, as `shown`, whose Create nobody saw: whose is it?"""
+        opening = self._store.opening(channel.channel_id)
+        ours = opening is not None and opened_by(opening.action, shown, self._mirror.store_id)
+        self.found[channel.channel_id] = self._new_record(channel, opening if ours else None)
+        if ours:
+            self.book.opened(channel)
+        else:
+            self.book.unknown(channel, displaced=opening is not None)
 
     def _gone(self, record: ChannelRecord, at: LedgerIndex) -> ChannelRecord:
         """A channel is there no more as of ledger `at`, and no transaction shows how it went."""

@@ -67,7 +67,7 @@ class Workload:
         """What waits to be signed and may be, in order; of those without a deadline only what is behind `after`."""
         backlog, name = self._mirror.backlog, wallet.name
         line = backlog.of(name) if after is None else chain(backlog.deadlines(name), backlog.of(name, after))
-        return (entry for entry in line if not self._mirror.holds_back(entry.action))
+        return (e for e in line if not self._mirror.holds_back(e.action) and not self._in_vain(e))
 
     def of(
         self, wallet: Wallet, after: JournalEntry | None = None
@@ -88,7 +88,12 @@ class Workload:
         return self._spending.tickets(wallet.name, count) if count else 0
 
     def transaction(self, wallet: Wallet, entry: JournalEntry) -> Transaction | None:
-        """What reaches an intent's target from the channel as it is; None: nothing is left to do."""
+        """What reaches an intent's target from the channel as it is; None: nothing is left to do.
+
+        An open that was retired before it was signed is of no use any more: it is decided anew.
+        """
+        if isinstance(entry.action, OpenChannel) and entry.number <= self._mirror.retired:
+            return None
         if isinstance(entry.action, RedeemChannel):
             held = self._mirror.vault.channels.get(entry.action.channel_id)
             halted = self._mirror.halted(wallet.name) is not None
@@ -116,7 +121,8 @@ class Workload:
         tried = entry.attempts if entry else 0
         if isinstance(transaction, Redeem):
             held = self._mirror.vault.channels[transaction.channel_id]
-            return replace(self._before(held.channel, tried), stake=held.collectable)
+            stake = held.collectable - (entry.spent if entry else 0)
+            return replace(self._before(held.channel, tried), stake=stake)
         state = self._channel(entry) if entry else None
         pays = isinstance(transaction, Claim) and transaction.balance is not None
         if state is None or not pays or state.refused or state.record.channel.deadline is None:
@@ -148,6 +154,13 @@ class Workload:
             return Urgency(tried)
         left_s = max(0, channel.deadline - self._now)
         return Urgency(tried, int(left_s / max(self._mirror.interval_s, 0.001)))
+
+    def _in_vain(self, entry: JournalEntry) -> bool:
+        """Whether what others spoilt of a collection cost as much as it brings: it waits, for a better claim if any."""
+        if not entry.spent or not isinstance(entry.action, RedeemChannel):
+            return False
+        held = self._mirror.vault.channels.get(entry.action.channel_id)
+        return held is not None and 0 < held.collectable <= entry.spent
 
     def _channel(self, entry: JournalEntry) -> ChannelState | None:
         action = entry.action

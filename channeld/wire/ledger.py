@@ -177,6 +177,7 @@ def listed_channel(item: Json, ledger_index: LedgerIndex) -> Channel:
         _time(item, "expiration"),
         _time(item, "cancel_after"),
         ledger_index,
+        _optional_uint32(item, "source_tag"),
     )
 
 
@@ -229,6 +230,17 @@ def _channel_change(how: str, body: Json, transaction: Json, ledger_index: Ledge
     return ChannelChange(channel, created, how == "DeletedNode", paid)
 
 
+def _authority(transaction: Json) -> str:
+    """SigningPubKey and TxnSignature as a blob has them, one behind the other; empty where several keys signed.
+
+    Sources: rippled sfields.macro (VL 3 and 4), serialization (a length of up to 192 bytes is one byte).
+    """
+    parts = [(head, transaction.get(name)) for head, name in (("73", "SigningPubKey"), ("74", "TxnSignature"))]
+    if not all(isinstance(value, str) and value for _, value in parts):
+        return ""
+    return "".join(f"{head}{len(value) // 2:02X}{value}" for head, value in parts if value).upper()
+
+
 def validated_transaction(entry: Json) -> ValidatedTransaction:
     """Read an entry of `account_tx`, an answer of `tx`, or a validated stream message: all have the same parts."""
     if entry.get("validated") is False:
@@ -258,6 +270,7 @@ def validated_transaction(entry: Json) -> ValidatedTransaction:
         _drops(transaction, "Fee"),
         tuple(channels),
         tuple(accounts),
+        _authority(transaction),
     )
 
 

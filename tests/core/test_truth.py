@@ -11,9 +11,10 @@ from worlds import PAYEES, SOURCE, channel
 
 from channeld.core.conservation import LossKind, Moved, explained, loss_of
 from channeld.core.freezes import INSTRUCTIONS, Cause
+from channeld.core.intents import FundChannel, OpenChannel
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
-from channeld.core.units import Address, Drops, LedgerIndex, RippleTime
-from channeld.core.witness import REBUILT, Identity, Witness, doubt_broker, doubt_file, source_tag
+from channeld.core.units import Address, Drops, LedgerIndex, RippleTime, Seconds
+from channeld.core.witness import REBUILT, Identity, Witness, doubt_broker, doubt_file, opened_by, source_tag
 
 HOME = "channeld-1 on broker:1883 channeld/v1"
 STRANGER = Address("rDx69ebzbowuqztksVDmZXjizTd12BVr4x")
@@ -90,6 +91,21 @@ def test_two_stores_never_leave_the_same_mark() -> None:
     marks = {source_tag(f"{n:032x}", SOURCE) for n in range(1000)}
     assert len(marks) == 1000
     assert all(0 <= mark < 2**32 for mark in marks)
+
+
+def test_a_channel_proves_that_a_store_opened_it_by_its_mark_its_terms_and_that_it_is_untouched() -> None:
+    made = replace(channel(amount=20), source_tag=source_tag("mine", SOURCE))
+    action = OpenChannel("hot", "p", "a", made.payee, Drops(20), Seconds(10), None)
+    assert opened_by(action, made, "mine")
+    assert not opened_by(action, made, "another store")
+    assert not opened_by(FundChannel("hot", made.channel_id, Drops(20)), made, "mine")
+    off = (
+        {"source_tag": None}, {"amount": Drops(21)}, {"balance": Drops(1)}, {"settle_delay": Seconds(9)},
+        {"expiration": RippleTime(5)}, {"cancel_after": RippleTime(5)}, {"destination_tag": 0},
+    )  # fmt: skip
+    assert not any(opened_by(action, replace(made, **other), "mine") for other in off)  # type: ignore[arg-type]
+    ends = replace(made, cancel_after=RippleTime(5))
+    assert opened_by(replace(action, life=Seconds(60)), ends, "mine")
 
 
 def test_every_freeze_says_what_to_do() -> None:

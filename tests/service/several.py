@@ -89,7 +89,10 @@ class FakeNode(Session):
         return self.past[at]
 
     async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
-        return self.show([replace(c, ledger_index=at) for c in self._as_of(at)[2].values()])
+        tags = self.ledger.tags
+        return self.show(
+            [replace(c, ledger_index=at, source_tag=tags.get(c.channel_id)) for c in self._as_of(at)[2].values()]
+        )
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         return self._as_of(at)[1]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import coincurve
 import pytest
+from coincurve._libsecp256k1 import ffi
 from lab import TILL, WEALTH, Lab, Where, terms
-from sandbox.rig import address, key
+from sandbox.rig import Rig, address, key
+from xrpl.core import binarycodec
 
 from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
@@ -18,6 +24,7 @@ from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.rules import OneOf, Rule, Within
 from channeld.core.units import Address, ChannelId, Drops, RippleTime, Seconds
 from channeld.core.vocabulary import HOLD, Concern, Mode
+from channeld.sandbox.ledger import codec
 from channeld.sandbox.ledger.faults import order
 
 CLOSE = 0x00020000
@@ -506,6 +513,123 @@ def test_a_source_that_pays_by_itself_leaves_nothing_to_collect(lab: Lab) -> Non
     assert redeems(lab) == []
     assert earned(lab) == 20
     assert lab.on_disk("SELECT * FROM loss") == []
+
+
+# --- what others change of it ----------------------------------------------------------------------------------------
+
+
+def overtaken(lab: Lab, change: Callable[[dict[str, Any]], None]) -> None:
+    """Whoever sees a collection hands in one of his own making before it: other than it in what we do not sign."""
+    ask = lab.session.request
+
+    async def request(command: str, **parameters: Any) -> Any:
+        if command == "submit":
+            fields = binarycodec.decode(parameters["tx_blob"])
+            if "Signature" in fields:
+                change(fields)
+                lab.rig.offer(codec.decode(binarycodec.encode(fields)))
+        return await ask(command, **parameters)
+
+    lab.session.request = request  # type: ignore[method-assign]
+
+
+def signed_again(fields: dict[str, Any]) -> None:
+    """The payer signs the same claim once more, which gives another signature."""
+    digest = hashlib.sha512(claim_message(bytes.fromhex(fields["Channel"]), int(fields["Amount"]))).digest()[:32]
+    nonce = (ffi.NULL, ffi.new("unsigned char[32]", b"n" * 32))
+    payer = coincurve.PrivateKey(key("ursulaK").private)
+    fields["Signature"] = payer.sign(digest, hasher=None, custom_nonce=nonce).hex().upper()
+
+
+@pytest.mark.parametrize("pays", [False, True])
+def test_a_collection_whose_claim_the_payer_signed_again_is_ours_all_the_same(lab: Lab, pays: bool) -> None:
+    counted: list[str] = []
+    telemetry: Any = lab.reconciler._telemetry
+    telemetry.altered, telemetry.foreign = lambda: counted.append("altered"), lambda: counted.append("foreign")
+    lab.mirror.wallets[TILL].pays = pays
+    channel_id = opened(lab, "ursulaK")
+    overtaken(lab, signed_again)
+    taken(lab, "1", channel_id, 500, "ursulaK")
+    lab.tick(3)
+    (redeem,) = redeems(lab)
+    assert lab.on_disk("SELECT hash FROM tx") != [(redeem.tx.hash,)]
+    assert (counted, lab.on_disk("SELECT * FROM freeze")) == (["altered"], [])
+    assert lab.on_disk("SELECT i.status, t.ended FROM intent i JOIN tx t ON t.intent = i.number") == [
+        ("done", "tesSUCCESS")
+    ]
+    assert lab.on_disk("SELECT fee FROM outlay") == [(redeem.tx.fee,)]
+    assert lab.on_disk("SELECT paid, hash FROM redeemed") == [(500, redeem.tx.hash)]
+    assert not lab.mirror.live
+
+
+def spoilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drops: int, *, delay: int = 900, times: int = 10**6) -> Lab:
+    """A source closes a channel on which so much is held, and somebody leaves the claim's signature out so often."""
+    left = iter(range(times))
+
+    def without(fields: dict[str, Any]) -> None:
+        if next(left, None) is not None:
+            del fields["Signature"]
+
+    monkeypatch.setattr("lab.Rig", partial(Rig, fixCleanup3_2_0=True))  # before it, that was not validated at all
+    rich = replace(terms().receive, worth=Drops(10**6))
+    lab = till(tmp_path / "s.db", policy=replace(terms(), receive=rich))
+    lab.tick(12)  # so that it is known how often ledgers close
+    channel_id = opened(lab, amount=2000, SettleDelay=delay)
+    overtaken(lab, without)
+    taken(lab, "1", channel_id, drops)
+    lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick()
+    return lab
+
+
+def test_a_collection_that_was_spoilt_before_a_deadline_goes_again_at_once_and_its_fee_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = spoilt(tmp_path, monkeypatch, 500, times=3)
+    lab.tick(4)
+    assert earned(lab) == 500
+    results = [(r.result, r.tx.fee) for r in redeems(lab)]
+    assert results == [("tecNO_PERMISSION", 10)] * 3 + [("tesSUCCESS", 10)], "a higher fee would not help"
+    assert lab.planner.spending.purse_used(TILL) == 40
+    assert lab.on_disk("SELECT count(*) FROM intent") == [(1,)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_collection_is_spoilt_no_more_often_than_it_is_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    lab = spoilt(tmp_path, monkeypatch, 45)
+    lab.tick(3)
+    if restarted:
+        request, before = lab.session.request, [(e.attempts, e.spent) for e in lab.mirror.journal.values()]
+        lab.restart()
+        assert [(e.attempts, e.spent) for e in lab.mirror.journal.values()] == before
+        lab.session.request = request  # type: ignore[method-assign]
+    lab.tick(90)
+    fees = [r.tx.fee for r in redeems(lab)]
+    assert fees == [10] * 5, "until the fees are what it would bring, and then no more"
+    assert lab.planner.spending.purse_used(TILL) == sum(fees)
+    assert lab.on_disk("SELECT kind, drops FROM loss") == [("unredeemed", 45)]
+
+
+def test_with_little_time_left_no_more_is_offered_than_what_was_spoilt_left_to_gain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = spoilt(tmp_path, monkeypatch, 1500, delay=DELAY)
+    lab.tick(9)
+    assert [r.tx.fee for r in redeems(lab)] == [lab.policy.guards.urgent_fee_cap, 500]
+
+
+def test_a_spoilt_collection_that_can_wait_cools_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.Rig", partial(Rig, fixCleanup3_2_0=True))
+    lab = till(tmp_path / "s.db")
+    channel_id = opened(lab)
+    overtaken(lab, lambda fields: fields.pop("Signature"))
+    taken(lab, "1", channel_id, 500)
+    lab.tick()
+    assert lab.on_disk("SELECT status, note FROM intent") == [("failed", "tecNO_PERMISSION")]
+    assert lab.on_disk("SELECT subject, failures FROM setback") == [(channel_id, 1)]
+    assert lab.on_disk("SELECT fee, deadline FROM outlay") == [(10, 0)]
 
 
 # --- deaths ----------------------------------------------------------------------------------------------------------

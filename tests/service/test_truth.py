@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
-from engine import Engine
+from engine import CHEAP, Engine
+from worlds import KEY, PAYEES
 
+from channeld.adapters.sqlite.backup import copy_store, put_back
 from channeld.adapters.witness_file import WitnessFile
-from channeld.core.errors import Refused
+from channeld.core.errors import LedgerError, Refused
 from channeld.core.freezes import Cause
 from channeld.core.intents import Create, Number
 from channeld.core.requests import Code, Granted, Refusal
@@ -73,6 +76,54 @@ def test_more_was_paid_than_the_store_knows_to_be_signed(engine: Engine) -> None
     assert answer.claim.channel_id != channel_id
 
 
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_create_under_way_in_an_old_copy_is_retired_with_it_though_no_ledger_was_read(
+    engine: Engine, tmp_path: Path, seen: bool, restarted: bool
+) -> None:
+    engine.answer(engine.ask("first", 5))
+    copy_store(engine.path, tmp_path / "copy.db")
+    engine.tick()
+    (sold,) = engine.answer(engine.ask("sold", 7))
+    assert isinstance(sold, Granted)
+    engine.kill()
+    put_back(tmp_path / "copy.db", engine.path, "aside")
+    engine.build()
+    guard = Guard(engine.mirror, engine.store.books, lambda: 1.0)
+    guard.doubt(Cause.OLD_STORE, "data version")
+    guard.thaw("", Cause.OLD_STORE, "eva", "the newest is lost, and no node can be reached")
+    if restarted:
+        engine.kill()
+        engine.build()
+    engine.ledger.close(take=False)
+    engine.session.first = 0 if seen else engine.ledger.index
+    engine.connect()
+    assert engine.on_disk("SELECT channel_id, issuing, adopted FROM channel") == [(sold.claim.channel_id, 0, 1)]
+    assert (causes(engine), asked(engine, "again")) == ([], Code.NO_HEADROOM)
+    engine.session.first = 0
+    engine.ledger.redeem(sold.claim.channel_id, sold.claim.amount)
+    engine.see()
+    assert causes(engine) == [], "what its payee was sold by the newer store is paid"
+    for _ in range(12):
+        engine.tick()
+        asked(engine, "again")
+    assert asked(engine, "again") is None, "on a channel of its own"
+
+
+def test_an_open_that_was_planned_before_the_thaw_of_an_old_store_is_decided_anew(engine: Engine) -> None:
+    engine.session.fees = LedgerError("noNetwork", "")
+    engine.answer(engine.ask("first", 5))
+    guard = Guard(engine.mirror, engine.store.books, lambda: 1.0)
+    guard.doubt(Cause.OLD_STORE, "data version")
+    guard.thaw("", Cause.OLD_STORE, "eva", "the newest is lost")
+    engine.session.fees = CHEAP
+    for _ in range(3):
+        engine.tick()
+        asked(engine, "first")
+    assert engine.on_disk("SELECT kind, status FROM intent") == [("open", "moot"), ("open", "done")]
+    assert engine.on_disk("SELECT issuing, adopted FROM channel") == [(1, 0)]
+
+
 def test_while_frozen_what_was_signed_is_paid_and_nothing_else_is_done(engine: Engine) -> None:
     channel_id = engine.opened()
     asked(engine, "1")
@@ -95,6 +146,39 @@ def test_a_transaction_that_is_not_ours_freezes_before_anything_is_issued(engine
     engine.tick()
     assert causes(engine) == [("hot", "foreign_transaction")]
     assert asked(engine, "x") is Code.FROZEN
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
+@pytest.mark.parametrize(("drops", "key"), [(50, KEY), (20, KEY), (50, "ED" * 33)], ids=["same", "less", "other key"])
+def test_a_create_of_somebody_else_under_our_number_to_our_payee_is_not_ours(
+    engine: Engine, seen: bool, drops: int, key: str
+) -> None:
+    """It has the id that ours would have had, and may be signed on by whoever made it."""
+    engine.answer(engine.ask("first", 5))
+    (live,) = engine.mirror.live.values()
+    engine.ledger.pending.clear()
+    theirs = Create(PAYEES[0].account, PAYEES[0].tag, Drops(drops), Seconds(10), key, None)
+    signed = engine.ledger.sign("hot", theirs, Number(live.number), Drops(10), LedgerIndex(10**6))
+    engine.ledger.submit(signed.blob)
+    if seen:
+        engine.tick()
+    else:
+        engine.ledger.close()
+        engine.session.first = engine.ledger.index + 1
+        engine.ledger.close(take=False)
+        engine.connect()
+    assert engine.on_disk("SELECT channel_id, pool, issuing FROM channel") == [(live.channel_id, "", 0)]
+    cause = Cause.UNKNOWN_CHANNELS if not seen and key == KEY else Cause.FOREIGN_TRANSACTION
+    assert causes(engine) == [("hot", cause.value)]
+    Guard(engine.mirror, engine.store.books, lambda: 1.0).thaw("hot", cause, "eva", "the other one is stopped")
+    engine.session.first = 0
+    assert asked(engine, "x") is Code.NO_HEADROOM
+    for _ in range(12):
+        engine.tick()
+        asked(engine, "x")
+    (answer,) = engine.answer(engine.ask("x", 1))
+    assert isinstance(answer, Granted)
+    assert answer.claim.channel_id != live.channel_id
 
 
 def test_a_payee_that_closes_without_its_claim_forgoes_it(engine: Engine) -> None:

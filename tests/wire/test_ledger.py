@@ -14,10 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channeld.core.errors import Malformed
+from channeld.core.ledger import ValidatedTransaction
 from channeld.core.units import Address, LedgerIndex
 from channeld.wire import ledger
 
 RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "recorded.json").read_text())
+VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "claim-vectors.json").read_text())[
+    "transactions"
+]
 TRANSACTIONS: dict[str, Any] = RECORDED["transactions"]
 ALICE, BOB = "rsxZupPvnQbaSQbrTtCnTgGtQwJksr8VL3", "rLFtVprxUEfsH54eCWKsZrEQzMDsx1wqso"
 
@@ -48,6 +52,21 @@ def test_metadata_tells_what_a_transaction_did_to_a_channel(name: str) -> None:
     assert found == WHAT_HAPPENED[name]
     assert (c.source_account, c.destination_account, c.ledger_index) == (ALICE, BOB, transaction.ledger_index)
     assert transaction.succeeded
+
+
+def test_who_signed_a_transaction_tells_whose_blob_it_was_made_of() -> None:
+    def read(signed: dict[str, Any]) -> ValidatedTransaction:
+        entry = TRANSACTIONS["redeem"]
+        names = ("SigningPubKey", "TxnSignature")
+        return ledger.validated_transaction(entry | {"tx_json": entry["tx_json"] | {n: signed[n] for n in names}})
+
+    blobs = [vector["tx_blob"] for vector in VECTORS]
+    for place, vector in enumerate(VECTORS):
+        found = [read(vector["tx_json"]).altered_from(blob) for blob in blobs]
+        assert found == [n == place for n in range(len(blobs))]
+    other_key = VECTORS[0]["tx_json"] | {"SigningPubKey": VECTORS[-1]["tx_json"]["SigningPubKey"]}
+    several = VECTORS[0]["tx_json"] | {"SigningPubKey": ""}
+    assert not any(read(tx).altered_from(blobs[0]) for tx in (other_key, several))
 
 
 @pytest.mark.parametrize("name", ["settle_again", "fund_refused"])
@@ -88,7 +107,9 @@ def test_a_closed_ledger_carries_its_clock_and_its_prices() -> None:
 
 
 def test_a_listed_channel_equals_the_created_one() -> None:
-    listed = ledger.listed_channel(RECORDED["account_channels"]["channels"][0], LedgerIndex(7))
+    item = RECORDED["account_channels"]["channels"][0]
+    listed = ledger.listed_channel(item, LedgerIndex(7))
+    assert ledger.listed_channel(item | {"source_tag": 0}, LedgerIndex(7)).source_tag == 0
     assert listed == ledger.validated_transaction(TRANSACTIONS["create"]).channels[0].channel
 
 

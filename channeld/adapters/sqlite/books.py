@@ -21,6 +21,9 @@ from channeld.core.witness import Identity
 _FREEZE: Final = "INSERT OR IGNORE INTO freeze (scope, cause, found, who, at_unix) VALUES (?, ?, ?, ?, ?)"
 _AUDIT: Final = "INSERT INTO audit (at_unix, who, what, why) VALUES (?, ?, ?, ?)"
 _RETIRE: Final = "UPDATE channel SET issuing = 0, adopted = 1 WHERE closed_at IS NULL AND pool <> ''"
+_RETIRE_INTENTS: Final = (
+    "INSERT OR REPLACE INTO meta SELECT 'retired_intents', CAST(coalesce(max(number), 0) AS TEXT) FROM intent"
+)
 _ADOPT: Final = (
     "UPDATE channel SET pool = ?, server = '', authorized = max(authorized, ?), issuing = 0, adopted = 1"
     " WHERE channel_id = ? AND closed_at IS NULL AND pool = ''"
@@ -62,7 +65,8 @@ class Books:
             return load_freezes(db)
 
     def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
-        """Lift a freeze. Where it put in doubt how far channels are signed, every channel is retired with it.
+        """Lift a freeze. Where it put in doubt how far channels are signed, every channel is retired with it, and every
+        one that an intent known by now opens: this store may have been copied while its Create was under way.
 
         Raises `Refused` if there is no such freeze.
         """
@@ -72,9 +76,15 @@ class Books:
                 raise Refused(f"nothing is frozen by {cause.value}" + (f" on {scope}" if scope else ""))
             if cause in RETIRES:
                 db.execute(_RETIRE)
+                db.execute(_RETIRE_INTENTS)
             keep_audit(db, audit)
         if cause in RETIRES:
             self._retired()
+
+    def retired(self) -> int:
+        """The number of the last intent that was retired, with all before it: no claim is issued on what they open."""
+        with self._begin() as db:
+            return read_retired(db)
 
     def audit(self, audit: Audit) -> None:
         """Keep who did what, and why."""
@@ -206,6 +216,12 @@ def read_identity(db: sqlite3.Connection) -> Identity:
     """What a store says of itself."""
     meta: dict[str, str] = dict(db.execute("SELECT key, value FROM meta").fetchall())
     return Identity(meta.get("store_id", ""), int(meta.get("data_version", 0)), meta.get("home", ""))
+
+
+def read_retired(db: sqlite3.Connection) -> int:
+    """The number of the last intent that was retired; 0: none was."""
+    found = db.execute("SELECT value FROM meta WHERE key = 'retired_intents'").fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def _set(db: sqlite3.Connection, key: str, value: str) -> None:

@@ -41,6 +41,10 @@ log = structlog.get_logger()
 _LARGE_SLICE: Final = 5000
 """Requests folded in one transaction where all must be before it goes on: at a close, and before they are forgotten."""
 _NO_TIME: Final = RippleTime(0)
+_TRIED: Final = (
+    "SELECT count(*) FILTER (WHERE ledger IS NULL), coalesce(sum(fee) FILTER (WHERE ledger IS NOT NULL), 0)"
+    " FROM tx WHERE intent = ?"
+)
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
 _UPDATE_CHANNEL: Final = (
     "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
@@ -100,7 +104,7 @@ class SqliteStore:
             )
             journal = [rows.journal_entry(r) for r in intents]
             for entry in journal:
-                (entry.attempts,) = db.execute("SELECT count(*) FROM tx WHERE intent = ?", (entry.number,)).fetchone()
+                entry.attempts, entry.spent = db.execute(_TRIED, (entry.number,)).fetchone()
             live = [
                 rows.live_transaction(r)
                 for r in db.execute(f"SELECT {rows.TX_COLUMNS} FROM tx WHERE ended IS NULL ORDER BY number")
@@ -116,12 +120,12 @@ class SqliteStore:
             announced, absences = notices.load_announced(db), notices.load_absences(db)
             asked = (cooldowns.load(db), *demands.load(db))
             attended = self._file.meta("attended_until")
-            early_ends = notices.load_early_ends(db)
+            early_ends, retired = notices.load_early_ends(db), books.read_retired(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
         index = None if processed is None else LedgerIndex(int(processed))
         found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
         until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked)
+        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked, retired)
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
