@@ -17,7 +17,7 @@ from channeld.app.explain import whole_ids
 from channeld.core.claim import claim_message
 from channeld.core.errors import BadValue, Refused
 from channeld.core.freezes import Audit, Cause
-from channeld.core.units import ChannelId, parse_channel_id, parse_drops
+from channeld.core.units import HALF_A_CHARACTER, ChannelId, parse_channel_id, parse_drops
 from channeld.service.holdings import ChannelState
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Operations:
         """
         who, why = _signed(body, "file")
         target = Path(_text(body, "file"))
-        if not target.is_absolute():
+        if not target.is_absolute() or "\0" in str(target):
             raise BadValue("file", "not an absolute path", "the path as the daemon sees it")
         daemon = self._daemon
         daemon.watch.bear()
@@ -201,6 +201,8 @@ def _text(body: Body, name: str, default: str | None = None) -> str:
     value = body.get(name, default)
     if value is None or not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise BadValue(name, "missing", f"a text of up to {_LONGEST_TEXT} characters")
+    if HALF_A_CHARACTER.search(value):  # the audit could not be written
+        raise BadValue(name, "not text", "no half of a surrogate pair")
     if default is None and not value.strip():
         raise BadValue(name, "empty", "say it in a few words")
     return value

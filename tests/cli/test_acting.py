@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +120,60 @@ async def test_without_an_admin_token_nothing_is_changed_and_the_remedy_is_told(
             assert "no [http] admin_token_file is configured, so nothing can be changed" in err
             assert "restart" in err
         assert "operator" not in daemon.mirror.frozen
+
+
+def posted(site: Site, action: str, body: bytes) -> tuple[int, dict[str, str]]:
+    """What the daemon answers to a body as it stands."""
+    token = site.files.settings.http.admin_token
+    assert token is not None
+    headers = {"Authorization": f"Bearer {token.get_secret_value().decode()}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{site.port}/api/v1/{action}", body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.parametrize("field", ["who", "why"])
+async def test_what_the_audit_cannot_hold_is_refused_before_anything_is_done(
+    site: Site, tmp_path: Path, field: str
+) -> None:
+    """Half of a surrogate pair is JSON, and can be written nowhere: 400, naming the field."""
+    bodies = {"freeze": {}, "thaw": {}, "reload": {}, "close": {"channels": [OTHER]}, "adopt": {"channels": [STRAY]}}
+    bodies |= {"backup": {"file": str(tmp_path / "copy.db")}}
+    async with site.life() as daemon:
+        version, told = daemon.store.books.identity().data_version, site.told
+        for action, body in bodies.items():
+            said = json.dumps({"who": "eva", "why": "drill", **body, field: "\ud800"}).encode()
+            status, answer = await asyncio.to_thread(posted, site, action, said)
+            assert (status, answer["reason"].split(":")[0]) == (400, field), action
+        assert daemon.store.books.identity().data_version == version
+        assert "operator" not in daemon.mirror.frozen
+        assert daemon.mirror.channels[OTHER].record.issuing
+        for name, status in (("copy\0.db", 400), ("copy\udcff.db", 400), ("c" * 256, 503)):
+            said = json.dumps({"who": "eva", "why": "drill", "file": str(tmp_path / name)}).encode()
+            assert (await asyncio.to_thread(posted, site, "backup", said))[0] == status, name
+    assert site.told == told
+    assert not (tmp_path / "copy.db").exists()
+
+
+async def test_a_freeze_is_not_lost_to_characters_that_nobody_can_read(site: Site, run: Run) -> None:
+    """They are replaced in what is said for people; what is to be found must be spelt."""
+    async with site.life() as daemon:
+        status, _, err = await asyncio.to_thread(run, "freeze", "--why", "st\udcffp", "--who", "\udce9va")
+        assert (status, err) == (0, "")
+        assert "frozen by \ufffdva: st\ufffdp" in daemon.mirror.frozen["operator"]
+        for arguments in (("explain", "\udcff"), ("backup", "\udcff"), ("thaw", "--wallet", "\udcff")):
+            why = () if arguments[0] == "explain" else ("--why", "drill")
+            status, out, err = await asyncio.to_thread(run, *arguments, *why)
+            assert (status, out) == (2, ""), arguments
+            assert err.startswith("channeld: "), arguments
+            assert "\n" not in err.strip(), arguments
+    assert [who for who, what in site.told if what.startswith("freeze")] == ["\ufffdva"]
+    status, _, err = run("backup", "copy.db", "--why", "\udcff")
+    assert (status, err) == (0, "")
 
 
 def test_channels_fit_eighty_columns_and_no_money_is_cut(site: Site, terminal: Run) -> None:
