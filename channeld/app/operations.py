@@ -45,8 +45,9 @@ class Operations:
     async def freeze(self, body: Body) -> dict[str, Any]:
         """Stop issuing, opening, funding and closing, for everything or for one wallet."""
         who, why = _signed(body, "wallet")
-        freeze = self._daemon.guard.freeze(_text(body, "wallet", ""), who, why)
-        return {"frozen": freeze.cause.value, "wallet": freeze.scope or None, "reason": freeze.reason}
+        freeze, before = self._daemon.guard.freeze(_text(body, "wallet", ""), who, why)
+        said = {"frozen": freeze.cause.value, "wallet": freeze.scope or None, "reason": freeze.reason}
+        return {**said, "was_frozen": before}
 
     async def thaw(self, body: Body) -> dict[str, Any]:
         """Lift one freeze."""

@@ -193,6 +193,12 @@ class TruthStore(Protocol):
     def freeze(self, freeze: Freeze) -> None:
         """Keep a freeze; the first of a cause stands."""
 
+    def freezes(self) -> list[Freeze]:
+        """All that were not lifted."""
+
+    def audit(self, audit: Audit) -> None:
+        """Keep who did what, and why."""
+
     def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
         """Lift a freeze, and retire all channels where the cause asks for that. Raises `Refused` if there is none."""
 

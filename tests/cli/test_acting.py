@@ -176,6 +176,24 @@ async def test_a_freeze_is_not_lost_to_characters_that_nobody_can_read(site: Sit
     assert (status, err) == (0, "")
 
 
+@pytest.mark.parametrize("wallet", ["", "hot", "server:news-eu"])
+async def test_who_freezes_what_is_frozen_is_told_so_and_stands_in_the_audit(site: Site, run: Run, wallet: str) -> None:
+    """The first freeze stands, in the answer as in `/readyz`; one thaw lifts it."""
+    scope = ("--wallet", wallet) if wallet else ()
+    async with site.life() as daemon:
+        first = json.loads((await asyncio.to_thread(run, "freeze", *scope, "--why", "t1", "--who", "eva"))[1])
+        status, out, _ = await asyncio.to_thread(run, "freeze", *scope, "--why", "again", "--who", "adam")
+        assert status == 0
+        assert json.loads(out) == {**first, "was_frozen": True}
+        assert not first["was_frozen"]
+        assert "frozen by eva: t1" in first["reason"] == daemon.mirror.stopped.of(wallet)["operator"]
+        assert (await asyncio.to_thread(run, "thaw", *scope, "--why", "over"))[0] == 0
+        assert "operator" not in daemon.mirror.stopped.of(wallet)
+    where = wallet or "everything"
+    assert site.told[-3:-1] == [("eva", f"freeze {where} operator"), ("adam", f"freeze {where} again: it was frozen")]
+    assert site.told[-1][1] == f"thaw {where} operator"
+
+
 def test_channels_fit_eighty_columns_and_no_money_is_cut(site: Site, terminal: Run) -> None:
     """The beginning of each id, from which the other commands find it; JSON has all of it."""
     status, out, _ = terminal("channels")
