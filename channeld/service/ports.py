@@ -212,6 +212,9 @@ class ClaimStore(Protocol):
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, TakenIn]:
         """Which of these claims were taken in before."""
 
+    def channel(self, channel_id: ChannelId) -> Incoming | None:
+        """A channel that paid us, gone or not, as long as an id of a claim on it is remembered."""
+
     def take_in(self, now: int, taken: Sequence[TakenIn], best: Sequence[Incoming]) -> None:
         """Remember claims, and the best one of every channel they are on. `now` is in Unix seconds."""
 

@@ -78,6 +78,17 @@ class Strongbox:
         self._count(answers)
         return answers
 
+    def recall(self, key: bytes) -> tuple[int, int, Incoming] | None:
+        """What a claim that was taken in added, what it was good for, and its channel as it is; None if it was not.
+
+        Raises `StoreError`.
+        """
+        taken = self._claims.remembered([key]).get(key)
+        if taken is None:
+            return None
+        held = self._mirror.vault.channels.get(taken.channel_id) or self._claims.channel(taken.channel_id)
+        return None if held is None else (taken.drops, taken.amount, held)
+
     def _group(self, claims: Sequence[HandIn]) -> _Group:
         known, header = self._claims.remembered([claim.key for claim in claims]), self._mirror.header
         now = header.close_time if header else RippleTime(0)
