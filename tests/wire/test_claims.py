@@ -67,6 +67,15 @@ def test_a_request_is_read() -> None:
     assert item.ask.key == request_key("a", "claim", "r1")
 
 
+def test_what_is_held_is_at_most_what_there_is() -> None:
+    item = one(GOOD | {"held": HELD | {"amount": "100000000000000000"}})
+    assert isinstance(item.ask, Ask)
+    assert item.ask.held is not None
+    assert item.ask.held.amount == 10**17
+    for amount in ("100000000000000001", "999999999999999999"):
+        assert reason(refused(GOOD | {"held": HELD | {"amount": amount}})).startswith("held: amount: more drops than")
+
+
 def test_null_means_absent() -> None:
     nulls = dict.fromkeys(ALLOWED - set(GOOD))
     assert one(GOOD | nulls).ask == one(GOOD).ask
