@@ -17,7 +17,8 @@ from channeld.app.explain import whole_ids
 from channeld.core.claim import claim_message
 from channeld.core.errors import BadValue, Refused
 from channeld.core.freezes import Audit, Cause
-from channeld.core.units import HALF_A_CHARACTER, ChannelId, parse_channel_id, parse_drops
+from channeld.core.text import HALF_A_CHARACTER
+from channeld.core.units import ChannelId, parse_channel_id, parse_drops
 from channeld.service.holdings import ChannelState
 
 if TYPE_CHECKING:
@@ -200,8 +201,10 @@ def _signed(body: Body, *known: str) -> tuple[str, str]:
 
 def _text(body: Body, name: str, default: str | None = None) -> str:
     value = body.get(name, default)
-    if value is None or not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise BadValue(name, "missing", f"a text of up to {_LONGEST_TEXT} characters")
+    if value is None or not isinstance(value, str):
+        raise BadValue(name, "missing" if value is None else "not a text", f"up to {_LONGEST_TEXT} characters")
+    if len(value) > _LONGEST_TEXT:
+        raise BadValue(name, f"too long, {len(value)} characters", f"{_LONGEST_TEXT} at most")
     if HALF_A_CHARACTER.search(value):  # the audit could not be written
         raise BadValue(name, "not text", "no half of a surrogate pair")
     if default is None and not value.strip():

@@ -11,7 +11,7 @@ import typer
 from channeld.cli.common import ConfigOption, JsonOption, load_settings, print_json, wants_json
 from channeld.cli.moments import MOMENT_REMEDY, read_moment
 from channeld.core.errors import BadValue
-from channeld.core.units import HALF_A_CHARACTER
+from channeld.core.text import HALF_A_CHARACTER, shown
 
 
 def register(app: typer.Typer) -> None:
@@ -49,4 +49,4 @@ def explain(
     else:
         from channeld.cli.chain import lines
 
-        typer.echo("\n".join(lines(answer)))
+        typer.echo("\n".join(map(shown, lines(answer))))

@@ -24,7 +24,7 @@ from channeld.cli.common import (
 )
 from channeld.cli.moments import show_moment
 from channeld.core.errors import BadValue, ConfigError, Refused, Unreachable
-from channeld.core.units import HALF_A_CHARACTER
+from channeld.core.text import HALF_A_CHARACTER
 
 if TYPE_CHECKING:
     from channeld.settings import Settings

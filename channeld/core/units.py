@@ -31,8 +31,6 @@ DROPS_PER_XRP: Final = 10**6
 RIPPLE_EPOCH: Final = 946_684_800
 """Unix time of the ripple epoch."""
 MAX_UINT32: Final = 2**32 - 1
-HALF_A_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
-"""Half of a surrogate pair, or a byte that was no UTF-8: a text with one cannot be written anywhere."""
 
 _DROPS = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _XRP = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})? ?XRP", re.ASCII)

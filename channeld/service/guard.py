@@ -93,7 +93,7 @@ class Guard:
         if scope.startswith(PEOPLE):
             raise Refused(f"nobody of this name is held back: {scope}")
         if scope != EVERYTHING and scope not in self._mirror.wallets:
-            raise Refused(f"no paying wallet is called {scope}: there are {', '.join(self._mirror.wallets)}")
+            raise Refused(f"no wallet is called {scope}: there are {', '.join(self._mirror.wallets)}")
 
     def _freeze(self, freeze: Freeze) -> None:
         self._store.freeze(freeze)

@@ -187,7 +187,18 @@ def _not_json(raw: bytes, error: Exception) -> str:
         return "not JSON that is read here: nested too deep"
     if _HALF_A_PAIR(raw):
         return "not JSON: half of a surrogate pair"
+    if isinstance(error, UnicodeDecodeError):
+        error = _not_utf8(raw) or error
     return f"not JSON: {error}"[:300]
+
+
+def _not_utf8(raw: bytes) -> UnicodeDecodeError | None:
+    """What is wrong with the whole: the decoder counts from the beginning of the string that it is in."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return error
+    return None
 
 
 def _explain(problem: str) -> str:

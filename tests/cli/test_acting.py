@@ -18,6 +18,7 @@ from spoil import spoilt
 from worlds import channel
 
 from channeld.adapters.sqlite import SqliteStore
+from channeld.app.screen import start_screen
 from channeld.core.channel import Channel
 from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, RippleTime
@@ -157,6 +158,53 @@ async def test_what_the_audit_cannot_hold_is_refused_before_anything_is_done(
             assert (await asyncio.to_thread(posted, site, "backup", said))[0] == status, name
     assert site.told == told
     assert not (tmp_path / "copy.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"who": "eva", "why": "a", "why": "b"}', "why: stands in the object more than once"),
+        (b'{"who": "eva", "why": "a", "wallet": {"b": 1, "b": 2}}', "b: stands in the object more than once"),
+        (json.dumps({"who": "eva", "why": "y" * 501}).encode(), "why: too long, 501 characters (500 at most)"),
+        (b'{"who": "eva"}', "why: missing (up to 500 characters)"),
+        (b'{"who": "eva", "why": 5}', "why: not a text (up to 500 characters)"),
+        (b'{"who": "eva", "why": " "}', "why: empty (say it in a few words)"),
+        (json.dumps(dict.fromkeys(map(str, range(20_000)), 0)).encode(), "0: unknown field (who, why, wallet)"),
+    ],
+)
+async def test_a_body_that_says_it_twice_or_too_long_is_refused_by_name(site: Site, body: bytes, reason: str) -> None:
+    """Nothing is done, and however large it is nobody waits for it."""
+    async with site.life() as daemon:
+        assert await asyncio.to_thread(posted, site, "freeze", body) == (
+            400,
+            {"error": "bad_request", "reason": reason},
+        )
+        assert "operator" not in daemon.mirror.frozen
+        status, answer = await asyncio.to_thread(
+            posted, site, "freeze", json.dumps({"who": "eva", "why": "y" * 500}).encode()
+        )
+        assert status == 200, answer
+
+
+async def test_what_people_wrote_is_shown_and_not_obeyed(site: Site, run: Run, terminal: Run) -> None:
+    """Neither colours nor lines that somebody made up; JSON has all of it as it is."""
+    why = "red \x1b[31m\u202eturned\nand \u00e4 line\u2028\x9b"
+    async with site.life() as daemon:
+        assert (await asyncio.to_thread(run, "freeze", "--why", why, "--who", "\x1beva"))[0] == 0
+        for command in ("audit", "status"):
+            _, out, _ = await asyncio.to_thread(terminal, command)
+            assert not {"\x1b", "\u202e", "\u2028", "\x9b"} & set(out), command
+            assert "".join(["red", "\\x1b[31m\\u202eturned\\nand", "ä", "line\\u2028\\x9b"]) in "".join(
+                cell for line in out.splitlines() for cell in line.replace("\u2502", " ").split()
+            )
+        assert "\x1b" not in start_screen(daemon, 1)
+        assert json.loads((await asyncio.to_thread(run, "audit"))[1])["audit"][0]["who"] == "\x1beva"
+
+
+async def test_who_freezes_what_is_not_there_is_told_what_is(site: Site, run: Run) -> None:
+    async with site.life():
+        status, _, err = await asyncio.to_thread(run, "freeze", "--wallet", "nope", "--why", "drill")
+    assert (status, err) == (1, "channeld: no wallet is called nope: there are hot\n")
 
 
 async def test_a_freeze_is_not_lost_to_characters_that_nobody_can_read(site: Site, run: Run) -> None:
