@@ -61,6 +61,9 @@ class NodeSession(Protocol):
     async def incoming(self, account: Address, at: LedgerIndex) -> list[Channel]:
         """All channels whose destination is `account`, as of ledger `at`."""
 
+    async def paid(self, channel_id: ChannelId, at: LedgerIndex) -> Address | None:
+        """The account that a channel pays, as of ledger `at`; None if there is no such channel."""
+
     async def amendments(self) -> frozenset[str]:
         """Which of `core.ledger.AMENDMENTS` are in force."""
 
