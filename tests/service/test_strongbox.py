@@ -58,6 +58,8 @@ def test_a_channel_that_pays_somebody_else_is_looked_up_and_told(lab: Lab) -> No
     assert told(lab, mine) == unknown
     look()
     assert told(lab, mine) == unknown
+    strangers._known[ChannelId(mine)] = Address(address(TILL))
+    assert told(lab, mine) == unknown
     strangers._known[ChannelId(mine)] = Address(address("bob"))
     lab.alive(lab.see)
     assert lab.hand_in("1", mine, 5, "alice") == Taken(5, 5, replayed=False)
