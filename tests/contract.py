@@ -70,7 +70,9 @@ def reply_kind(said: Any) -> str:
         return "batchReply"
     status = said.get("status") if isinstance(said, dict) else None
     if status == "accepted":
-        return "requestDecided" if "request" in said else "claimAccepted" if "claim" in said else "receiveAccepted"
+        if "request" in said:
+            return "handInDecided" if "topic" in said else "requestDecided"
+        return "claimAccepted" if "claim" in said else "receiveAccepted"
     if status == "ok":
         return "channelsPage" if "channels" in said else "totalsPage"
     return "requestUnknown" if status == "unknown" else "rejected"

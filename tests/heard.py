@@ -26,6 +26,7 @@ ENCODERS = {
     "events.event_payload": "event",
     "query.channels": "channelsPage",
     "query.decided": "requestDecided",
+    "query.handed_in": "handInDecided",
     "query.refused": "rejected",
     "query.totals": "totalsPage",
     "query.unknown": "requestUnknown",

@@ -101,6 +101,14 @@ def test_a_channel_that_pays_us_is_explained_as_well(watched: Watched) -> None:
     request = watched.explain("a/2")
     assert (request["answer"], request["topic"], request["drops"]) == ("accepted", "receive", "25")
     assert request["channel_id"] == channel_id
+    assert (request["channel_state"], request["paid"], request["next"]) == ("open", "30", "paid")
+    lab.ask("2", 10)
+    lab.tick(2)
+    lab.ask("2", 10)
+    both = watched.explain("a/2")
+    assert both["drops"] == "10"
+    assert both["received"].items() <= request.items()
+    assert "a claim for 30 drops in all, paid" in "\n".join(lines(both))
 
 
 def test_what_a_kill_lost_is_told_from_the_journal(watched: Watched) -> None:

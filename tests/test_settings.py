@@ -120,6 +120,12 @@ BAD = [
     ("sqlite:///data/channeld.db", "sqlite:///:memory:", "store.url: names no file"),
     ("mqtt://127.0.0.1:1883", "tcp://127.0.0.1", "mqtt.url: not a URL of a kind known here"),
     ("mqtt://127.0.0.1:1883", "mqtt://me:secret@h", "mqtt.url: a login in a URL (secrets come from files"),
+    ("mqtt://127.0.0.1:1883", "mqtt://h:0", "mqtt.url: port 0, on which nobody can be reached (a port of 1 to 65535"),
+    (
+        "wss://one.example",
+        "wss://one.example:0/",
+        "ledger.endpoints[0]: port 0, on which nobody can be reached (a port",
+    ),
     ("mqtt://127.0.0.1:1883", "mqtt://h/topic", "mqtt.url: more than a broker's address"),
     ('username = "channeld"', 'password = "x"', "mqtt.password: unknown key (did you mean password_file?)"),
     ('username = "channeld"', "", "mqtt.username: is missing"),

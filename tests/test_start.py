@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import sys
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from configs import ED_SEED, SECP_SEED
 from lives import POLICY, Site
 from spoil import spoilt
+from structlog.testing import CapturingLogger
 
 from channeld.adapters.http import HttpServer
+from channeld.adapters.keystore import new_seed
 from channeld.app import keyring
 from channeld.app.daemon import Daemon
+from channeld.app.health import warnings
 from channeld.app.life import live
 from channeld.app.pause import paused
 from channeld.app.reload import Outcome
+from channeld.app.run import run
 from channeld.core.errors import StoreError
 from channeld.core.freezes import Audit
 from channeld.sandbox.stage import PATIENCE_S
@@ -77,3 +84,39 @@ async def test_where_the_store_takes_no_entry_this_life_ends_as_by_any_failed_wr
     async with site.life():
         pass
     assert site.told == [("(the start)", site.in_force)]
+
+
+@pytest.mark.parametrize("key_type", ["ed25519", "secp256k1"])
+async def test_a_seed_that_signs_claims_and_transactions_is_warned_of(
+    site: Site, key_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the log of a start, and for as long as it is so; it starts all the same. The seed is not told."""
+
+    async def begun() -> tuple[list[str], list[str]]:
+        said = CapturingLogger()
+        monkeypatch.setattr(sys.modules["channeld.app.run"], "log", said)
+        assert run(site.files.settings, site.files.policy) == 0
+        log = [call.kwargs["reason"] for call in said.calls if call.args == ("keys_shared",)]
+        async with site.life() as daemon:
+            return [warning for warning in warnings(daemon) if warning.startswith("keys: ")], log
+
+    def no_life(living: Coroutine[Any, Any, None]) -> None:
+        living.close()
+
+    monkeypatch.setattr("uvloop.run", no_life)
+    monkeypatch.setattr(sys.modules["channeld.app.run"], "_configure_log", lambda: None)
+    secrets = site.config.parent / "secrets"
+    seed = SECP_SEED if key_type == "secp256k1" else ED_SEED
+    text = site.config.read_text().replace(' "ed25519"', f' "{key_type}"')
+    site.config.write_text(text)
+    for name in ("hot", "claims"):
+        (secrets / f"{name}.seed").write_text(seed)
+    site.files = site.read()
+    (warning,), (log,) = await begun()
+    assert "wallets.hot.claim_seed_file holds the seed of wallets.hot.seed_file" in warning
+    assert "retired_claim_seed_files" in warning
+    assert warning == f"keys: {log}"
+    assert seed not in warning
+    (secrets / "claims.seed").write_text(new_seed(key_type).reveal())
+    site.files = site.read()
+    assert await begun() == ([], [])

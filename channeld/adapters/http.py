@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from channeld.core.errors import BadValue, ChanneldError, Refused, Unreachable
+from channeld.wire.strict import refuse_repeated
 
 Read = Callable[[], Mapping[str, Any]]
 Action = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -149,7 +150,11 @@ class HttpServer:
         if action is None:
             return _problem(404, "not_found", f"known: {', '.join(sorted(self.pages.actions))}")
         try:
-            body = json.loads(await request.read() or b"{}")
+            raw = await request.read() or b"{}"
+            body = json.loads(raw)
+            refuse_repeated(raw)
+        except BadValue as error:
+            return _problem(400, "bad_request", str(error))
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):

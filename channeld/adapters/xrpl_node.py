@@ -31,7 +31,7 @@ from channeld.core.ledger import (
     SubmitResult,
     ValidatedTransaction,
 )
-from channeld.core.units import Address, LedgerIndex
+from channeld.core.units import Address, ChannelId, LedgerIndex
 from channeld.wire import ledger as wire
 
 log = structlog.get_logger()
@@ -237,6 +237,16 @@ class NodeSession:
         async for page in listing:
             found += wire.channels_paying(_entries(page, "account_objects"), account, at)
         return found
+
+    async def paid(self, channel_id: ChannelId, at: LedgerIndex) -> Address | None:
+        """The account that a channel pays, as of ledger `at`; None if there is no such channel."""
+        try:
+            entry = await self.request("ledger_entry", index=channel_id, ledger_index=at)
+        except LedgerError as error:
+            if error.code == "entryNotFound":
+                return None
+            raise
+        return wire.paid(entry)
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         """The account as of ledger `at`; None if there is none."""

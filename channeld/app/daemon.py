@@ -57,6 +57,7 @@ from channeld.service.neighbours import Neighbours
 from channeld.service.planner import Planner
 from channeld.service.ports import ToSign
 from channeld.service.reconciler import Reconciler
+from channeld.service.strangers import Strangers
 from channeld.service.strongbox import Strongbox
 from channeld.service.tallies import Tallies
 from channeld.service.witness_watch import WitnessWatch
@@ -199,6 +200,8 @@ class Daemon:
         )
         self.collector.on_planned = self.executor.wake
         self.strongbox.on_store_failed = self.desk.store_failed
+        self.strangers = Strangers(self.mirror, lambda: self.follower.session)
+        self.strongbox.paid = self.strangers.paid
         self.reconciler.on_redeemed = self.collector.redeemed
 
     def _store_failed(self) -> None:

@@ -36,6 +36,7 @@ from channeld.core.units import (
 from channeld.settings import Settings
 from channeld.wire.events import channel_object
 from channeld.wire.payee import parse_payee
+from channeld.wire.receive import held_state
 
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{4,64}", re.ASCII)
 _REQUEST: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/(.{1,128})", re.ASCII)
@@ -200,7 +201,7 @@ def _facts(channel_id: str, record: ChannelRecord | None, held: Incoming | None)
     return {
         "channel_id": channel_id,
         "direction": "in",
-        "state": "open" if held.closed_at is None else "closed",
+        "state": held_state(held),
         "source_account": channel.source_account,
         "payee": str(channel.payee),
         "amount": str(channel.amount),

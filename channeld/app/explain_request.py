@@ -11,6 +11,7 @@ from channeld.adapters.sqlite.journal_reader import JournalReader
 from channeld.adapters.sqlite.reader import read_request
 from channeld.core.history import RefusedAsk, Told
 from channeld.settings import Settings
+from channeld.wire.receive import became
 from channeld.wire.requests import request_key
 
 _REFUSED_WHY: Final = "what was asked for counts as demand, and as wanted, until something can carry it"
@@ -38,12 +39,26 @@ def asked_about(
     key = request_key(server, "claim", request_id)
     refused = read_refused(history, key)
     accepted = read_request(settings.store.path, key)
+    received = handed_in(journal, server, request_id)
     if accepted is not None:
-        return _accepted(server, request_id, accepted, refused)
-    if refused:
-        return _refused(settings, server, request_id, refused)
+        asked = _accepted(server, request_id, accepted, refused)
+    elif refused:
+        asked = _refused(settings, server, request_id, refused)
+    else:
+        return None if received is None else _received(server, request_id, received)
+    if received is not None:
+        asked.answer["received"] = received
+    return asked
+
+
+def handed_in(journal: JournalReader, server: str, request_id: str) -> dict[str, Any] | None:
+    """What a claim that was handed in by this id was accepted as, and what becomes of it; None if it was not."""
     taken = journal.taken_in(request_key(server, "receive", request_id))
-    return None if taken is None else _taken(journal, server, request_id, taken)
+    held = None if taken is None else journal.incoming(taken["channel_id"])
+    if taken is None or held is None:
+        return None
+    told = became(taken["drops"], taken["amount"], held)
+    return {"topic": "receive", "accepted_at_unix": taken["at_unix"], **told, "payee": str(held.channel.payee)}
 
 
 def _accepted(server: str, request_id: str, found: dict[str, Any], refused: list[RefusedAsk]) -> Asked:
@@ -78,21 +93,9 @@ def _refused(settings: Settings, server: str, request_id: str, refused: list[Ref
     return Asked(server, payee, None, refused[0].at, answer)
 
 
-def _taken(journal: JournalReader, server: str, request_id: str, found: dict[str, Any]) -> Asked:
-    held = journal.incoming(found["channel_id"])
-    payee = str(held.channel.payee) if held else ""
-    answer = {
-        "server": server,
-        "id": request_id,
-        "answer": "accepted",
-        "topic": "receive",
-        "accepted_at_unix": found["at_unix"],
-        "channel_id": found["channel_id"],
-        "drops": str(found["drops"]),
-        "amount": str(found["amount"]),
-        "payee": payee or None,
-    }
-    return Asked(server, payee, found["channel_id"], found["at_unix"], answer)
+def _received(server: str, request_id: str, received: dict[str, Any]) -> Asked:
+    answer = {"server": server, "id": request_id, "answer": "accepted", **received}
+    return Asked(server, received["payee"], received["channel_id"], received["accepted_at_unix"], answer)
 
 
 def _told(refused: RefusedAsk) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def warnings(daemon: Daemon) -> list[str]:
     dear = daemon.executor.prices.waits()
     found = [f"ledger: {dear}"] if dear else []
     found += [f"deadlines: {beyond}" for beyond in budgets.warnings(daemon.planner.purse)]
+    found += [f"keys: {shared}" for shared in daemon.keys.shared]
     found += [f"clock: {wrong}"] if (wrong := daemon.clock.wrong()) else []
     found += [f"writers: {shared}" for shared in daemon.neighbours.warnings()]
     found += [f"history: it cannot be written: {problem}"] if (problem := daemon.annals.problem) else []

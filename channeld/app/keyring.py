@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from channeld.adapters.signer import KeyPair, account_id, derive, sign_transaction
@@ -54,6 +54,8 @@ class Keyring:
         return Signed(signed.blob, signed.hash)
 
     addresses: Mapping[str, Address] = field(default_factory=dict)
+    shared: Sequence[str] = ()
+    """Which seeds sign claims and transactions as well, in sentences for people."""
 
     def check(self, account: AccountState) -> None:
         """Whether our key may sign for an account, now that a ledger shows it; raises `ConfigError` if not."""
@@ -90,7 +92,20 @@ def load(settings: Settings) -> Keyring:
     if problems:
         raise ConfigError(problems)
     addresses = {name: wallet.address for name, wallet in settings.wallets.items()}
-    return Keyring(settings.ledger.network_id, wallets, claims, signers, addresses)
+    return Keyring(settings.ledger.network_id, wallets, claims, signers, addresses, _shared(settings.wallets))
+
+
+def _shared(wallets: Mapping[str, WalletSettings]) -> list[str]:
+    """A claim key that gets about costs what channels hold; one that signs transactions all that the account has."""
+    spending = {wallet.seed.reveal(): name for name, wallet in wallets.items() if wallet.seed is not None}
+    claims = ((name, wallet.claim_seed) for name, wallet in wallets.items() if wallet.role == "pay")
+    return [
+        f"wallets.{name}.claim_seed_file holds the seed of wallets.{spending[seed.reveal()]}.seed_file, so that whoever"
+        " can sign claims can take all that the account has (`channeld keys new` makes one for claims only; list the"
+        " old file in retired_claim_seed_files)"
+        for name, seed in claims
+        if seed is not None and seed.reveal() in spending
+    ]
 
 
 def _derive(wallet: WalletSettings) -> tuple[KeyPair, KeyPair, list[KeyPair]]:

@@ -60,6 +60,7 @@ def _begun(of: Daemon) -> list[asyncio.Task[None]]:
         ("planner", of.planner.run()),
         ("collector", of.collector.run()),
         ("executor", of.executor.run()),
+        ("strangers", of.strangers.run()),
         ("broker", open_for_requests(of.broker, of.ledger_seen, _FIRST_LEDGER_S)),
         ("housekeeping", of.housekeeping.run()),
         *chores(of),

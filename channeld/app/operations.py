@@ -17,6 +17,7 @@ from channeld.app.explain import whole_ids
 from channeld.core.claim import claim_message
 from channeld.core.errors import BadValue, Refused
 from channeld.core.freezes import Audit, Cause
+from channeld.core.text import HALF_A_CHARACTER
 from channeld.core.units import ChannelId, parse_channel_id, parse_drops
 from channeld.service.holdings import ChannelState
 
@@ -45,8 +46,9 @@ class Operations:
     async def freeze(self, body: Body) -> dict[str, Any]:
         """Stop issuing, opening, funding and closing, for everything or for one wallet."""
         who, why = _signed(body, "wallet")
-        freeze = self._daemon.guard.freeze(_text(body, "wallet", ""), who, why)
-        return {"frozen": freeze.cause.value, "wallet": freeze.scope or None, "reason": freeze.reason}
+        freeze, before = self._daemon.guard.freeze(_text(body, "wallet", ""), who, why)
+        said = {"frozen": freeze.cause.value, "wallet": freeze.scope or None, "reason": freeze.reason}
+        return {**said, "was_frozen": before}
 
     async def thaw(self, body: Body) -> dict[str, Any]:
         """Lift one freeze."""
@@ -81,7 +83,7 @@ class Operations:
         """
         who, why = _signed(body, "file")
         target = Path(_text(body, "file"))
-        if not target.is_absolute():
+        if not target.is_absolute() or "\0" in str(target):
             raise BadValue("file", "not an absolute path", "the path as the daemon sees it")
         daemon = self._daemon
         daemon.watch.bear()
@@ -199,8 +201,12 @@ def _signed(body: Body, *known: str) -> tuple[str, str]:
 
 def _text(body: Body, name: str, default: str | None = None) -> str:
     value = body.get(name, default)
-    if value is None or not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise BadValue(name, "missing", f"a text of up to {_LONGEST_TEXT} characters")
+    if value is None or not isinstance(value, str):
+        raise BadValue(name, "missing" if value is None else "not a text", f"up to {_LONGEST_TEXT} characters")
+    if len(value) > _LONGEST_TEXT:
+        raise BadValue(name, f"too long, {len(value)} characters", f"{_LONGEST_TEXT} at most")
+    if HALF_A_CHARACTER.search(value):  # the audit could not be written
+        raise BadValue(name, "not text", "no half of a surrogate pair")
     if default is None and not value.strip():
         raise BadValue(name, "empty", "say it in a few words")
     return value

@@ -17,6 +17,7 @@ from channeld.core.errors import StoreError
 from channeld.core.requests import Code, Refusal
 from channeld.wire import query as wire
 from channeld.wire.query import Query, Total
+from channeld.wire.receive import became
 
 if TYPE_CHECKING:
     from channeld.app.daemon import Daemon
@@ -56,13 +57,15 @@ class Queries:
             say(self._failed(query, error))
 
     def _request(self, server: str, query: Query) -> bytes:
-        found = self._daemon.desk.recall(query.key(server))
+        found = self._daemon.desk.recall(query.key(server, "claim"))
+        taken = self._daemon.strongbox.recall(query.key(server, "receive"))
+        received = None if taken is None else became(*taken)
         if found is None:
-            return wire.unknown(query)
+            return wire.unknown(query) if received is None else wire.handed_in(query, received)
         answer, record = found
         if isinstance(answer, Refusal):
             return wire.refused(query.id, answer)
-        return wire.decided(query, answer, record)
+        return wire.decided(query, answer, record, received)
 
     def _channels(self, server: str, query: Query) -> bytes:
         after, states = (query.after or "").upper(), self._daemon.mirror.channels

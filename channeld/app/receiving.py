@@ -10,13 +10,13 @@ from channeld.core.records import Incoming
 from channeld.core.units import to_unix
 from channeld.service.mirror import Mirror
 from channeld.wire import events as contract
+from channeld.wire.receive import held_state
 
 
 def incoming_object(held: Incoming) -> dict[str, Any]:
     """A channel that pays us as the contract shows one, and what the store adds: the best claim held on it."""
-    state = "open" if held.channel.expiration is None else "closing"
     return {
-        **contract.channel_facts(held.channel, state),
+        **contract.channel_facts(held.channel, held_state(held)),
         "direction": "in",
         "held": str(held.held),
         "unredeemed": str(held.unredeemed),

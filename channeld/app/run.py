@@ -37,6 +37,8 @@ def run(settings: Settings, policy: Policy) -> int:
     """Run in the foreground; the exit status: 0 after a signal. Raises `ConfigError` for what cannot be run at all."""
     _configure_log()
     keys = keyring.load(settings)
+    for shared in keys.shared:
+        log.warning("keys_shared", reason=shared)
     with alone(settings):
         uvloop.run(_live(settings, policy, keys))
     return 0

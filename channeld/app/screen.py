@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from channeld.app.health import problems
+from channeld.core.text import shown
 from channeld.core.units import format_xrp
 
 if TYPE_CHECKING:
@@ -34,4 +35,4 @@ def start_screen(daemon: Daemon, port: int) -> str:
         balance = format_xrp(wallet.account.balance) if wallet.account else "not seen in a ledger yet"
         lines.append(("wallet", f"{name} {wallet.address}, {balance}"))
     lines += [("waiting", reason) for reason in problems(daemon)]
-    return "\n".join(f"{name:>8}  {text}" for name, text in lines)
+    return "\n".join(f"{name:>8}  {shown(text)}" for name, text in lines)

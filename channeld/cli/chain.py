@@ -74,20 +74,34 @@ def _request(answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {show_moment(earlier['at_unix'])}  refused, {earlier['code']}: {earlier['reason']}"
         yield from _admit(earlier)
     if answer["answer"] == "accepted":
-        drops = format_xrp(int(answer["drops"]))
-        yield f"  {show_moment(answer['accepted_at_unix'])}  accepted {drops} for {answer['payee']}"
-        yield f"  on channel {answer['channel_id']}"
         if "covers" in answer:
             covers = answer["covers"]
+            yield from _on_channel(answer)
             yield f"  slice {covers['from']}..{covers['to']}, answered by the claim for {answer['amount']} drops in all"
+        else:
+            yield from _handed_in(answer)
     else:
         yield f"  {show_moment(answer['at_unix'])}  {answer['code']}: {answer['reason']}"
         yield from _admit(answer)
+    if "received" in answer:
+        yield "  by the same id a claim was handed in:"
+        yield from _handed_in(answer["received"])
     if "demand" in answer:
         yield f"  demand: {format_xrp(int(answer['demand']['drops']))}: {answer['demand']['why']}"
     yield "what the engine did then:" if answer["then"] else "nothing was decided about its payee since."
     for link in answer["then"]:
         yield from _link(link)
+
+
+def _on_channel(answer: Mapping[str, Any]) -> Iterator[str]:
+    drops = format_xrp(int(answer["drops"]))
+    yield f"  {show_moment(answer['accepted_at_unix'])}  accepted {drops} for {answer['payee']}"
+    yield f"  on channel {answer['channel_id']}"
+
+
+def _handed_in(received: Mapping[str, Any]) -> Iterator[str]:
+    yield from _on_channel(received)
+    yield f"  a claim for {received['amount']} drops in all, {received['next'].replace('_', ' ')}"
 
 
 def _admit(refused: Mapping[str, Any]) -> Iterator[str]:

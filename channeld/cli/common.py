@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from channeld.core.errors import Unreachable
+from channeld.core.text import shown
 
 if TYPE_CHECKING:
     from channeld.core.policy import Policy
@@ -77,8 +78,9 @@ def print_table(
 ) -> None:
     """Print rows as a table; on a terminal that can, with lines and colour.
 
-    Nothing is cut: what is too wide goes on below; not so in the columns named in `whole`, which rather leave the
-    terminal's edge behind. A table with such columns has no lines, so that more of it fits.
+    What a terminal would obey is escaped. Nothing is cut: what is too wide goes on below; not so in the columns named
+    in `whole`, which rather leave the terminal's edge behind. A table with such columns has no lines, so that more of
+    it fits.
     """
     from rich.console import Console
     from rich.table import Table
@@ -86,13 +88,13 @@ def print_table(
 
     dense: dict[str, Any] = {"box": None, "pad_edge": False, "collapse_padding": True} if whole else {}
     table = Table(title=title, title_justify="left", **dense)
-    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else shown(str(cell)) for cell in row] for row in rows]
     console, least = Console(), 0
     for place, column in enumerate(columns):
-        widest = max(len(text) for text in (column, *(row[place] for row in shown)))
+        widest = max(len(text) for text in (column, *(row[place] for row in cells)))
         least += 1 + (widest if column in whole else min(widest, _LEAST_WIDE))
         table.add_column(column, overflow="fold", no_wrap=column in whole)
-    for row in shown:
+    for row in cells:
         table.add_row(*map(Text, row))
     if whole and least > console.width:
         console = Console(width=least, height=console.height)

@@ -10,6 +10,8 @@ import typer
 
 from channeld.cli.common import ConfigOption, JsonOption, load_settings, print_json, wants_json
 from channeld.cli.moments import MOMENT_REMEDY, read_moment
+from channeld.core.errors import BadValue
+from channeld.core.text import HALF_A_CHARACTER, shown
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +34,8 @@ def explain(
     """Explain a channel, a payee or a request: inputs, rule, reason, transaction, outcome; exit 1 if it is unknown."""
     from channeld.cli.truth import call
 
+    if HALF_A_CHARACTER.search(what):
+        raise BadValue("CHANNEL|PAYEE|REQUEST", "not text", "nothing is called by what is no UTF-8")
     settings = load_settings(config, secrets=False)
     moment = None if at is None else read_moment(at, time.time())
     query = {"what": what, **({} if moment is None else {"at": str(moment)})}
@@ -45,4 +49,4 @@ def explain(
     else:
         from channeld.cli.chain import lines
 
-        typer.echo("\n".join(lines(answer)))
+        typer.echo("\n".join(map(shown, lines(answer))))

@@ -11,6 +11,7 @@ import typer
 from channeld.cli.common import ConfigOption, JsonOption, load_settings, print_answer, print_json, wants_json
 from channeld.cli.moments import MOMENT_REMEDY, read_moment
 from channeld.core.errors import ConfigError, Unreachable
+from channeld.core.text import shown
 
 if TYPE_CHECKING:
     from channeld.core.policy import Policy
@@ -80,7 +81,7 @@ def plan(
     else:
         from channeld.cli.plans import plan_lines
 
-        typer.echo("\n".join(plan_lines(answer)))
+        typer.echo("\n".join(map(shown, plan_lines(answer))))
 
 
 def replay(
@@ -105,7 +106,7 @@ def replay(
     else:
         from channeld.cli.plans import replay_lines
 
-        typer.echo("\n".join(replay_lines(answer)))
+        typer.echo("\n".join(map(shown, replay_lines(answer))))
 
 
 def load_candidate(settings: Settings, file: Path) -> Policy:

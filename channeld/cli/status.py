@@ -110,16 +110,15 @@ def adopt(
 
     What is paid is what the ledger or a valid claim proves; payees have the settle delay to hand in what they hold.
     """
-    import getpass
     from json import loads
 
-    from channeld.cli.truth import act
+    from channeld.cli.truth import act, by
 
     try:
         listed = loads(claims.read_text()) if claims else []
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint="--claims") from None
-    body = {"who": who or getpass.getuser(), "why": why, "channels": channels, "pool": pool, "claims": listed}
+    body = {**by(who, why), "channels": channels, "pool": pool, "claims": listed}
     print_answer("adopt", act(config, "adopt", body), json=json)
 
 

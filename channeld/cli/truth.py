@@ -24,6 +24,7 @@ from channeld.cli.common import (
 )
 from channeld.cli.moments import show_moment
 from channeld.core.errors import BadValue, ConfigError, Refused, Unreachable
+from channeld.core.text import HALF_A_CHARACTER
 
 if TYPE_CHECKING:
     from channeld.settings import Settings
@@ -81,7 +82,7 @@ def freeze(
     json: JsonOption = False,
 ) -> None:
     """Stop issuing, opening, funding and closing; what was signed is still paid out."""
-    _show("freeze", act(config, "freeze", {**_by(who, why), "wallet": wallet}), json)
+    _show("freeze", act(config, "freeze", {**by(who, why), "wallet": wallet}), json)
 
 
 def thaw(
@@ -93,12 +94,12 @@ def thaw(
     json: JsonOption = False,
 ) -> None:
     """Lift a freeze; `channeld status` says what is frozen, why, and what lifting it means."""
-    _show("thaw", act(config, "thaw", {**_by(who, why), "wallet": wallet, "cause": cause}), json)
+    _show("thaw", act(config, "thaw", {**by(who, why), "wallet": wallet, "cause": cause}), json)
 
 
 def reload(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Let the daemon read policy, servers and payees again; exit 2 with the problems if the old ones stay."""
-    answer = act(config, "reload", _by(who, why))
+    answer = act(config, "reload", by(who, why))
     if answer.get("result") == "refused":
         raise ConfigError([str(problem) for problem in answer.get("problems", [])])
     _show("reload", answer, json)
@@ -114,7 +115,7 @@ def close(
     json: JsonOption = False,
 ) -> None:
     """Close channels: no claim is issued on them from now on, what was signed is paid, and the payee has its delay."""
-    _show("close", act(config, "close", {**_by(who, why), "channels": channels}), json)
+    _show("close", act(config, "close", {**by(who, why), "channels": channels}), json)
 
 
 def audit(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -143,14 +144,14 @@ def backup(
 ) -> None:
     """Make a consistent copy of the store, while the daemon runs or not."""
     settings = load_settings(config, secrets=True)
-    by = _by(who, why)
-    answer = call(settings, "POST", "backup", {**by, "file": str(file.absolute())})
+    said, file = by(who, why), _spelt(file)
+    answer = call(settings, "POST", "backup", {**said, "file": str(file.absolute())})
     if answer is None:
         from channeld.app import recovery
 
         if not settings.store.path.is_file():
             raise Unreachable("no daemon answers, and there is no store")
-        answer = recovery.backup(settings, file.absolute(), by["who"], why)
+        answer = recovery.backup(settings, file.absolute(), **said)
     _show("backup", answer, json)
 
 
@@ -171,7 +172,7 @@ def restore(
     from channeld.app import recovery
 
     settings = load_settings(config, secrets=False)
-    _show("restore", recovery.restore(settings, file, _by(who, why)["who"], why, newest=newest), json)
+    _show("restore", recovery.restore(settings, _spelt(file), **by(who, why), newest=newest), json)
 
 
 def rebuild(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -182,7 +183,7 @@ def rebuild(why: WhyOption, who: WhoOption = None, config: ConfigOption = None, 
 
     settings, policy = load_all(config)
     keys = keyring.load(settings)
-    answer = asyncio.run(recovery.rebuild(settings, policy, keys, _by(who, why)["who"], why))
+    answer = asyncio.run(recovery.rebuild(settings, policy, keys, **by(who, why)))
     _show("rebuilt", answer, json)
 
 
@@ -236,11 +237,20 @@ def _refused(status: int, reason: str) -> dict[str, Any]:
     raise (Unreachable if status >= 500 else Refused)(reason)
 
 
-def _by(who: str | None, why: str) -> dict[str, str]:
+def by(who: str | None, why: str) -> dict[str, str]:
+    """Who and why for the audit. What nobody can read of them is replaced: a stop must not be lost to it."""
     try:
-        return {"who": who or getpass.getuser(), "why": why}
+        said = {"who": who or getpass.getuser(), "why": why}
     except (KeyError, OSError):
         raise BadValue("--who", "this login has no name", "say who you are") from None
+    return {name: HALF_A_CHARACTER.sub("\ufffd", text) for name, text in said.items()}
+
+
+def _spelt(file: Path) -> Path:
+    """A file that the audit can name."""
+    if HALF_A_CHARACTER.search(str(file)):
+        raise BadValue("FILE", "its name is no UTF-8", "another name")
+    return file
 
 
 def _show(title: str, answer: Mapping[str, Any], json: bool) -> None:

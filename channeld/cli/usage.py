@@ -50,19 +50,25 @@ def usage(
 
 def requests(
     server: Annotated[str, typer.Argument(metavar="SERVER", help="The content server that asked.")],
-    request_id: Annotated[str, typer.Argument(metavar="ID", help="The id of its claim request.")],
+    request_id: Annotated[str, typer.Argument(metavar="ID", help="The id of its request, or of a claim handed in.")],
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what a request was accepted as; exit 1 if it is not remembered as accepted."""
+    from channeld.adapters.sqlite.journal_reader import reading
     from channeld.adapters.sqlite.reader import read_request
+    from channeld.app.explain_request import handed_in
     from channeld.wire.requests import request_key
 
     if not (request_id.isascii() and request_id.isprintable()) or not 1 <= len(request_id) <= 128:
         raise BadValue("ID", "not an id", "1 to 128 printable ASCII characters")
     settings = load_settings(config, secrets=False)
-    found = read_request(existing_store(settings), request_key(server, "claim", request_id))
-    if found is None:
+    store = existing_store(settings)
+    found = read_request(store, request_key(server, "claim", request_id))
+    with reading(store) as journal:
+        received = handed_in(journal, server, request_id)
+    if found is None and received is None:
         raise Refused(f"{server} has no request {request_id!r} that is remembered as accepted")
-    answer = {"server": server, "id": request_id, **found}
+    beside = {} if found is None or received is None else {"received": received}
+    answer = {"server": server, "id": request_id, **(found or received or {}), **beside}
     print_answer("request", answer, json=json)

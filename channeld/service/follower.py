@@ -88,6 +88,11 @@ class Follower:
         """The node that is followed, None while none is."""
         return self._primary.url if self._primary is not None and self._session is not None else None
 
+    @property
+    def session(self) -> NodeSession | None:
+        """The connection to it."""
+        return self._session
+
     async def run(self) -> None:
         """Until cancelled.
 

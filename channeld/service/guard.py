@@ -44,15 +44,21 @@ class Guard:
         if Cause.HELD.value not in self._mirror.stopped.of(scope):
             self._freeze(Freeze(scope, Cause.HELD, found, _SELF, self.now()))
 
-    def freeze(self, scope: str, who: str, why: str) -> Freeze:
-        """An operator says stop, for everything, one wallet or one content server.
+    def freeze(self, scope: str, who: str, why: str) -> tuple[Freeze, bool]:
+        """An operator says stop, for everything, one wallet or one content server. The freeze in force, and whether it
+        was before: then it stands, one thaw lifts it, and the audit has the second wish.
 
         Raises `Refused` for one there is not.
         """
         self._known(scope)
-        freeze = Freeze(scope, Cause.OPERATOR, f"frozen by {who}: {why}", who, self.now())
-        self._freeze(freeze)
-        return freeze
+        freeze, where = Freeze(scope, Cause.OPERATOR, f"frozen by {who}: {why}", who, self.now()), scope or "everything"
+        if Cause.OPERATOR.value not in self._mirror.stopped.of(scope):
+            self._freeze(freeze)
+            return freeze, False
+        self._store.audit(Audit(freeze.at, who, f"freeze {where} again: it was frozen", why))
+        log.warning("frozen_already", scope=where, who=who, why=why)
+        stands = (f for f in self._store.freezes() if (f.scope, f.cause) == (scope, Cause.OPERATOR))
+        return next(stands), True
 
     def thaw(self, scope: str, cause: Cause | None, who: str, why: str) -> list[Cause]:
         """An operator says go on: lift one cause, or the only one there is. What was lifted.
@@ -87,7 +93,7 @@ class Guard:
         if scope.startswith(PEOPLE):
             raise Refused(f"nobody of this name is held back: {scope}")
         if scope != EVERYTHING and scope not in self._mirror.wallets:
-            raise Refused(f"no paying wallet is called {scope}: there are {', '.join(self._mirror.wallets)}")
+            raise Refused(f"no wallet is called {scope}: there are {', '.join(self._mirror.wallets)}")
 
     def _freeze(self, freeze: Freeze) -> None:
         self._store.freeze(freeze)

@@ -65,6 +65,9 @@ class NodeSession(Protocol):
     async def incoming(self, account: Address, at: LedgerIndex) -> list[Channel]:
         """All channels whose destination is `account`, as of ledger `at`."""
 
+    async def paid(self, channel_id: ChannelId, at: LedgerIndex) -> Address | None:
+        """The account that a channel pays, as of ledger `at`; None if there is no such channel."""
+
     async def amendments(self) -> frozenset[str]:
         """Which of `core.ledger.AMENDMENTS` are in force."""
 
@@ -197,6 +200,12 @@ class TruthStore(Protocol):
     def freeze(self, freeze: Freeze) -> None:
         """Keep a freeze; the first of a cause stands."""
 
+    def freezes(self) -> list[Freeze]:
+        """All that were not lifted."""
+
+    def audit(self, audit: Audit) -> None:
+        """Keep who did what, and why."""
+
     def thaw(self, scope: str, cause: Cause, audit: Audit) -> None:
         """Lift a freeze, and retire all channels where the cause asks for that. Raises `Refused` if there is none."""
 
@@ -212,6 +221,9 @@ class ClaimStore(Protocol):
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, TakenIn]:
         """Which of these claims were taken in before."""
+
+    def channel(self, channel_id: ChannelId) -> Incoming | None:
+        """A channel that paid us, gone or not, as long as an id of a claim on it is remembered."""
 
     def take_in(self, now: int, taken: Sequence[TakenIn], best: Sequence[Incoming]) -> None:
         """Remember claims, and the best one of every channel they are on. `now` is in Unix seconds."""

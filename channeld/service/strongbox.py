@@ -16,7 +16,7 @@ from channeld.core.errors import StoreError
 from channeld.core.receiving import Verify, judge_claim
 from channeld.core.records import Incoming, TakenIn
 from channeld.core.requests import Code, HandIn, Refusal, Taken
-from channeld.core.units import ChannelId, Drops, RippleTime
+from channeld.core.units import Address, ChannelId, Drops, RippleTime
 from channeld.service.collector import Collector
 from channeld.service.holdings import Grant
 from channeld.service.id_room import IdRoom, Room
@@ -38,7 +38,10 @@ class _Group:
 
 
 class Strongbox:
-    """One for a daemon. `verify` gives rippled's verdict on a signature, `stopped` why nothing may be taken in now."""
+    """One for a daemon. `verify` gives rippled's verdict on a signature, `stopped` why nothing may be taken in now.
+
+    `paid` tells whom a channel pays of which nothing is followed, None where it does not know.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Strongbox:
         self._verify, self._stopped, self._unix = verify, stopped, unix
         self._ids = ids
         self.on_store_failed: Callable[[StoreError], None] = lambda error: None
+        self.paid: Callable[[ChannelId], Address | None] = lambda channel_id: None
 
     # --- taking in ---------------------------------------------------------------------------------------------------
 
@@ -77,6 +81,17 @@ class Strongbox:
             self.on_store_failed(error)
         self._count(answers)
         return answers
+
+    def recall(self, key: bytes) -> tuple[int, int, Incoming] | None:
+        """What a claim that was taken in added, what it was good for, and its channel as it is; None if it was not.
+
+        Raises `StoreError`.
+        """
+        taken = self._claims.remembered([key]).get(key)
+        if taken is None:
+            return None
+        held = self._mirror.vault.channels.get(taken.channel_id) or self._claims.channel(taken.channel_id)
+        return None if held is None else (taken.drops, taken.amount, held)
 
     def _group(self, claims: Sequence[HandIn]) -> _Group:
         known, header = self._claims.remembered([claim.key for claim in claims]), self._mirror.header
@@ -102,7 +117,7 @@ class Strongbox:
             return frozen(why)
         if not group.room.may_take(claim.server):
             return self._ids.refusal(int(self._unix()), full=group.room.full)
-        if held is None and claim.channel_id in self._mirror.channels:
+        if held is None and self._pays_others(claim.channel_id):
             return Refusal(Code.NOT_OURS, "claim: this channel pays somebody else")
         terms = self._mirror.policy.receive
         drops = judge_claim(claim, held, grant.receive_accounts, terms, now=group.now, verify=self._verify)
@@ -110,6 +125,13 @@ class Strongbox:
             return self._retryable(drops)
         assert held is not None
         return self._take(claim, held, drops, group)
+
+    def _pays_others(self, channel_id: ChannelId) -> bool:
+        """Whether a channel that is not known to pay us is known to pay somebody else."""
+        if channel_id in self._mirror.channels:
+            return True
+        account = self.paid(channel_id)
+        return account is not None and account not in self._mirror.receiving()
 
     def _halted(self, held: Incoming | None) -> str | None:
         """Why nothing may be taken in for the account that a channel pays."""

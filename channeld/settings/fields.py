@@ -142,9 +142,11 @@ def split_url(text: str, schemes: frozenset[str], remedy: str) -> SplitResult:
     """Take a URL apart. Raises `BadValue` for a strange scheme, a bad port, and anything that could be a password."""
     try:
         url = urlsplit(text)
-        host, _ = url.hostname, url.port
+        host, port = url.hostname, url.port
     except ValueError:
         raise BadValue("url", "not a URL", remedy) from None
+    if port == 0:
+        raise BadValue("url", "port 0, on which nobody can be reached", "a port of 1 to 65535, or none for the usual")
     if "@" in url.netloc:
         raise BadValue("url", "a login in a URL", "secrets come from files: take it out")
     if not text.isascii() or not text.isprintable() or " " in text or url.scheme not in schemes or not host:

@@ -198,6 +198,12 @@ def ledger_channel(channel_id: ChannelId, fields: Json, ledger_index: LedgerInde
     )
 
 
+def paid(result: Json) -> Address | None:
+    """Whom the channel of a `ledger_entry` pays; None where the entry is no channel."""
+    node = _object(result, "node")
+    return Address(_text(node, "Destination")) if node.get("LedgerEntryType") == "PayChannel" else None
+
+
 def _affected(meta: Json) -> Iterable[tuple[str, Json]]:
     nodes = meta.get("AffectedNodes")
     if not isinstance(nodes, list):

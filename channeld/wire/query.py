@@ -53,9 +53,9 @@ class Query(Struct, forbid_unknown_fields=True, frozen=True):
     totals: Span | None = None
     after: Annotated[str, Meta(max_length=128)] | None = None
 
-    def key(self, server: str) -> bytes:
-        """What names the claim request that is asked for."""
-        return request_key(server, "claim", self.request or "")
+    def key(self, server: str, topic: str) -> bytes:
+        """What names the request that is asked for, if it was one of this topic: "claim" or "receive"."""
+        return request_key(server, topic, self.request or "")
 
 
 class Total(NamedTuple):
@@ -111,8 +111,10 @@ def unknown(query: Query) -> bytes:
     return encode(said)
 
 
-def decided(query: Query, granted: Granted, record: ChannelRecord) -> bytes:
-    """The answer that a replay of the request would get, and what becomes of its claim."""
+def decided(query: Query, granted: Granted, record: ChannelRecord, received: dict[str, Any] | None = None) -> bytes:
+    """The answer that a replay of the request would get, and what becomes of its claim. `received`: what became of a
+    claim that was handed in by the same id.
+    """
     said: dict[str, Any] = msgspec.json.decode(reply(query.id, granted))
     said |= {
         "request": query.request,
@@ -120,7 +122,13 @@ def decided(query: Query, granted: Granted, record: ChannelRecord) -> bytes:
         "paid": str(record.channel.balance),
         "next": _next(granted, record),
     }
-    return encode(said)
+    return encode(said if received is None else {**said, "received": received})
+
+
+def handed_in(query: Query, received: dict[str, Any]) -> bytes:
+    """The answer that a replay of a claim handed in would get, and what becomes of it."""
+    about = {"request": query.request, "topic": "receive"}
+    return encode({"id": query.id, "status": "accepted", "replayed": True, **about, **received})
 
 
 def _next(granted: Granted, record: ChannelRecord) -> str:

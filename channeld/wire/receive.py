@@ -7,11 +7,12 @@ Sources: the contract, section 1, receive.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
+from channeld.core.records import Incoming
 from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.units import ChannelId
 from channeld.wire.requests import HASH, BadRequest, ClaimObject, Parsed, RequestId, hashed, read_object, request_key
@@ -52,3 +53,26 @@ def taken_in(request_id: str | None, taken: Taken) -> bytes:
             "replayed": taken.replayed,
         }
     )
+
+
+def held_state(held: Incoming) -> str:
+    """Where a channel that pays us stands."""
+    if held.closed_at is not None:
+        return "closed"
+    return "open" if held.channel.expiration is None else "closing"
+
+
+def became(drops: int, amount: int, held: Incoming) -> dict[str, Any]:
+    """What a claim that was taken in added and was good for, and what becomes of it."""
+    if held.channel.balance >= amount:
+        then = "paid"
+    else:
+        then = "forgone" if held.lost or held.closed_at is not None else "will_be_collected"
+    return {
+        "drops": str(drops),
+        "amount": str(amount),
+        "channel_id": held.channel.channel_id,
+        "channel_state": held_state(held),
+        "paid": str(held.channel.balance),
+        "next": then,
+    }

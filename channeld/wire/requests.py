@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from channeld.core.errors import BadValue
 from channeld.core.requests import Ask, HandIn, Refusal
+from channeld.core.units import MAX_DROPS
 from channeld.wire.strict import ID, readable_id, refuse_repeated
 
 LARGEST_OBJECT: Final = 64 * 1024
@@ -34,6 +35,7 @@ RequestId = Annotated[str, Meta(pattern=ID.pattern)]
 """An idempotency key."""
 AmountText = Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,17}\Z")]
 """Drops, 1 or more; whether there are as many is for the reader to say."""
+_ALL_DROPS: Final = str(MAX_DROPS)
 _Hex64 = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{64}\Z")]
 _Hex = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{2,160}\Z")]
 NameText = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
@@ -83,6 +85,8 @@ class ClaimObject(Struct, forbid_unknown_fields=True, gc=False):
     def __post_init__(self) -> None:
         if (len(self.signature) | len(self.public_key)) & 1:  # a pattern that counts pairs takes five times as long
             raise ValueError("half of a byte in signature or public_key")
+        if len(self.amount) == len(_ALL_DROPS) and self.amount > _ALL_DROPS:
+            raise ValueError(f"amount: more drops than exist, at most {_ALL_DROPS}")
 
 
 class BadRequest(Exception):
@@ -183,7 +187,18 @@ def _not_json(raw: bytes, error: Exception) -> str:
         return "not JSON that is read here: nested too deep"
     if _HALF_A_PAIR(raw):
         return "not JSON: half of a surrogate pair"
+    if isinstance(error, UnicodeDecodeError):
+        error = _not_utf8(raw) or error
     return f"not JSON: {error}"[:300]
+
+
+def _not_utf8(raw: bytes) -> UnicodeDecodeError | None:
+    """What is wrong with the whole: the decoder counts from the beginning of the string that it is in."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return error
+    return None
 
 
 def _explain(problem: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any, Final
 
 from channeld.core.errors import BadValue
@@ -17,9 +18,9 @@ def refuse_repeated(raw: bytes) -> None:
 
     def once(pairs: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
-                raise BadValue(name[:64], "stands in the object more than once")
+        if len(set(names)) < len(names):
+            name = next(name for name, count in Counter(names).items() if count > 1)
+            raise BadValue(name[:64], "stands in the object more than once")
 
     json.loads(raw, object_pairs_hook=once)
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from configs import CONFIG, write_config
 from engine import Engine
-from worlds import PAYEES
+from worlds import PAYEES, channel
 
 from channeld.adapters.sqlite.usage import KEPT_HOURS
+from channeld.core.records import Incoming, IncomingUpdate, LedgerUpdate, TakenIn
 from channeld.core.requests import Granted
+from channeld.core.units import ChannelId, LedgerIndex, RippleTime
+from channeld.wire.requests import request_key
 
 Run = Callable[..., tuple[int, str, str]]
 FIRST, SECOND = (str(payee) for payee in PAYEES[:2])
@@ -92,9 +96,42 @@ def test_a_request_is_shown_as_it_was_accepted(run: Run, engine: Engine, folded:
         "amount": str(granted.claim.amount),
         "channel_id": granted.claim.channel_id,
         "payee": FIRST,
-        "channel_state": "live",
+        "channel_state": "open",
         "paid": "0",
     }
+
+
+def test_a_claim_that_was_handed_in_is_shown_by_its_id(run: Run, engine: Engine) -> None:
+    """Beside the claim request where that has the same id."""
+    channel_id = ChannelId("AB" * 32)
+    paid = Incoming(replace(channel(), channel_id=channel_id), held=70, signature="AA", server="a")
+    news = IncomingUpdate((paid,))
+    engine.store.apply(LedgerUpdate(LedgerIndex(99), RippleTime(99), (), (), (), (), (), incoming=news))
+    taken = [
+        TakenIn(request_key("a", "receive", number), b"c" * 16, channel_id, "a", 30, amount)
+        for number, amount in (("a1", 70), ("r1", 80))
+    ]
+    best = replace(paid, held=80)
+    engine.store.claims.take_in(5, taken, [best])
+    status, out, _ = run("requests", "a", "a1")
+    received = {
+        "topic": "receive",
+        "accepted_at_unix": 5,
+        "drops": "30",
+        "amount": "70",
+        "channel_id": channel_id,
+        "channel_state": "open",
+        "paid": "0",
+        "next": "will_be_collected",
+        "payee": str(paid.channel.payee),
+    }
+    assert (status, json.loads(out)) == (0, {"server": "a", "id": "a1", **received})
+    buy(engine, "r1", 2)
+    for command in (("requests", "a", "r1"), ("explain", "a/r1")):
+        status, out, _ = run(*command)
+        told = json.loads(out)
+        assert (status, told["drops"], told["channel_state"]) == (0, "2", "open"), command
+        assert told["received"] == {**received, "amount": "80"}
 
 
 def test_a_request_that_is_not_remembered_is_exit_1(run: Run, engine: Engine) -> None:

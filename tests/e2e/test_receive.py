@@ -154,6 +154,18 @@ async def test_a_payer_who_closes_pays_exactly_what_was_accepted_though_we_are_k
             assert mine[0]["tx_json"].get("Flags", 0) & CLOSE == 0
 
 
+async def test_a_claim_on_a_channel_that_pays_somebody_else_is_told_so(tmp_path: Path) -> None:
+    """By the daemon as it runs: the ledger's entry tells, and the id stays free for a claim that is ours."""
+    async with World(tmp_path) as world:
+        stage = await receiving(world)
+        payer = Payer(world, stage)
+        mine, payer.till = await payer.open(), world.payee.address
+        other = await payer.open()
+        async with content_server(world) as server:
+            assert (await hand_in(server, "1", signed(payer.key, other, 5)))["code"] == "not_ours"
+            assert (await hand_in(server, "1", signed(payer.key, mine, 5)))["status"] == "accepted"
+
+
 RULES = """
 [redeem]
 mode = "suggest"

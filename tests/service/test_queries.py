@@ -15,6 +15,7 @@ import contract
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from lab import TILL, Lab
 from service.heralds import Heralded
 from waiting import soon
 from worlds import PAYEES
@@ -22,7 +23,7 @@ from worlds import PAYEES
 from channeld.adapters.sqlite.reader import read_request
 from channeld.adapters.sqlite.usage import read_usage
 from channeld.app.queries import Queries
-from channeld.core.requests import Code, Granted
+from channeld.core.requests import Code, Granted, Taken
 from channeld.service.tallies import Tallies
 from channeld.wire.query import PAGE, PAGE_COST, Query, read_query, weigh_query
 from channeld.wire.replies import reply
@@ -31,17 +32,18 @@ from channeld.wire.requests import request_key
 REPLY = "p/servers/a/reply"
 
 
-def queries(engine: Heralded) -> Queries:
+def queries(engine: Heralded | Lab) -> Queries:
     daemon: Any = SimpleNamespace(
         desk=engine.desk,
         mirror=engine.mirror,
-        herald=engine.herald,
-        settings=SimpleNamespace(store=SimpleNamespace(path=engine.path)),
+        herald=getattr(engine, "herald", None),
+        strongbox=getattr(engine, "strongbox", SimpleNamespace(recall=lambda key: None)),
+        settings=SimpleNamespace(store=SimpleNamespace(path=getattr(engine, "path", None))),
     )
     return Queries(daemon)
 
 
-def ask(engine: Heralded, query: dict[str, Any], server: str = "a") -> dict[str, Any]:
+def ask(engine: Heralded | Lab, query: dict[str, Any], server: str = "a") -> dict[str, Any]:
     """The answer to a query; the contract judges both."""
     said: list[bytes] = []
 
@@ -137,6 +139,50 @@ def test_what_becomes_of_a_request_is_told_as_long_as_it_is_remembered(engine: H
         engine.tick(60)
     gone = ask(engine, {"id": "q", "request": "r"})
     assert (gone["channel_state"], gone["paid"], gone["next"]) == ("closed", "10", "paid")
+
+
+@pytest.mark.parametrize("end", ["paid", "forgone"])
+def test_what_becomes_of_a_claim_handed_in_is_told_by_its_id(tmp_path: Path, end: str) -> None:
+    """As a replay of it is answered; where a claim request has the same id that is told first, by all who are asked."""
+    lab = Lab(tmp_path / "s.db", receives=True)
+    lab.rig.fund("alice")
+    lab.alive(lab.see)
+    channel_id = lab.rig.open_channel("alice", TILL, Amount="1000", SettleDelay=100)
+    lab.alive(lab.see)
+    assert ask(lab, {"id": "q", "request": "a1"})["code"] == "unknown_request"
+    assert lab.hand_in("a1", channel_id, 5, "alice") == Taken(5, 5, replayed=False)
+    told = ask(lab, {"id": "q", "request": "a1"})
+    assert told == {
+        "id": "q",
+        "status": "accepted",
+        "replayed": True,
+        "request": "a1",
+        "topic": "receive",
+        "drops": "5",
+        "amount": "5",
+        "channel_id": channel_id,
+        "channel_state": "open",
+        "paid": "0",
+        "next": "will_be_collected",
+    }
+    assert ask(lab, {"id": "q", "request": "a1"}, server="b")["code"] == "unknown_request"
+    received = {name: told[name] for name in ("drops", "amount", "channel_id", "channel_state", "paid", "next")}
+    lab.ask("a1", 10)
+    lab.tick(2)
+    assert isinstance(lab.ask("a1", 10), Granted)
+    both = ask(lab, {"id": "q", "request": "a1"})
+    assert (both["drops"], both["claim"]["amount"]) == ("10", "10")
+    assert both["received"] == received
+    if end == "paid":
+        assert lab.hand_in("a2", channel_id, 30, "alice") == Taken(25, 30, replayed=False)
+        lab.tick(3)
+        told = ask(lab, {"id": "q", "request": "a1"})["received"]
+        assert (told["paid"], told["next"]) == ("30", "paid")
+        return
+    lab.mirror.vault.channels.clear()
+    lab.store._db.execute("UPDATE incoming SET closed_at = 9")
+    told = ask(lab, {"id": "q", "request": "a1"})["received"]
+    assert (told["channel_state"], told["paid"], told["next"]) == ("closed", "0", "forgone")
 
 
 def test_channels_are_those_retained_page_by_page_and_nothing_of_another_server(engine: Heralded) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import coincurve
@@ -18,6 +20,7 @@ from xrpl.core import binarycodec
 
 from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
+from channeld.core.errors import Unreachable
 from channeld.core.freezes import Cause
 from channeld.core.policy import FreezeIf, Override, Policy, Scope
 from channeld.core.requests import Code, HandIn, Refusal, Taken
@@ -26,9 +29,69 @@ from channeld.core.units import Address, ChannelId, Drops, RippleTime, Seconds
 from channeld.core.vocabulary import HOLD, Concern, Mode
 from channeld.sandbox.ledger import codec
 from channeld.sandbox.ledger.faults import order
+from channeld.service.strangers import MOST_KNOWN, MOST_WAITING, Strangers
 
 CLOSE = 0x00020000
 DELAY = 100
+
+
+def told(lab: Lab, channel_id: str) -> tuple[Code, bool]:
+    """Why a claim is not taken in, and whether it is worth another try."""
+    answer = lab.hand_in("1", channel_id, 5, "alice")
+    assert isinstance(answer, Refusal)
+    return answer.code, answer.retry_after_ms is not None
+
+
+def test_a_channel_that_pays_somebody_else_is_looked_up_and_told(lab: Lab) -> None:
+    """It is unknown until a validated ledger was asked, and what no ledger has stays so; what pays us is judged as ever
+    though a node had told otherwise."""
+    strangers = Strangers(lab.mirror, lambda: lab.session)
+    lab.strongbox.paid = strangers.paid
+
+    def look() -> None:
+        asyncio.run(strangers.look())
+
+    unknown, not_ours = (Code.UNKNOWN_CHANNEL, True), (Code.NOT_OURS, False)
+    other, nobodys = lab.rig.open_channel("alice", "bob", Amount="1000", SettleDelay=DELAY), "AB" * 32
+    lab.alive(lab.see)
+    for channel_id in (other, nobodys, key("alice").public_key[:2] * 32):
+        assert told(lab, channel_id) == unknown
+        assert told(lab, channel_id) == unknown
+        look()
+    assert [told(lab, other), told(lab, nobodys)] == [not_ours, unknown]
+    look()
+    mine = lab.rig.open_channel("alice", TILL, Amount="1000", SettleDelay=DELAY)
+    lab.rig.close()
+    assert told(lab, mine) == unknown
+    look()
+    assert told(lab, mine) == unknown
+    strangers._known[ChannelId(mine)] = Address(address(TILL))
+    assert told(lab, mine) == unknown
+    strangers._known[ChannelId(mine)] = Address(address("bob"))
+    lab.alive(lab.see)
+    assert lab.hand_in("1", mine, 5, "alice") == Taken(5, 5, replayed=False)
+
+
+def test_what_is_handed_in_by_a_flood_is_looked_up_within_bounds(lab: Lab) -> None:
+    """Nothing grows, and a node that does not answer costs the one that was asked about."""
+    asked: list[str] = []
+
+    async def paid(channel_id: ChannelId, at: int) -> Address | None:
+        asked.append(channel_id)
+        if len(asked) % 2:
+            raise Unreachable("gone")
+        return Address(address("bob"))
+
+    strangers = Strangers(lab.mirror, lambda: SimpleNamespace(paid=paid))  # type: ignore[arg-type, return-value]
+    for round_ in range(2 * MOST_KNOWN // MOST_WAITING + 1):
+        for number in range(MOST_WAITING + 9):
+            assert strangers.paid(ChannelId(f"{round_ * 1000 + number:064X}")) is None
+        for _ in range(MOST_WAITING):
+            asyncio.run(strangers.look())
+    assert not strangers._waiting
+    assert len(asked) == (2 * MOST_KNOWN // MOST_WAITING + 1) * MOST_WAITING
+    assert len(strangers._known) == MOST_KNOWN
+    assert strangers.paid(ChannelId(asked[-1])) == address("bob")
 
 
 @pytest.fixture

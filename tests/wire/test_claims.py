@@ -67,6 +67,23 @@ def test_a_request_is_read() -> None:
     assert item.ask.key == request_key("a", "claim", "r1")
 
 
+def test_what_is_held_is_at_most_what_there_is() -> None:
+    item = one(GOOD | {"held": HELD | {"amount": "100000000000000000"}})
+    assert isinstance(item.ask, Ask)
+    assert item.ask.held is not None
+    assert item.ask.held.amount == 10**17
+    for amount in ("100000000000000001", "999999999999999999"):
+        assert reason(refused(GOOD | {"held": HELD | {"amount": amount}})).startswith("held: amount: more drops than")
+
+
+def test_what_is_no_utf8_is_told_with_its_place() -> None:
+    """In the request as it was sent; in a batch, in its item."""
+    bad = b'{"id":"r1","drops":"5","user":"\xc3\xa4\xff"}'
+    for payload in (bad, b'[{"id":"r0","drops":"5"},' + bad + b"]"):
+        *_, item = READER.read("a", payload)[0]
+        assert f"byte 0xff in position {bad.index(0xFF)}:" in reason(item)
+
+
 def test_null_means_absent() -> None:
     nulls = dict.fromkeys(ALLOWED - set(GOOD))
     assert one(GOOD | nulls).ask == one(GOOD).ask

@@ -58,6 +58,7 @@ def test_an_id_of_the_claim_topic_is_another_id() -> None:
         ({"id": "a1", "claim": {**CLAIM, "amount": 5}}, "claim: "),
         ({"id": "a1", "claim": {**CLAIM, "amount": "0"}}, "claim: "),
         ({"id": "a1", "claim": {**CLAIM, "amount": "1" * 19}}, "claim: "),
+        ({"id": "a1", "claim": {**CLAIM, "amount": "100000000000000001"}}, "claim: amount: more drops than exist"),
         ({"id": "a1", "claim": {**CLAIM, "signature": "0"}}, "claim: "),
         ({"id": "a1", "claim": {**CLAIM, "channel_id": "ab"}}, "claim: "),
         ({"id": "a1", "claim": {**CLAIM, "extra": "1"}}, "claim: Object contains unknown field `extra`"),
@@ -77,6 +78,10 @@ def test_what_is_wrong_is_named_and_the_id_given_back(request_: dict[str, Any], 
 def test_what_is_no_object_has_no_id(payload: bytes) -> None:
     number, _ = refusal(payload)
     assert number is None
+
+
+def test_all_drops_that_there_are_may_be_claimed() -> None:
+    assert read({"id": "a1", "claim": {**CLAIM, "amount": "100000000000000000"}}).amount == 10**17
 
 
 def test_a_name_that_stands_twice_is_refused() -> None:

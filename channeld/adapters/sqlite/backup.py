@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +24,9 @@ def copy_store(source: Path, target: Path) -> None:
     Raises `Refused` where `target` exists, `StoreError` where the copy cannot be made; then nothing is left of it.
     """
     draft = target.with_name(target.name + ".part")
-    if target.exists():
-        raise Refused(f"{target} exists: a backup never overwrites anything")
     try:
+        if target.exists():
+            raise Refused(f"{target} exists: a backup never overwrites anything")
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with (
@@ -39,7 +39,8 @@ def copy_store(source: Path, target: Path) -> None:
         draft.rename(target)
         to_disk(target.parent)
     except (sqlite3.Error, OSError) as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise StoreError(f"cannot copy {source} to {target}: {error}") from error
 
 

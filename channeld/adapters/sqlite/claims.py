@@ -16,6 +16,7 @@ from channeld.adapters.sqlite import rows
 from channeld.core.channel import Channel
 from channeld.core.errors import StoreError
 from channeld.core.records import Incoming, IncomingUpdate, TakenIn
+from channeld.core.units import ChannelId
 
 COLUMNS: Final = (
     "channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
@@ -58,6 +59,11 @@ class Claims:
         with self._begin() as db:
             return {row[0]: TakenIn(*row) for row in db.execute(query, list(keys))}
 
+    def channel(self, channel_id: ChannelId) -> Incoming | None:
+        """A channel that paid us, gone or not, as long as an id of a claim on it is remembered."""
+        with self._begin() as db:
+            return read(db, channel_id)
+
     def take_in(self, now: int, taken: Sequence[TakenIn], best: Sequence[Incoming]) -> None:
         """Remember claims, and the best of every channel they are on, or nothing of it. `now` is in Unix seconds.
 
@@ -99,6 +105,12 @@ def apply(db: sqlite3.Connection, update: IncomingUpdate) -> None:
 def load(db: sqlite3.Connection) -> list[Incoming]:
     """Every channel that pays us and is not gone."""
     return [record(row) for row in db.execute(LIVE)]
+
+
+def read(db: sqlite3.Connection, channel_id: str) -> Incoming | None:
+    """A channel that pays us, gone or not; None if it is not in the table."""
+    found = db.execute(f"SELECT {COLUMNS} FROM incoming WHERE channel_id = ?", (channel_id,)).fetchone()
+    return None if found is None else record(found)
 
 
 def record(row: rows.Row) -> Incoming:

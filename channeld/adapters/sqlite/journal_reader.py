@@ -105,9 +105,7 @@ class JournalReader:
 
     def incoming(self, channel_id: str) -> Incoming | None:
         """A channel that pays us."""
-        query = f"SELECT {claims.COLUMNS} FROM incoming WHERE channel_id = ?"
-        found = self._db.execute(query, (channel_id,)).fetchone()
-        return None if found is None else claims.record(found)
+        return claims.read(self._db, channel_id)
 
     # --- intents -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from channeld.adapters.sqlite.groups import accepted_in, signed_in
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.errors import StoreError
 from channeld.core.records import ChannelRecord, Incoming
-from channeld.core.units import Address, Payee
+from channeld.core.units import Address
+from channeld.wire.events import channel_state
 
 
 async def read_channels(path: Path) -> list[ChannelRecord]:
@@ -54,7 +55,6 @@ async def read_facts(path: Path) -> dict[str, Any]:
 
 def read_request(path: Path, key: bytes) -> dict[str, Any] | None:
     """What the request of this key was accepted as, folded into the tables or not; None if it was not."""
-    columns = "c.channel_id, c.destination, c.destination_tag, c.balance, c.closed_at"
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             db.execute("BEGIN")
@@ -65,19 +65,19 @@ def read_request(path: Path, key: bytes) -> dict[str, Any] | None:
             if found is None:
                 return None
             _, row, covers_from, covers_to, signed, at = found
-            channel = db.execute(f"SELECT {columns} FROM channel c WHERE row = ?", (row,)).fetchone()
+            query = f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE row = ?"
+            record = rows.channel_record(db.execute(query, (row,)).fetchone())
     except sqlite3.Error as error:
         raise StoreError(f"cannot read the store {path}: {error}") from error
-    channel_id, destination, tag, balance, closed_at = channel
     return {
         "accepted_at_unix": at,
         "drops": str(covers_to - covers_from),
         "covers": {"from": str(covers_from), "to": str(covers_to)},
         "amount": str(signed),
-        "channel_id": channel_id,
-        "payee": str(Payee(destination, tag)),
-        "channel_state": "closed" if closed_at is not None else "live",
-        "paid": str(balance),
+        "channel_id": record.channel.channel_id,
+        "payee": str(record.channel.payee),
+        "channel_state": channel_state(record),
+        "paid": str(record.channel.balance),
     }
 
 
