@@ -276,6 +276,7 @@ class Daemon:
         reads, heard = board.reads(self.herald), presences(self.topics, self.neighbours)
         self.gateway.on_retained = lambda topic, payload: reads(topic, payload) or heard(topic, payload)
         self.watch.on_marked, self.broker.on_whole = self.herald.marked, self.herald.whole
+        self.herald.doubted = self.watch.doubted
         self.follower.on_ledger = self._decided
         self.queries, self.tallies = Queries(self), Tallies(self.mirror, time.time)
         self.gateway.on_query, self.gateway.on_rejected = self.queries.answer, self.tallies.unread
@@ -304,6 +305,7 @@ class Daemon:
 
     def _thawed(self, cause: Cause) -> None:
         self.watch.thawed(cause)
+        self.herald.look_again()
         self.go_on()
 
     def go_on(self) -> None:
