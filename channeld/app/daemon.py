@@ -15,7 +15,7 @@ import structlog
 
 from channeld import __version__
 from channeld.adapters import signer
-from channeld.adapters.broker import Exchange, Will
+from channeld.adapters.broker import TAKEN_OVER, Exchange, Will
 from channeld.adapters.gateway import Gateway, Waiting
 from channeld.adapters.signer import MultiBufferSigning, PairedSigning, Unusable, multi_buffer
 from channeld.adapters.sqlite import SqliteStore
@@ -239,7 +239,7 @@ class Daemon:
             will=Will(topics.status, status(False)),
             on_messages=self.gateway.on_messages,
             on_connected=self._connected,
-            on_lost=lambda reason: None,
+            on_lost=self._lost,
         )
         self._hear(settings)
         self.gateway.outbox, self.broker.on_room = self.broker, self.gateway.go_on
@@ -303,6 +303,10 @@ class Daemon:
         self.herald.connected(session_present=session_present)
         self.watch.connected()
 
+    def _lost(self, reason: str) -> None:
+        if reason == TAKEN_OVER:
+            self.gateway.presence.taken_over()
+
     def _thawed(self, cause: Cause) -> None:
         self.watch.thawed(cause)
         self.herald.look_again()
@@ -328,6 +332,7 @@ class Daemon:
         """This life has begun: its policy is in force, which the audit says unless it said so last."""
         audit = self._in_force(_START)
         try:
+            self.gateway.presence.lives = self.store.starts.begun(self.instance)
             if self.store.books.last_policy() != audit.what:
                 self.store.books.audit(audit)
         except StoreError:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +88,57 @@ async def test_what_somebody_else_did_to_a_retained_channel_is_put_right(tmp_pat
             await told.until(lambda: told.channels.get(topic) != shown[topic])
             await told.until(lambda: told.channels == shown)
         await until(lambda: "channels_put_right" in stage.daemon.log.read_text(), "it says so")
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+NAMESAKE = "another_daemon_of_this_name"
+
+
+def said_online(world: World, stage: Stage) -> Any:
+    """Whether the broker holds the word of this very start of a daemon."""
+
+    async def look() -> bool:
+        instance = (await stage.status())["instance"]
+        version = aiomqtt.ProtocolVersion.V5
+        async with aiomqtt.Client("127.0.0.1", world.broker.port, protocol=version, socket_options=NODELAY) as client:
+            await client.subscribe(f"channeld/v1/daemons/{stage.name}/status", qos=1)
+            async with asyncio.timeout(5):
+                async for message in client.messages:
+                    said = json.loads(bytes(message.payload))  # type: ignore[arg-type]
+                    return bool(said["status"] == "online" and said["instance"] == instance)
+        return False
+
+    return look
+
+
+async def test_a_broker_that_goes_back_to_what_an_earlier_life_said_is_no_namesake(tmp_path: Path) -> None:
+    db = tmp_path / "broker" / "mosquitto.db"
+    kept = f"persistence true\npersistence_location {db.parent}/\nautosave_interval 0"
+    async with World(tmp_path, mosquitto={"extra": kept}) as world:
+        stage = await world.stage([Server("a", [world.payee.address])])
+        await until(said_online(world, stage), "its first life is online")
+        world.broker.signal(signal.SIGUSR1)
+        await until(db.exists, "the broker has saved that")
+        stage.daemon.kill()
+        await stage.start()
+        await until(said_online(world, stage), "its second life is online")
+        await world.broker.kill()
+        await world.broker.start()
+        await stage.ready()
+        await until(said_online(world, stage), "what the broker went back to is put right")
+        await ledgers_pass(stage, 2)
+        assert NAMESAKE not in stage.daemon.log.read_text()
+        assert (await stage.status())["warnings"] == []
+
+
+async def test_two_daemons_of_one_name_are_told_so(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        first = await world.stage([Server("a", [world.payee.address])])
+        await until(said_online(world, first), "the first is online")
+        second = await world.stage([Server("a", [world.payee.address])], start=False)
+        await second.start(ready=False)
+        await until(lambda: NAMESAKE in first.daemon.log.read_text(), "the first hears of it")
+        await until(lambda: NAMESAKE in second.daemon.log.read_text(), "and when it comes back, the second")
+        found = (await second.status())["warnings"] + (await second.status())["reasons"]
+        assert any("daemon.name" in warning or "name of its own" in warning for warning in found)
