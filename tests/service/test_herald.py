@@ -21,7 +21,7 @@ from channeld.adapters.sqlite.events import MOST_WAITING
 from channeld.core.channel import Channel
 from channeld.core.news import Event, News
 from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
-from channeld.core.requests import Granted
+from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Seconds
 from channeld.service.herald import _LONGEST_PAUSE, _LOOKED_AT, MOST_UNSETTLED
 from channeld.service.holdings import NO_TIME
@@ -194,6 +194,30 @@ def test_many_changes_never_stand_in_the_way_of_a_claim(tmp_path: Path) -> None:
     engine.settle()
     assert engine.board.retained == engine.expected()
     assert all(state.told for state in engine.mirror.channels.values())
+    engine.kill()
+
+
+def test_who_asks_for_what_the_broker_was_not_handed_yet_is_told_so_and_nothing_more_is_opened(tmp_path: Path) -> None:
+    """As after a broker lost everything: there is headroom, and it waits for the retained object only."""
+    engine = Heralded(tmp_path / "s.db")
+    engine.meet()
+    engine.connect()
+    engine.opened()
+    engine.settle()
+    engine.board.retained.clear()
+    engine.board.room = 0
+    engine.meet(session=False)
+    (answer,) = engine.answer(engine.ask("r", 5))
+    assert isinstance(answer, Refusal)
+    assert (answer.code, answer.retry_after_ms) == (Code.NO_HEADROOM, 100)
+    assert "retained object is on its way to the broker" in answer.reason
+    (more,) = engine.answer(engine.ask("more", 59))
+    assert isinstance(more, Refusal)
+    assert "retained" not in more.reason, "the object would not help"
+    engine.board.room = 10**9
+    engine.herald.ledger()
+    (answer,) = engine.answer(engine.ask("r", 5))
+    assert isinstance(answer, Granted)
     engine.kill()
 
 
