@@ -103,6 +103,10 @@ class Mosquitto:
             process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
             await asyncio.to_thread(process.wait, PATIENCE_S)
 
+    def signal(self, how: int) -> None:
+        """Such as SIGUSR1: save now."""
+        os.kill(self.pid, how)
+
     async def kill(self) -> None:
         await self.stop(kill=True)
 

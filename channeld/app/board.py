@@ -7,10 +7,17 @@ from collections.abc import Callable
 from channeld.adapters.broker import Exchange
 from channeld.core.errors import BadValue
 from channeld.core.records import ChannelRecord
-from channeld.core.units import ChannelId
+from channeld.core.units import Address, ChannelId, LedgerIndex
 from channeld.service.herald import Herald
 from channeld.service.ports import Waiting
-from channeld.wire.events import channel_payload, channel_topic, event_payload, event_topic, read_channel_topic
+from channeld.wire.events import (
+    channel_payload,
+    channel_source,
+    channel_topic,
+    event_payload,
+    event_topic,
+    read_channel_topic,
+)
 from channeld.wire.topics import Topics
 
 
@@ -28,6 +35,10 @@ class BrokerBoard:
     def render(self, record: ChannelRecord) -> bytes:
         """What is retained of a channel."""
         return channel_payload(record)
+
+    def source(self, payload: bytes) -> tuple[Address, LedgerIndex] | None:
+        """Whose channel a retained message shows, and as of which ledger; None: it is none that we could have made."""
+        return channel_source(payload)
 
     def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
         """Retain a channel for a server, or nothing if `payload` is empty. False: there is no room, come again."""

@@ -15,7 +15,7 @@ import structlog
 
 from channeld import __version__
 from channeld.adapters import signer
-from channeld.adapters.broker import Exchange, Will
+from channeld.adapters.broker import TAKEN_OVER, Exchange, Will
 from channeld.adapters.gateway import Gateway, Waiting
 from channeld.adapters.signer import MultiBufferSigning, PairedSigning, Unusable, multi_buffer
 from channeld.adapters.sqlite import SqliteStore
@@ -242,7 +242,7 @@ class Daemon:
             will=Will(topics.status, status(False)),
             on_messages=self.gateway.on_messages,
             on_connected=self._connected,
-            on_lost=lambda reason: None,
+            on_lost=self._lost,
         )
         self._hear(settings)
         self.gateway.outbox, self.broker.on_room = self.broker, self.gateway.go_on
@@ -279,6 +279,7 @@ class Daemon:
         reads, heard = board.reads(self.herald), presences(self.topics, self.neighbours)
         self.gateway.on_retained = lambda topic, payload: reads(topic, payload) or heard(topic, payload)
         self.watch.on_marked, self.broker.on_whole = self.herald.marked, self.herald.whole
+        self.herald.doubted = self.watch.doubted
         self.follower.on_ledger = self._decided
         self.queries, self.tallies = Queries(self), Tallies(self.mirror, time.time)
         self.gateway.on_query, self.gateway.on_rejected = self.queries.answer, self.tallies.unread
@@ -305,8 +306,13 @@ class Daemon:
         self.herald.connected(session_present=session_present)
         self.watch.connected()
 
+    def _lost(self, reason: str) -> None:
+        if reason == TAKEN_OVER:
+            self.gateway.presence.taken_over()
+
     def _thawed(self, cause: Cause) -> None:
         self.watch.thawed(cause)
+        self.herald.look_again()
         self.go_on()
 
     def go_on(self) -> None:
@@ -329,6 +335,7 @@ class Daemon:
         """This life has begun: its policy is in force, which the audit says unless it said so last."""
         audit = self._in_force(_START)
         try:
+            self.gateway.presence.lives = self.store.starts.begun(self.instance)
             if self.store.books.last_policy() != audit.what:
                 self.store.books.audit(audit)
         except StoreError:

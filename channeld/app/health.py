@@ -17,7 +17,7 @@ def problems(daemon: Daemon) -> list[str]:
     if daemon.follower.problem:
         found.append(f"ledger: {daemon.follower.problem}")
     if not daemon.broker.connected:
-        found.append(f"broker: {daemon.gateway.presence.namesake or daemon.broker.last_error or 'not connected yet'}")
+        found.append(f"broker: {daemon.broker.last_error or daemon.gateway.presence.namesake or 'not connected yet'}")
     stopped = daemon.desk.stopped()
     if stopped and not (stopped.startswith("no validated ledger") and daemon.follower.problem):
         found.append(f"issuing: {stopped}")

@@ -51,13 +51,21 @@ class Choice:
         return found
 
     def headroom(self, state: ChannelState) -> int:
-        """Drops that may still be signed on a channel, 0 where nothing may be issued any more.
+        """Drops that may be signed on a channel now, 0 where nothing may be issued, any more or yet."""
+        return self._room(state) if state.told else 0
+
+    def untold(self, payees: Group, drops: int) -> bool:
+        """Whether a channel carries so many drops as soon as content servers were told of it."""
+        return any(not state.told and self._room(state) >= drops for state in payees.channels)
+
+    def _room(self, state: ChannelState) -> int:
+        """The same, whether content servers were told of it or not.
 
         Remaining life is judged by the validated close time plus the largest lag allowed, so that a claim issued on an
         old ledger still leaves the payee its full settle delay.
         """
         record, header = state.record, self._mirror.header
-        if not (record.issuing and state.told) or header is None or record.channel.public_key not in self._keys:
+        if not record.issuing or header is None or record.channel.public_key not in self._keys:
             return 0
         channel = record.channel
         if channel.deadline is not None:

@@ -27,7 +27,7 @@ from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
 from channeld.service.ports import ClaimSigner, Store, Telemetry, ToSign
-from channeld.service.refusals import LIMIT_RETRY_MS, after_ledgers, conflict, frozen, no_headroom, too_large
+from channeld.service.refusals import LIMIT_RETRY_MS, after_ledgers, conflict, frozen, no_headroom, too_large, untold
 from channeld.service.usher import Usher
 
 log = structlog.get_logger()
@@ -301,6 +301,8 @@ class ClaimDesk:
         payees.asked += drops
         if chosen is not None:
             return Refusal(Code.FROZEN, chosen, after_ledgers(self._mirror, 2))
+        if self._choice.untold(payees, drops):
+            return untold()
         payees.wanted, payees.wanted_by = max(payees.wanted, drops), ask.server
         self._planner.want(payees)
         return payees

@@ -7,6 +7,10 @@ for servers that are not configured any more, in this life of the daemon or in a
 for that. A channel whose state is not with the broker yet is not `told`, and no claim is issued on it: what was handed
 over first arrives first, so a server that gets a claim has got the channel before.
 
+Other daemons retain what is theirs beside it: ours is only what shows a channel of a wallet of ours. What somebody else
+cleared or changed of that is put right with a ledger, and the later the more often it happens: two who disagree must
+not shout at each other.
+
 **What happens** waits in the store, where it was written with what caused it, until the broker has it. So a crash may
 tell it twice with the same number, and never leaves a gap.
 
@@ -24,8 +28,7 @@ from collections.abc import Callable, Collection
 import structlog
 
 from channeld.core.errors import StoreError
-from channeld.core.records import ChannelRecord
-from channeld.core.units import ChannelId, Payee
+from channeld.core.units import ChannelId, LedgerIndex, Payee
 from channeld.service.holdings import Group
 from channeld.service.mirror import Mirror
 from channeld.service.ports import EventStore, NoticeBoard, Waiting
@@ -38,10 +41,16 @@ _LOOKED_AT = 50
 """So many of all there are, for which nobody waits: some 1 ms."""
 _READ = 1000
 """Events read from the store at once."""
+_LONGEST_PAUSE = 64
+"""Ledgers from one time that what somebody else changed is put right to the next: at first 1, and twice as many each
+time as long as it goes on."""
 
 
 class Herald:
-    """One for a life of the daemon. `later` calls back in another turn of the loop."""
+    """One for a life of the daemon. `later` calls back in another turn of the loop.
+
+    While it is `doubted` that this store is the newest and only one, another may know better what should be there.
+    """
 
     def __init__(
         self, mirror: Mirror, store: EventStore, board: NoticeBoard, later: Callable[[Callable[[], None]], object]
@@ -51,6 +60,10 @@ class Herald:
         self._complete = self._looked = self._scheduled = self._unsure = False
         self._due: dict[ChannelId, Payee] = {}
         self._wrong: deque[tuple[str, ChannelId]] = deque()
+        self._amiss: dict[tuple[str, ChannelId], LedgerIndex] = {}
+        self._righting: list[tuple[tuple[str, ChannelId], LedgerIndex]] = []
+        self._pause = self._rests = 0
+        self.doubted: Callable[[], bool] = lambda: False
         self._walk: list[ChannelId] = []
         self._checks: list[ChannelId] = []
         self._servers, self._server, self._whole = list[str](), "", False
@@ -68,7 +81,8 @@ class Herald:
     @property
     def waiting(self) -> int:
         """Channels that are still to be looked at, or shown, or cleared."""
-        return len(self._due) + len(self._wrong) + len(self._walk) + len(self._checks) + self._whole
+        to_do = (self._due, self._wrong, self._walk, self._checks, self._amiss, self._righting)
+        return sum(map(len, to_do)) + self._whole
 
     # --- what the broker holds ---------------------------------------------------------------------------------------
 
@@ -82,6 +96,8 @@ class Herald:
             self._shown.clear()
             self._due.clear()
             self._wrong.clear()
+            self._amiss.clear()
+            self._righting.clear()
             self._walk, self._checks, self._servers, self._whole = [], [], [], False
 
     def whole(self) -> None:
@@ -90,16 +106,27 @@ class Herald:
             self._work()
 
     def found(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
-        """The broker shows that it holds this for a server: from an earlier life, or what was just published."""
-        if not self._complete:
-            if payload:
-                self._shown.setdefault(server, {})[channel_id] = hash(payload)
-            else:
-                self._shown.get(server, {}).pop(channel_id, None)
-        elif payload and self._should_go(server, channel_id):
-            self._shown.setdefault(server, {})[channel_id] = hash(payload)
-            self._wrong.append((server, channel_id))
-            self._work()
+        """The broker shows what it holds for a server: from an earlier life, what was just published, or what somebody
+        else put there or cleared.
+        """
+        said, shown = hash(payload) if payload else None, self._shown.get(server, {})
+        state = self._mirror.channels.get(channel_id)
+        if self._complete:
+            if said == shown.get(channel_id):
+                self._amiss.pop((server, channel_id), None)
+            elif state is None and (as_of := self._as_of(payload)) is not None:
+                self._amiss[server, channel_id] = as_of
+            elif state is not None and state.group is not None:
+                self._amiss[server, channel_id] = state.record.channel.ledger_index
+        elif said is None:
+            shown.pop(channel_id, None)
+        elif state is not None or self._as_of(payload) is not None:
+            self._shown.setdefault(server, {})[channel_id] = said
+
+    def _as_of(self, payload: bytes) -> LedgerIndex | None:
+        """The ledger as of which a channel of a wallet of ours is shown; None: it is somebody else's, or none."""
+        source = self._board.source(payload)
+        return source[1] if source is not None and source[0] in self._mirror.by_address else None
 
     def marked(self) -> None:
         """Everything that the broker holds has been shown."""
@@ -139,12 +166,20 @@ class Herald:
         self._walk, self._checks, self._servers, self._whole = [], [], list(self._shown), True
         (self._go_on_later if later else self._work)()
 
+    def look_again(self) -> None:
+        """There was a doubt, and is none any more."""
+        if self._complete:
+            self._look_at_all(later=True)
+
     def _should_go(self, server: str, channel_id: ChannelId) -> bool:
-        """Whether nothing should be there. What is in quarantine is left alone: another store may have put it there."""
+        """Whether nothing should be there of what was found or shown. What is in quarantine is left alone: another
+        store may have put it there; and so is what other servers are shown by whoever has another copy of this store.
+        """
         state = self._mirror.channels.get(channel_id)
         if state is None:
             return True
-        return bool(state.record.pool) and server not in self._mirror.servers_of(state.record.channel.payee)
+        told = self._mirror.servers_of(state.record.channel.payee)
+        return bool(state.record.pool) and server not in told and not self.doubted()
 
     # --- a ledger ----------------------------------------------------------------------------------------------------
 
@@ -159,7 +194,20 @@ class Herald:
             done, self._done = self._done, []
             self._store.done(done)
         self._read()
+        self._begin_to_right()
         self._work()
+
+    def _begin_to_right(self) -> None:
+        """What is not as it was handed over goes back, once all of that was settled and the pause is over."""
+        self._rests = max(0, self._rests - 1)
+        if self._rests or self._unsettled or self._righting or not self._looked or self.doubted():
+            return
+        self._pause = min(max(1, self._pause * 2), _LONGEST_PAUSE) if self._amiss else 0
+        self._rests = self._pause
+        if self._amiss:
+            log.warning("channels_put_right", channels=len(self._amiss), why="others cleared or changed what we retain")
+            self._righting.extend(self._amiss.items())
+            self._amiss.clear()
 
     def _read(self) -> None:
         if not self._events:
@@ -211,9 +259,13 @@ class Herald:
         return not self._due
 
     def _show_channel(self, channel_id: ChannelId, payee: Payee) -> bool:
-        """Hand over a channel for every server that it concerns. False: not for every one."""
+        """Hand over a channel for every server that it concerns. False: not for every one. In quarantine it is left
+        alone.
+        """
         state = self._mirror.channels.get(channel_id)
-        wanted = self._rendered(state.record) if state is not None else b""
+        if state is not None and not state.record.pool:
+            return True
+        wanted = self._board.render(state.record) if state is not None else b""
         for server in self._mirror.servers_of(payee):
             if self._shown.get(server, {}).get(channel_id) != (hash(wanted) if wanted else None) and (
                 not self._publish(server, channel_id, wanted)
@@ -224,11 +276,17 @@ class Herald:
         return True
 
     def _look_on(self) -> bool:
-        """The next slice of everything: what should not be there, and then what should. False: some of it is left."""
+        """The next slice of everything: what others changed, what should not be there, and then what should. False:
+        some of it is left.
+        """
         room = _LOOKED_AT
-        while room > 0 and (self._checks or self._walk or self._whole):
+        while room > 0 and (self._righting or self._checks or self._walk or self._whole):
             room -= 1
-            if self._checks:
+            if self._righting:
+                if self._unsettled >= MOST_UNSETTLED or not self._put_right(*self._righting[-1]):
+                    return False
+                self._righting.pop()
+            elif self._checks:
                 if self._should_go(self._server, channel_id := self._checks.pop()):
                     self._wrong.append((self._server, channel_id))
             elif self._walk:
@@ -240,10 +298,24 @@ class Herald:
                 self._walk.pop()
             else:
                 room -= self._look_further()
-        if left := bool(self._checks or self._walk or self._wrong or self._whole):
+        if left := bool(self._righting or self._checks or self._walk or self._wrong or self._whole):
             self._go_on_later()
         self._unsure &= left
         return not left
+
+    def _put_right(self, where: tuple[str, ChannelId], as_of: LedgerIndex) -> bool:
+        """Hand over once more what a server is to see of a channel. False: there is no room."""
+        (server, channel_id), header = where, self._mirror.header
+        state = self._mirror.channels.get(channel_id)
+        if state is None:
+            if header is None or as_of > header.index:  # not gone: it is not there yet
+                self._amiss.setdefault(where, as_of)
+                return True
+            return self._publish(server, channel_id, b"")
+        if state.group is None:
+            return True
+        told = server in self._mirror.servers_of(state.record.channel.payee)
+        return self._publish(server, channel_id, self._board.render(state.record) if told else b"")
 
     def _look_further(self) -> int:
         """List what is shown to the next server, or, after the last one, all channels; how much that was."""
@@ -258,9 +330,6 @@ class Herald:
         if not self._scheduled:
             self._scheduled = True
             self._later(self._go_on)
-
-    def _rendered(self, record: ChannelRecord) -> bytes:
-        return self._board.render(record) if record.pool else b""
 
     def _publish(self, server: str, channel_id: ChannelId, payload: bytes) -> bool:
         if not self._board.show(server, channel_id, payload, self._settled):
@@ -290,7 +359,7 @@ class Herald:
             log.error(
                 "notice_refused", remedy="the broker's access list must let this daemon write events and channels"
             )
-        if self._due or self._wrong or self._events or self._walk or self._checks or self._whole:
+        if self._events or self._due or self._wrong or self._righting or self._walk or self._checks or self._whole:
             self._go_on_later()
 
     def close(self) -> None:

@@ -287,6 +287,9 @@ class NoticeBoard(Protocol):
     def render(self, record: ChannelRecord) -> bytes:
         """What is retained of a channel."""
 
+    def source(self, payload: bytes) -> tuple[Address, LedgerIndex] | None:
+        """Whose channel a retained message shows, and as of which ledger; None: it is none that we could have made."""
+
     def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
         """Retain a channel for a server, or nothing if `payload` is empty. False: there is no room, come again."""
 

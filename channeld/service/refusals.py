@@ -72,6 +72,12 @@ def too_large() -> Refusal:
     return Refusal(*_REFUSED[Reason.TOO_LARGE])
 
 
+def untold() -> Refusal:
+    """There is a channel, and the broker is still to be handed what servers see of it: mostly for moments."""
+    why = "the channel's retained object is on its way to the broker: no claim on it leaves before"
+    return Refusal(Code.NO_HEADROOM, why, _SHORTEST_RETRY_MS)
+
+
 def after_ledgers(mirror: Mirror, count: int) -> int:
     """Milliseconds in which so many ledgers usually close."""
     return int(mirror.interval_s * count * 1000)

@@ -102,8 +102,8 @@ class WitnessWatch:
         """A marker came back. If it is the one of this connection, all that is witnessed has been seen."""
         if marker == self._marker:
             self._marker = None
-            self.on_marked()
             self._judge(self._seen)
+            self.on_marked()
 
     def _judge(self, seen: list[Witness]) -> None:
         try:
@@ -112,7 +112,7 @@ class WitnessWatch:
             doubt = doubt_broker(identity, file, highest, self._home)
             if doubt is not None:
                 self._guard.doubt(doubt.cause, doubt.found)
-            if self._doubted():
+            if self.doubted():
                 self._done()
             else:
                 self._raise(highest.data_version if highest else 0)
@@ -120,7 +120,8 @@ class WitnessWatch:
             log.error("store_failed", reason=str(error))  # noqa: TRY400 (no defect: no traceback)
             self.failed()
 
-    def _doubted(self) -> bool:
+    def doubted(self) -> bool:
+        """Whether it is in doubt that this store is the newest and the only one."""
         return any(cause.value in self._mirror.frozen for cause in _DOUBTS)
 
     # --- bearing witness ---------------------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ class WitnessWatch:
 
     def thawed(self, cause: Cause) -> None:
         """An operator lifted a freeze. Where it was about the store, this one is the witnessed one from now on."""
-        if cause in _DOUBTS and not self._doubted():
+        if cause in _DOUBTS and not self.doubted():
             seen = [w.data_version for w in (self._file.read(),) if w is not None]
             self._raise(max(seen, default=0))
 
@@ -159,7 +160,7 @@ class WitnessWatch:
         Not before the broker was asked: an old store would come to pass what is witnessed of it. Nothing is signed
         until then, nor before the version has risen by itself.
         """
-        if _WAITING not in self._mirror.frozen and not self._doubted():
+        if _WAITING not in self._mirror.frozen and not self.doubted():
             self._raise()
 
     def tick(self) -> None:
@@ -175,5 +176,5 @@ class WitnessWatch:
                     " write it"
                 )
                 self._topic.release()
-        elif now - self._raised_at >= RAISE_EVERY_S and not self._doubted():
+        elif now - self._raised_at >= RAISE_EVERY_S and not self.doubted():
             self._raise()

@@ -10,7 +10,7 @@ import msgspec
 from channeld.core.channel import Channel
 from channeld.core.news import Event
 from channeld.core.records import ChannelRecord
-from channeld.core.units import ChannelId
+from channeld.core.units import Address, ChannelId, LedgerIndex
 from channeld.wire.topics import Topics
 
 encode: Final = msgspec.json.Encoder().encode
@@ -69,6 +69,25 @@ def channel_facts(channel: Channel, state: str) -> dict[str, Any]:
 def channel_payload(record: ChannelRecord) -> bytes:
     """The retained message of a channel."""
     return encode(channel_object(record))
+
+
+class _Shown(msgspec.Struct):
+    """What tells whose a retained message is."""
+
+    source_account: str
+    ledger_index: int
+
+
+_read: Final = msgspec.json.Decoder(_Shown).decode
+
+
+def channel_source(payload: bytes) -> tuple[Address, LedgerIndex] | None:
+    """Whose channel a retained message shows, and as of which ledger; None for anything but a channel."""
+    try:
+        shown = _read(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return Address(shown.source_account), LedgerIndex(shown.ledger_index)
 
 
 def event_payload(seq: int, event: Event) -> bytes:

@@ -33,7 +33,7 @@ from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
 from channeld.service.collector import Collector
 from channeld.service.herald import Herald
-from channeld.wire.events import channel_payload
+from channeld.wire.events import channel_payload, channel_source
 
 
 class Board:
@@ -44,6 +44,8 @@ class Board:
     def render(self, record: ChannelRecord) -> bytes:
         """What the daemon's board renders."""
         return channel_payload(record)
+
+    source = staticmethod(channel_source)
 
     def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
         """Taken."""

@@ -19,6 +19,7 @@ from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.requests import Answer, Ask, Code, HandIn, Refusal, Taken
 from channeld.wire.claims import ClaimReader
+from channeld.wire.daemons import status_payload
 from channeld.wire.topics import Topics
 
 TOPICS = Topics("channeld/v1", "d1")
@@ -595,18 +596,74 @@ def test_two_daemons_of_one_name_do_not_shout_at_each_other_without_end(bench: B
     assert said <= 10, "once a second"
 
 
-def test_another_daemon_of_our_name_is_spoken_of_and_a_late_will_is_not(bench: Bench) -> None:
-    theirs = Sent(topic=TOPICS.status, payload=b'{"online":7}', retain=True)
+OURS = Sent(topic=TOPICS.status, payload=b'{"online":1}', retain=True)
+
+
+def status_of(instance: str, *, online: bool) -> Sent:
+    """What another daemon, or another life of ours, says under our name; the flag is as it was published."""
+    return Sent(topic=TOPICS.status, payload=status_payload(instance, "1", [], online=online), retain=True)
+
+
+def met(bench: Bench) -> bool:
+    return "daemon.name" in (bench.gateway.presence.namesake or "")
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_another_daemon_of_our_name_was_there_while_we_were_not(bench: Bench, online: bool) -> None:
+    theirs = status_of("theirs", online=online)
     bench.gateway.presence.connected()
     bench.give(theirs)
-    assert bench.gateway.presence.namesake is None, "an earlier life of ours may have left it"
+    assert not met(bench), "it may have left before we came"
+    bench.give(OURS)
     bench.gateway.presence.connected()
-    bench.give(Sent(topic=TOPICS.status, payload=b'{"online":0}', retain=True))
-    assert bench.gateway.presence.namesake is None, "our own will"
     bench.give(theirs)
-    assert "daemon.name" in (bench.gateway.presence.namesake or "")
+    assert met(bench)
     bench.now += 61
-    assert bench.gateway.presence.namesake is None
+    assert not met(bench)
+
+
+def test_another_daemon_of_our_name_speaks_behind_us(bench: Bench) -> None:
+    """With a login of its own it takes no session of ours; its first word is heard all the same, a will is none."""
+    bench.gateway.presence.connected()
+    bench.give(OURS, status_of("theirs", online=False))
+    assert not met(bench)
+    bench.give(status_of("theirs", online=True))
+    assert met(bench)
+
+
+def test_another_daemon_of_our_name_took_our_session(bench: Bench) -> None:
+    bench.gateway.presence.connected()
+    bench.gateway.presence.taken_over()
+    assert met(bench)
+
+
+@pytest.mark.parametrize("online", [True, False])
+@pytest.mark.parametrize("connects", [1, 2])
+@pytest.mark.parametrize("behind", [True, False])
+def test_what_an_earlier_life_of_ours_said_proves_nobody_else(
+    bench: Bench, connects: int, online: bool, behind: bool
+) -> None:
+    """A broker may go back to it, and a will of it may come late; it is put right."""
+    presence = bench.gateway.presence
+    presence.lives = {"earlier", "this"}
+    for _ in range(connects):
+        presence.connected()
+    if behind:
+        bench.give(OURS)
+    bench.give(status_of("earlier", online=online))
+    assert not met(bench)
+    bench.out.log.clear()
+    bench.now += 2
+    presence.put_right()
+    assert [said for kind, said in bench.out.log if kind == "reply"] == [(TOPICS.status, {"online": 1}, True, None)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"junk", b"{}"])
+def test_what_nobody_can_read_is_no_daemon(bench: Bench, payload: bytes) -> None:
+    for _ in range(2):
+        bench.gateway.presence.connected()
+        bench.give(OURS, Sent(topic=TOPICS.status, payload=payload, retain=True))
+        assert not met(bench)
 
 
 # --- claims that payers signed for us --------------------------------------------------------------------------------

@@ -781,3 +781,14 @@ def test_nothing_is_folded_at_the_close_after_a_commit_that_failed(
     with closing(sqlite3.connect(store.path)) as db:
         (used,) = db.execute("SELECT sum(requests) FROM usage").fetchone()
     assert used == (2 if failed == "accept" else 1)
+
+
+def test_the_last_starts_are_kept_and_no_more(store: SqliteStore, tmp_path: Path) -> None:
+    assert store.starts.begun("0") == {"0"}
+    for number in range(1, 70):
+        kept = store.starts.begun(str(number))
+    assert kept == {str(number) for number in range(6, 70)}
+    store.close()
+    again = SqliteStore(tmp_path / "s.db", network_id=1)
+    assert again.starts.begun("x") == kept - {"6"} | {"x"}
+    again.close()

@@ -16,7 +16,7 @@ from channeld.core.units import ChannelId, Payee
 from channeld.service.audience import Audience
 from channeld.service.herald import Herald
 from channeld.service.holdings import Grant
-from channeld.wire.events import channel_payload, event_payload
+from channeld.wire.events import channel_payload, channel_source, event_payload
 
 Key = tuple[str, ChannelId]
 
@@ -31,20 +31,26 @@ class Board:
         self.handed: list[tuple[Callable[[], None], Callable[[bool], None]]] = []
         self.shown = 0
         self.room = 10**9
+        self.heard: Callable[[str, ChannelId, bytes], None] = lambda server, channel_id, payload: None
+        """The daemon is subscribed to what is retained."""
 
     def render(self, record: ChannelRecord) -> bytes:
         return channel_payload(record)
+
+    source = staticmethod(channel_source)
 
     def show(self, server: str, channel_id: ChannelId, payload: bytes, told: Callable[[bool], None]) -> bool:
         self.shown += 1
         contract.check(f"p/servers/{server}/channels/{channel_id}", payload)
 
-        def effect() -> None:
-            self.retained[server, channel_id] = payload
-            if not payload:
-                del self.retained[server, channel_id]
+        return self._take(lambda: self.put(server, channel_id, payload), told)
 
-        return self._take(effect, told)
+    def put(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
+        """Somebody's message arrives."""
+        self.retained[server, channel_id] = payload
+        if not payload:
+            del self.retained[server, channel_id]
+        self.heard(server, channel_id, payload)
 
     def tell(self, waiting: Any, told: Callable[[bool], None]) -> bool:
         said = (waiting.seq, event_payload(waiting.seq, waiting.event))
@@ -67,10 +73,11 @@ class Board:
 
     def arriving(self) -> dict[Key, bytes]:
         """What will be retained when everything handed over so far has arrived."""
-        kept, handed = dict(self.retained), list(self.handed)
+        kept, handed, heard = dict(self.retained), list(self.handed), self.heard
+        self.heard = lambda server, channel_id, payload: None
         for effect, _ in handed:
             effect()
-        found, self.retained = self.retained, kept
+        found, self.retained, self.heard = self.retained, kept, heard
         return found
 
 
@@ -88,7 +95,7 @@ class Heralded(Engine):
         self.later = []
         self.herald = Herald(self.mirror, self.store.events, self.board, self.later.append)
         self.follower.on_ledger = self.herald.ledger
-        self.board.connected = False
+        self.board.connected, self.board.heard = False, self.herald.found
 
     def kill(self) -> None:
         super().kill()

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from channeld.adapters.sqlite import archive, books, claims, cooldowns, demands, events, notices, rows, usage
+from channeld.adapters.sqlite import archive, books, claims, cooldowns, demands, events, notices, rows, starts, usage
 from channeld.adapters.sqlite.file import StoreFile
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
@@ -69,6 +69,7 @@ class SqliteStore:
         self.events = events.Events(self._transaction)
         self.claims = claims.Claims(self._transaction)
         self.usage = usage.Usage(self._transaction)
+        self.starts = starts.Starts(self._transaction)
         self.archive = archive.Archive(self._transaction, lambda: self._requests.oldest)
         with ExitStack() as unfit:
             unfit.callback(self._db.close)

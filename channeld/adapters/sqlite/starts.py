@@ -1,0 +1,26 @@
+"""Which starts of a daemon this store has seen, so that what an earlier one left on a broker is known as its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final
+
+MOST: Final = 64
+"""As many of the last are kept."""
+
+
+class Starts:
+    """Each is named by its instance, which has no space in it."""
+
+    def __init__(self, transaction: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+        self._transaction = transaction
+
+    def begun(self, instance: str) -> frozenset[str]:
+        """Keep one more; all that are kept. Raises `StoreError`."""
+        with self._transaction() as db:
+            row = db.execute("SELECT value FROM meta WHERE key = 'starts'").fetchone()
+            kept = [*(row[0].split() if row else ()), instance][-MOST:]
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('starts', ?)", (" ".join(kept),))
+        return frozenset(kept)
