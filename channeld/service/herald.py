@@ -61,7 +61,7 @@ class Herald:
         self._due: dict[ChannelId, Payee] = {}
         self._wrong: deque[tuple[str, ChannelId]] = deque()
         self._amiss: dict[tuple[str, ChannelId], LedgerIndex] = {}
-        self._righting: list[tuple[tuple[str, ChannelId], LedgerIndex]] = []
+        self._righting: dict[tuple[str, ChannelId], LedgerIndex] = {}
         self._pause = self._rests = 0
         self.doubted: Callable[[], bool] = lambda: False
         self._walk: list[ChannelId] = []
@@ -206,8 +206,7 @@ class Herald:
         self._rests = self._pause
         if self._amiss:
             log.warning("channels_put_right", channels=len(self._amiss), why="others cleared or changed what we retain")
-            self._righting.extend(self._amiss.items())
-            self._amiss.clear()
+            self._righting, self._amiss = self._amiss, {}
 
     def _read(self) -> None:
         if not self._events:
@@ -283,9 +282,10 @@ class Herald:
         while room > 0 and (self._righting or self._checks or self._walk or self._whole):
             room -= 1
             if self._righting:
-                if self._unsettled >= MOST_UNSETTLED or not self._put_right(*self._righting[-1]):
+                where, as_of = self._righting.popitem()
+                if self._unsettled >= MOST_UNSETTLED or not self._put_right(where, as_of):
+                    self._righting[where] = as_of
                     return False
-                self._righting.pop()
             elif self._checks:
                 if self._should_go(self._server, channel_id := self._checks.pop()):
                     self._wrong.append((self._server, channel_id))
