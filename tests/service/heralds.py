@@ -29,6 +29,7 @@ class Board:
         self.retained: dict[Key, bytes] = {}
         self.told: dict[str, list[tuple[int, bytes]]] = {}
         self.handed: list[tuple[Callable[[], None], Callable[[bool], None]]] = []
+        self.meddled: set[Key] = set()
         self.shown = 0
         self.room = 10**9
         self.heard: Callable[[str, ChannelId, bytes], None] = lambda server, channel_id, payload: None
@@ -43,7 +44,16 @@ class Board:
         self.shown += 1
         contract.check(f"p/servers/{server}/channels/{channel_id}", payload)
 
-        return self._take(lambda: self.put(server, channel_id, payload), told)
+        def arrive() -> None:
+            self.meddled.discard((server, channel_id))
+            self.put(server, channel_id, payload)
+
+        return self._take(arrive, told)
+
+    def meddle(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
+        """Somebody else puts something in the place of what we retain, and it is so until we put it right."""
+        self.meddled.add((server, channel_id))
+        self.put(server, channel_id, payload)
 
     def put(self, server: str, channel_id: ChannelId, payload: bytes) -> None:
         """Somebody's message arrives."""
@@ -73,11 +83,11 @@ class Board:
 
     def arriving(self) -> dict[Key, bytes]:
         """What will be retained when everything handed over so far has arrived."""
-        kept, handed, heard = dict(self.retained), list(self.handed), self.heard
+        kept, meddled, handed, heard = dict(self.retained), set(self.meddled), list(self.handed), self.heard
         self.heard = lambda server, channel_id, payload: None
         for effect, _ in handed:
             effect()
-        found, self.retained, self.heard = self.retained, kept, heard
+        found, self.retained, self.meddled, self.heard = self.retained, kept, meddled, heard
         return found
 
 

@@ -60,7 +60,10 @@ class HeraldMachine(RuleBasedStateMachine):
         engine = self.engine
         (answer,) = engine.answer(engine.ask(self.asked, drops, server=server, payee=payee))
         if isinstance(answer, Granted):
-            shown = engine.board.arriving().get((server, answer.claim.channel_id))
+            key = (server, answer.claim.channel_id)
+            if key in engine.board.meddled:
+                return  # it was shown, and is put right with the next ledger
+            shown = engine.board.arriving().get(key)
             assert shown is not None, "a claim on a channel that the server was never shown"
             assert int(json.loads(shown)["amount"]) >= answer.claim.amount
             assert json.loads(shown)["state"] == "open"
@@ -119,7 +122,7 @@ class HeraldMachine(RuleBasedStateMachine):
         board = self.engine.board
         ours = sorted(board.retained.keys() - OTHERS.keys())
         if ours:
-            board.put(*ours[pick % len(ours)], put)
+            board.meddle(*ours[pick % len(ours)], put)
 
     @rule(pick=st.integers(0, 1))
     def others_say_theirs_again(self, pick: int) -> None:
