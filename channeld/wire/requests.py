@@ -187,17 +187,19 @@ def _not_json(raw: bytes, error: Exception) -> str:
         return "not JSON that is read here: nested too deep"
     if _HALF_A_PAIR(raw):
         return "not JSON: half of a surrogate pair"
-    if isinstance(error, UnicodeDecodeError):
-        error = _not_utf8(raw) or error
-    return f"not JSON: {error}"[:300]
+    why = _not_utf8(raw) if isinstance(error, UnicodeDecodeError) else None
+    return f"not JSON: {why or error}"[:300]
 
 
-def _not_utf8(raw: bytes) -> UnicodeDecodeError | None:
-    """What is wrong with the whole: the decoder counts from the beginning of the string that it is in."""
+def _not_utf8(raw: bytes) -> str | None:
+    """What is wrong with the whole: the decoder counts from the beginning of the string that it is in.
+
+    Not the error itself: with what it holds of the callers it would keep all of `raw` until garbage is collected.
+    """
     try:
         raw.decode()
     except UnicodeDecodeError as error:
-        return error
+        return str(error)
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -46,3 +47,36 @@ def test_one_to_128_printable_ascii_characters_are_an_id_everywhere(request_id: 
 @pytest.mark.parametrize("request_id", ["", "x" * 129, "ä", "a\n", "\x1f", "\x7f", 5])
 def test_anything_else_is_one_nowhere(request_id: Any) -> None:
     assert taken(request_id) == [False] * 6
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"id":"a","drops":"\xff"}',
+        b'{"id":"\xc3","drops":"1"}',
+        b"\xff" * 100,
+        b"[" * 10_000,
+        b'{"id":"\\ud800","drops":"1"}',
+        b'{"id":"a","id":"b","drops":"1"}',
+        b'{"id":"a","drops":1e400}',
+        b'{"id":"a"',
+        b'[{"id":"a","drops":"1"},{"id":"b","drops":"\xff"}]',
+    ],
+)
+def test_what_cannot_be_read_is_let_go_of_at_once(raw: bytes) -> None:
+    """Garbage is collected when little is under way: until then a flood of this would stay in memory, all of it."""
+    reader = ClaimReader(0)
+
+    def read() -> None:
+        reader.read("a", raw)
+        read_hand_in("a", raw)
+        read_query(raw)
+
+    read()  # what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        read()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
