@@ -157,6 +157,15 @@ class NodeSession:
             self._waiting.pop(number, None)
         return _result(answer)
 
+    async def _there(self, absent: str, command: str, **parameters: Any) -> Mapping[str, Any] | None:
+        """The same; None where the node says with the code `absent` that there is no such thing."""
+        try:
+            return await self.request(command, **parameters)
+        except LedgerError as error:
+            if error.code == absent:
+                return None
+            raise
+
     # --- what the engine asks ----------------------------------------------------------------------------------------
 
     async def facts(self) -> NodeFacts:
@@ -211,13 +220,10 @@ class NodeSession:
 
     async def amendments(self) -> frozenset[str]:
         """Which of the amendments that concern us are in force; none on a network that has no such object."""
-        try:
-            entry = await self.request("ledger_entry", index=wire.AMENDMENTS_ENTRY, ledger_index="validated")
-        except LedgerError as error:
-            if error.code == "entryNotFound":
-                return frozenset()
-            raise
-        return wire.amendments(entry)
+        entry = await self._there(
+            "entryNotFound", "ledger_entry", index=wire.AMENDMENTS_ENTRY, ledger_index="validated"
+        )
+        return frozenset() if entry is None else wire.amendments(entry)
 
     async def channels(self, account: Address, at: LedgerIndex) -> list[Channel]:
         """All channels whose source is `account`, as of ledger `at`. A page may be empty and still not be the last."""
@@ -240,22 +246,14 @@ class NodeSession:
 
     async def paid(self, channel_id: ChannelId, at: LedgerIndex) -> Address | None:
         """The account that a channel pays, as of ledger `at`; None if there is no such channel."""
-        try:
-            entry = await self.request("ledger_entry", index=channel_id, ledger_index=at)
-        except LedgerError as error:
-            if error.code == "entryNotFound":
-                return None
-            raise
-        return wire.paid(entry)
+        entry = await self._there("entryNotFound", "ledger_entry", index=channel_id, ledger_index=at)
+        return None if entry is None else wire.paid(entry)
 
     async def account(self, account: Address, at: LedgerIndex) -> AccountState | None:
         """The account as of ledger `at`; None if there is none."""
-        try:
-            result = await self.request("account_info", account=account, ledger_index=at)
-        except LedgerError as error:
-            if error.code == "actNotFound":
-                return None
-            raise
+        result = await self._there("actNotFound", "account_info", account=account, ledger_index=at)
+        if result is None:
+            return None
         data = result.get("account_data")
         if not isinstance(data, dict):
             raise Malformed("account_info: account_data is not an object")
