@@ -24,6 +24,8 @@ from channeld.core.turns import Turns
 SUBSCRIBE_ID: Final = 65_535
 """Kept out of the free list: SUBSCRIBE has its own packet identifier, used once in a connection."""
 MAX_ID: Final = SUBSCRIBE_ID - 1
+RESTING: Final = 256
+"""Packet identifiers that were used and are not yet again, where there are fresh ones."""
 ALONE: Final = 3
 """Connections in a row that settled nothing, after which the oldest message is sent alone."""
 GIVE_UP: Final = 6
@@ -46,6 +48,33 @@ _Message = tuple[int, bytes]
 
 def _cost(message: _Message) -> int:
     return 1 + (len(message[1]) >> _LARGE_BITS)
+
+
+class PacketIds:
+    """Packet identifiers that nobody uses, few of all there are: those in use, and some more that rest.
+
+    A broker that settles a message twice would settle the next one with its identifier, so one that was used rests
+    until `RESTING` others do.
+    """
+
+    __slots__ = ("_freed", "_fresh")
+
+    def __init__(self) -> None:
+        self._fresh, self._freed = 1, deque[int]()
+
+    def __bool__(self) -> bool:
+        return self._fresh <= MAX_ID or bool(self._freed)
+
+    def take(self) -> int:
+        """One of 1..65534. Raises `IndexError` where there is none."""
+        if len(self._freed) >= RESTING or self._fresh > MAX_ID:
+            return self._freed.popleft()
+        self._fresh += 1
+        return self._fresh - 1
+
+    def free(self, packet_ids: Iterable[int]) -> None:
+        """They are used no more."""
+        self._freed.extend(packet_ids)
 
 
 class Outbox:
@@ -72,7 +101,7 @@ class Outbox:
         self.window = self._terms = AHEAD
         self._progress, self._strikes = True, 0
         self.retain_available = True
-        self._ids = deque(range(1, MAX_ID + 1))
+        self._ids = PacketIds()
         self._queue: Turns[_Message] = Turns(QUANTUM, _cost)
         self._unsettled: dict[int, bytes] = {}
         self._bytes = 0
@@ -107,10 +136,10 @@ class Outbox:
 
     def take_id(self) -> int:
         """A packet identifier nobody uses, 1..65534. Check `full` first."""
-        return self._ids.popleft()
+        return self._ids.take()
 
     def free_id(self, packet_id: int) -> None:
-        self._ids.append(packet_id)
+        self._ids.free((packet_id,))
 
     def tell(self, packet_id: int, told: Callable[[bool], None]) -> None:
         """Call `told` once when a message is settled: true if the broker has it, false if it will never have it."""
@@ -146,7 +175,7 @@ class Outbox:
         self._bytes -= len(frame)
         if (told := self._told.pop(packet_id, None)) is not None:
             told(not refused)
-        self._ids.append(packet_id)
+        self._ids.free((packet_id,))
         self._progress = True
         self.window = self._terms
         return True
@@ -166,7 +195,7 @@ class Outbox:
         self._unsettled.clear()
         self._bytes = 0
         given_up = again[: 1 if self._strikes >= GIVE_UP else 0]
-        self._ids.extend(pid for pid, _ in given_up)
+        self._ids.free(pid for pid, _ in given_up)
         if given_up:
             self._strikes = 0
             self._tell([pid for pid, _ in given_up], False)
@@ -188,7 +217,7 @@ class Outbox:
             return None
 
         self._queue.change(fits)
-        self._ids.extend(dropped)
+        self._ids.free(dropped)
         self._tell(dropped, False)
         return len(dropped)
 
