@@ -224,6 +224,39 @@ def test_who_asks_for_what_the_broker_was_not_handed_yet_is_told_so_and_nothing_
     engine.kill()
 
 
+def test_who_repeats_a_request_until_its_server_was_told_asks_once(tmp_path: Path) -> None:
+    """Ten times a second, as told to: what was not refused for want of drops is no reason to lock more of them."""
+    engine = Heralded(tmp_path / "s.db")
+    engine.meet()
+    engine.connect()
+    channel_id = engine.opened()
+    engine.settle()
+    group = engine.mirror.channels[ChannelId(channel_id)].group
+    assert group is not None
+    engine.board.retained.clear()
+    engine.board.room = 0
+    engine.meet(session=False)
+    amount, asked = engine.ledger.channels[channel_id].amount, group.asked
+    for _ in range(8):
+        for _ in range(40):
+            (answer,) = engine.answer(engine.ask("r", 5))
+            assert isinstance(answer, Refusal)
+            assert "retained" in answer.reason
+        assert group.asked == asked
+        engine.tick()
+        asked = group.asked
+    engine.board.room = 10**9
+    engine.herald.ledger()
+    (answer,) = engine.answer(engine.ask("r", 5))
+    assert isinstance(answer, Granted)
+    assert group.asked == asked + 5
+    for _ in range(6):
+        engine.tick()
+        engine.settle()
+    assert (engine.ledger.channels[channel_id].amount, len(engine.ledger.channels)) == (amount, 1)
+    engine.kill()
+
+
 def test_what_the_broker_refuses_does_not_hold_up_the_rest(tmp_path: Path) -> None:
     """An access list without these topics costs the notices, not the claims."""
     engine = Heralded(tmp_path / "s.db")
