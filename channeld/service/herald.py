@@ -44,6 +44,8 @@ _READ = 1000
 _LONGEST_PAUSE = 64
 """Ledgers from one time that what somebody else changed is put right to the next: at first 1, and twice as many each
 time as long as it goes on."""
+_AHEAD = 256
+"""Ledgers that another daemon may be ahead of us. What is shown as of a later one is of another network, or made up."""
 
 
 class Herald:
@@ -61,6 +63,7 @@ class Herald:
         self._due: dict[ChannelId, Payee] = {}
         self._wrong: deque[tuple[str, ChannelId]] = deque()
         self._amiss: dict[tuple[str, ChannelId], LedgerIndex] = {}
+        self._unknown: dict[tuple[str, ChannelId], LedgerIndex] = {}
         self._righting: dict[tuple[str, ChannelId], LedgerIndex] = {}
         self._pause = self._rests = 0
         self.doubted: Callable[[], bool] = lambda: False
@@ -97,6 +100,7 @@ class Herald:
             self._due.clear()
             self._wrong.clear()
             self._amiss.clear()
+            self._unknown.clear()
             self._righting.clear()
             self._walk, self._checks, self._servers, self._whole = [], [], [], False
 
@@ -120,8 +124,12 @@ class Herald:
                 self._amiss[server, channel_id] = state.record.channel.ledger_index
         elif said is None:
             shown.pop(channel_id, None)
-        elif state is not None or self._as_of(payload) is not None:
+            self._unknown.pop((server, channel_id), None)
+        elif state is not None:
             self._shown.setdefault(server, {})[channel_id] = said
+        elif (as_of := self._as_of(payload)) is not None:
+            self._shown.setdefault(server, {})[channel_id] = said
+            self._unknown[server, channel_id] = as_of
 
     def _as_of(self, payload: bytes) -> LedgerIndex | None:
         """The ledger as of which a channel of a wallet of ours is shown; None: it is somebody else's, or none."""
@@ -158,9 +166,15 @@ class Herald:
         """As soon as a ledger was seen, everything that should be there is looked at, and everything that is, a slice
         at a time; what changes meanwhile comes first.
         """
-        self._looked = self._mirror.header is not None
-        if not self._looked:
+        header = self._mirror.header
+        self._looked = header is not None
+        if header is None:
             return
+        for (server, channel_id), as_of in self._unknown.items():
+            if as_of > header.index and channel_id not in self._mirror.channels:  # not gone: it is not there yet
+                self._shown[server].pop(channel_id, None)
+                self._amiss[server, channel_id] = as_of
+        self._unknown.clear()
         self._due.update(self._mirror.changed)
         self._mirror.changed.clear()
         self._walk, self._checks, self._servers, self._whole = [], [], list(self._shown), True
@@ -173,13 +187,14 @@ class Herald:
 
     def _should_go(self, server: str, channel_id: ChannelId) -> bool:
         """Whether nothing should be there of what was found or shown. What is in quarantine is left alone: another
-        store may have put it there; and so is what other servers are shown by whoever has another copy of this store.
+        store may have put it there; and so is what is shown by whoever has another copy of this store.
         """
         state = self._mirror.channels.get(channel_id)
-        if state is None:
-            return True
-        told = self._mirror.servers_of(state.record.channel.payee)
-        return bool(state.record.pool) and server not in told and not self.doubted()
+        if self.doubted():
+            return False
+        return state is None or (
+            bool(state.record.pool) and server not in self._mirror.servers_of(state.record.channel.payee)
+        )
 
     # --- a ledger ----------------------------------------------------------------------------------------------------
 
@@ -198,15 +213,19 @@ class Herald:
         self._work()
 
     def _begin_to_right(self) -> None:
-        """What is not as it was handed over goes back, once all of that was settled and the pause is over."""
-        self._rests = max(0, self._rests - 1)
-        if self._rests or self._unsettled or self._righting or not self._looked or self.doubted():
+        """What is not as it was handed over goes back, once all of that was settled and the pause is over. What is
+        shown as of a ledger that we have not seen waits for that one.
+        """
+        self._rests, header = max(0, self._rests - 1), self._mirror.header
+        if self._rests or self._unsettled or self._righting or not self._looked or header is None or self.doubted():
             return
-        self._pause = min(max(1, self._pause * 2), _LONGEST_PAUSE) if self._amiss else 0
+        amiss, index = self._amiss, header.index
+        self._righting = {where: as_of for where, as_of in amiss.items() if as_of <= index}
+        self._amiss = {where: as_of for where, as_of in amiss.items() if index < as_of <= index + _AHEAD}
+        self._pause = min(max(1, self._pause * 2), _LONGEST_PAUSE) if self._righting else 0
         self._rests = self._pause
-        if self._amiss:
-            log.warning("channels_put_right", channels=len(self._amiss), why="others cleared or changed what we retain")
-            self._righting, self._amiss = self._amiss, {}
+        if righting := len(self._righting):
+            log.warning("channels_put_right", channels=righting, why="others cleared or changed what we retain")
 
     def _read(self) -> None:
         if not self._events:
@@ -283,7 +302,7 @@ class Herald:
             room -= 1
             if self._righting:
                 where, as_of = self._righting.popitem()
-                if self._unsettled >= MOST_UNSETTLED or not self._put_right(where, as_of):
+                if self._unsettled >= MOST_UNSETTLED or not self._put_right(*where):
                     self._righting[where] = as_of
                     return False
             elif self._checks:
@@ -303,14 +322,10 @@ class Herald:
         self._unsure &= left
         return not left
 
-    def _put_right(self, where: tuple[str, ChannelId], as_of: LedgerIndex) -> bool:
+    def _put_right(self, server: str, channel_id: ChannelId) -> bool:
         """Hand over once more what a server is to see of a channel. False: there is no room."""
-        (server, channel_id), header = where, self._mirror.header
         state = self._mirror.channels.get(channel_id)
         if state is None:
-            if header is None or as_of > header.index:  # not gone: it is not there yet
-                self._amiss.setdefault(where, as_of)
-                return True
             return self._publish(server, channel_id, b"")
         if state.group is None:
             return True

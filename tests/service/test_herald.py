@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine import Session
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from service.heralds import SUBSETS, Heralded, Key
+from structlog.testing import capture_logs
 from worlds import KEY, PAYEES, SOURCE, channel
 
 from channeld.adapters.sqlite.events import MOST_WAITING
@@ -376,6 +378,67 @@ def test_a_channel_of_our_wallet_that_is_not_known_yet_is_not_cleared_before_its
         engine.settle()
     assert key not in engine.board.retained
     assert (server, channel_id) in engine.board.retained
+    engine.kill()
+
+
+def as_of(payload: bytes, ahead: int) -> bytes:
+    """The same, so many ledgers later."""
+    at = int(json.loads(payload)["ledger_index"])
+    return payload.replace(b'"ledger_index":%d' % at, b'"ledger_index":%d' % (at + ahead))
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+def test_what_a_start_finds_of_a_ledger_to_come_is_not_cleared_before_it(tmp_path: Path, doubted: bool) -> None:
+    """Another store with our wallet shows its youngest channel, and the node of this one is a few ledgers behind."""
+    engine = Heralded(tmp_path / "s.db")
+    (server, _), ours = shows(engine)
+    early, gone = (server, ChannelId("C" * 64)), (server, ChannelId("D" * 64))
+    lag = engine.ledger.index - int(json.loads(ours)["ledger_index"])
+    engine.board.retained |= {early: as_of(ours, lag + 3), gone: ours}
+    before = engine.board.retained.keys() - {gone}
+    engine.kill()
+    other = Heralded(tmp_path / "other.db")
+    other.ledger, other.board = engine.ledger, engine.board
+    other.kill()
+    other.session = Session(other.ledger)
+    other.build()
+    doubts = [True] * doubted
+    other.herald.doubted = lambda: bool(doubts)
+    other.meet()
+    other.settle()
+    other.connect()  # the first ledger comes after all that the broker holds
+    other.settle()
+    assert other.board.retained.keys() == (before | {gone} if doubted else before)
+    for _ in range(6):
+        other.tick()
+        other.settle()
+    assert other.board.retained.keys() == (before | {gone} if doubted else before - {early})
+    doubts.clear()
+    other.herald.look_again()
+    for _ in range(3):
+        other.settle()
+        other.tick()
+    assert other.board.retained.keys() == before - {early}
+    assert other.herald.waiting == 0
+    other.kill()
+
+
+def test_what_is_shown_as_of_a_ledger_that_never_comes_holds_nothing_up(tmp_path: Path) -> None:
+    """Of another network on our topics: what else somebody changed is put right at once, and nobody is warned of it."""
+    engine = Heralded(tmp_path / "s.db")
+    key, ours = shows(engine)
+    strange = ("a", ChannelId("C" * 64))
+    engine.board.put(*strange, as_of(ours, 10**7))
+    with capture_logs() as logs:
+        for _ in range(20):
+            engine.tick()
+            engine.settle()
+    assert [entry for entry in logs if entry["event"] == "channels_put_right"] == []
+    assert engine.herald.waiting == 0
+    engine.board.put(*key, b"")
+    engine.tick()
+    engine.settle()
+    assert engine.board.retained.keys() == {key, strange} | engine.expected().keys()
     engine.kill()
 
 
