@@ -268,7 +268,7 @@ class Daemon:
         )
         self.watch.on_cleared, self.watch.failed = self.go_on, self._store_failed
         topic.attach(self.watch)
-        self.guard.on_thawed = self._thawed
+        self.guard.objects, self.guard.on_thawed = self.watch.objects, self._thawed
         self.desk.gate.on_hold = self.guard.hold
         self.desk.on_old_store = lambda found: self.guard.doubt(Cause.OLD_STORE, found)
 
@@ -311,8 +311,8 @@ class Daemon:
             self.gateway.presence.taken_over()
 
     def _thawed(self, cause: Cause) -> None:
-        self.watch.thawed(cause)
-        self.herald.look_again()
+        if self.watch.thawed(cause):
+            self.herald.look_again()
         self.go_on()
 
     def go_on(self) -> None:

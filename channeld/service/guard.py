@@ -23,11 +23,13 @@ _SELF = "channeld"
 class Guard:
     """One for a daemon. `unix` is the clock that is written beside names.
 
-    `on_thawed(cause)` is called once a freeze was lifted, for whatever waits for that.
+    `objects(cause)` is asked why a freeze cannot be lifted yet, None where it can; `on_thawed(cause)` is called once one
+    was, for whatever waits for that.
     """
 
     def __init__(self, mirror: Mirror, store: TruthStore, unix: Callable[[], float]) -> None:
         self._mirror, self._store, self._unix = mirror, store, unix
+        self.objects: Callable[[Cause], str | None] = lambda cause: None
         self.on_thawed: Callable[[Cause], None] = lambda cause: None
 
     def now(self) -> int:
@@ -63,7 +65,7 @@ class Guard:
     def thaw(self, scope: str, cause: Cause | None, who: str, why: str) -> list[Cause]:
         """An operator says go on: lift one cause, or the only one there is. What was lifted.
 
-        Raises `Refused` where nothing is frozen, or where several are and none was named.
+        Raises `Refused` where nothing is frozen, where several are and none was named, and where it is too early.
         """
         self._known(scope)
         found = self._causes(scope)
@@ -72,6 +74,8 @@ class Guard:
             raise Refused(f"several causes are in force, name one at a time: {names}")
         lifted = cause or (found[0] if found else Cause.OPERATOR)
         where = scope or "everything"
+        if (objection := self.objects(lifted)) is not None:
+            raise Refused(objection)
         self._store.thaw(scope, lifted, Audit(self.now(), who, f"thaw {where} {lifted.value}", why))
         if lifted in RETIRES:
             self._retire()

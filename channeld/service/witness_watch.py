@@ -96,19 +96,20 @@ class WitnessWatch:
         if witness == identity.witness:
             self._show(witness.data_version)
         elif witness.store_id != identity.store_id or witness.data_version > identity.data_version:
-            self._judge([witness])
+            self._seen = [witness]
+            self._judge()
 
     def marked(self, marker: str) -> None:
         """A marker came back. If it is the one of this connection, all that is witnessed has been seen."""
         if marker == self._marker:
             self._marker = None
-            self._judge(self._seen)
+            self._judge()
             self.on_marked()
 
-    def _judge(self, seen: list[Witness]) -> None:
+    def _judge(self) -> None:
         try:
             identity, file = self._store.identity(), self._file.read()
-            highest = max(seen, key=lambda w: (w.store_id != identity.store_id, w.data_version), default=None)
+            highest = max(self._seen, key=lambda w: (w.store_id != identity.store_id, w.data_version), default=None)
             doubt = doubt_broker(identity, file, highest, self._home)
             if doubt is not None:
                 self._guard.doubt(doubt.cause, doubt.found)
@@ -148,11 +149,22 @@ class WitnessWatch:
             self.on_cleared()
         self._topic.release()
 
-    def thawed(self, cause: Cause) -> None:
-        """An operator lifted a freeze. Where it was about the store, this one is the witnessed one from now on."""
-        if cause in _DOUBTS and not self.doubted():
-            seen = [w.data_version for w in (self._file.read(),) if w is not None]
-            self._raise(max(seen, default=0))
+    def objects(self, cause: Cause) -> str | None:
+        """Why a freeze cannot be lifted yet: before this store becomes the witnessed one, the broker tells what it knows
+        of a newer one, which would be overwritten.
+        """
+        waits = self._mirror.frozen.get(_WAITING) if cause in _DOUBTS else None
+        return None if waits is None else f"{waits}: what it holds counts first, so lift {cause.value} after that"
+
+    def thawed(self, cause: Cause) -> bool:
+        """An operator lifted a freeze. Where it was the last doubt about the store, this one is the witnessed one from
+        now on; whether it was.
+        """
+        if cause not in _DOUBTS or self.doubted():
+            return False
+        seen = [w.data_version for w in (self._file.read(), *self._seen) if w is not None]
+        self._raise(max(seen, default=0))
+        return True
 
     def bear(self) -> None:
         """Raise the data version now, as before and after a backup. Raises `StoreError`.

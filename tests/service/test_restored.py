@@ -16,6 +16,7 @@ from service.test_truth import HOME, Topic
 from channeld.adapters.sqlite.backup import copy_store
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.app import recovery
+from channeld.core.errors import Refused
 from channeld.core.freezes import Cause
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.witness import Witness
@@ -34,16 +35,17 @@ class Host:
         self.file = path_beside(engine.path)
         self.start(Topic())
 
-    def start(self, topic: Topic, home: str = HOME) -> None:
+    def start(self, topic: Topic, home: str = HOME, *, connect: bool = True) -> None:
         mirror, books = self.engine.mirror, self.engine.store.books
         self.guard = Guard(mirror, books, lambda: 1.0)
         self.topic, file = topic, WitnessFile(self.file)
         self.watch = WitnessWatch(
             mirror, books, self.guard, topic, file, home=home, monotonic=lambda: self.engine.clock
         )
-        self.guard.on_thawed = self.watch.thawed
-        self.watch.connected()
-        topic.deliver(self.watch)
+        self.guard.objects, self.guard.on_thawed = self.watch.objects, self.watch.thawed
+        if connect:
+            self.watch.connected()
+            topic.deliver(self.watch)
 
     def back_up(self) -> None:
         """As the daemon does."""
@@ -135,6 +137,36 @@ def test_a_store_that_moved_goes_on_where_an_operator_says_that_it_is_the_newest
     (after,) = host.engine.answer(host.engine.ask("after", 7))
     assert isinstance(after, Granted)
     assert (after.claim.channel_id, after.covers_from) == (before.claim.channel_id, before.covers_to)
+
+
+def test_what_is_put_back_is_not_thawed_before_the_broker_was_asked(host: Host) -> None:
+    """What it holds of the newest store would be overwritten, or freeze all again that was just thawed."""
+    host.back_up()
+    before = host.sold("before")
+    for _ in range(3):
+        host.watch.bear()
+        host.topic.deliver(host.watch)
+    kept = host.topic.retained
+    host.file.unlink()
+    host.restore()
+    host.start(host.topic, connect=False)
+    with pytest.raises(Refused, match="not asked yet .* lift old_store after that"):
+        host.guard.thaw("", Cause.OLD_STORE, "eva", "too early")
+    host.watch.connected()
+    with pytest.raises(Refused, match="being asked .* lift old_store after that"):
+        host.guard.thaw("", Cause.OLD_STORE, "eva", "too early")
+    assert host.engine.on_disk("SELECT DISTINCT adopted FROM channel") == [(0,)]
+    host.guard.freeze("", "eva", "drill")
+    host.guard.thaw("", Cause.OPERATOR, "eva", "over")
+    assert host.topic.retained == kept
+    host.topic.deliver(host.watch)
+    assert host.causes == {Cause.OLD_STORE}
+    host.thaw()
+    assert host.causes == set()
+    assert kept is not None
+    assert host.topic.retained is not None
+    assert host.topic.retained.data_version > kept.data_version
+    assert host.sold("again").claim.channel_id != before.claim.channel_id
 
 
 def test_nobodys_word_counts_more_than_a_witness(host: Host) -> None:
