@@ -23,8 +23,8 @@ _SELF = "channeld"
 class Guard:
     """One for a daemon. `unix` is the clock that is written beside names.
 
-    `objects(cause)` is asked why a freeze cannot be lifted yet, None where it can; `on_thawed(cause)` is called once one
-    was, for whatever waits for that.
+    `objects(cause)` is asked why a freeze cannot be lifted yet, None where it can; `on_thawed(cause)` is called once
+    one was, for whatever waits for that.
     """
 
     def __init__(self, mirror: Mirror, store: TruthStore, unix: Callable[[], float]) -> None:

@@ -150,8 +150,8 @@ class WitnessWatch:
         self._topic.release()
 
     def objects(self, cause: Cause) -> str | None:
-        """Why a freeze cannot be lifted yet: before this store becomes the witnessed one, the broker tells what it knows
-        of a newer one, which would be overwritten.
+        """Why a freeze cannot be lifted yet: this store would become the witnessed one, in the place of whatever the
+        broker holds of a newer one.
         """
         waits = self._mirror.frozen.get(_WAITING) if cause in _DOUBTS else None
         return None if waits is None else f"{waits}: what it holds counts first, so lift {cause.value} after that"
