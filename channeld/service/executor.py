@@ -125,7 +125,7 @@ class Executor:
             await self._let_go(wallet)
             await self._sweep(wallet)
             turns = 0
-            while turns < _TURNS and wallet.account is not None and self._has_work(wallet):
+            while turns < _TURNS and wallet.account is not None and await self._has_work(wallet):
                 await self.prices.ask(session, self.courier.on_trouble)
                 batch = self._batch(wallet, self.courier.stands_at(session))
                 if batch:
@@ -140,12 +140,13 @@ class Executor:
 
     # --- what to sign next -------------------------------------------------------------------------------------------
 
-    def _has_work(self, wallet: Wallet) -> bool:
-        """Whether something may be there to sign; moot intents are closed on the way."""
+    async def _has_work(self, wallet: Wallet) -> bool:
+        """Whether something may be there to sign; moot intents are closed on the way, each in a turn of its own."""
         for entry in self._workload.planned(wallet):
             if self._workload.transaction(wallet, entry) is not None:
                 return True
             self._moot(entry)
+            await asyncio.sleep(0)
         return Numbers(self._mirror, wallet).take_gap() is not None or self._workload.tickets_due(wallet) > 0
 
     def _batch(self, wallet: Wallet, at: LedgerIndex) -> list[LiveTransaction]:

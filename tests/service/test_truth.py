@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from channeld.adapters.sqlite.backup import copy_store, put_back
 from channeld.adapters.witness_file import WitnessFile
 from channeld.core.errors import LedgerError, Refused
 from channeld.core.freezes import Cause
-from channeld.core.intents import Create, Number
+from channeld.core.intents import Create, Number, OpenChannel
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Seconds
 from channeld.core.witness import Witness
@@ -122,6 +124,33 @@ def test_an_open_that_was_planned_before_the_thaw_of_an_old_store_is_decided_ane
         asked(engine, "first")
     assert engine.on_disk("SELECT kind, status FROM intent") == [("open", "moot"), ("open", "done")]
     assert engine.on_disk("SELECT issuing, adopted FROM channel") == [(1, 0)]
+
+
+def test_opens_that_a_thaw_retired_are_ended_one_in_a_turn_of_the_loop(engine: Engine) -> None:
+    """Each is a commit: however many wait, claims get their turn in between."""
+    engine.session.fees = LedgerError("noNetwork", "")
+    engine.answer(engine.ask("first", 5))
+    (entry,) = engine.mirror.journal.values()
+    assert isinstance(entry.action, OpenChannel)
+    guard = Guard(engine.mirror, engine.store.books, lambda: 1.0)
+    guard.doubt(Cause.OLD_STORE, "data version")
+    more = [replace(entry.intent, action=replace(entry.action, amount=Drops(60 + n))) for n in range(30)]
+    for planned in engine.store.journal(more, engine.ledger.index):
+        engine.mirror.open_entry(planned)
+    engine.tick()  # this ledger's look at what waits is over
+    guard.thaw("", Cause.OLD_STORE, "eva", "the newest is lost")
+
+    async def ended_in_a_turn() -> list[int]:
+        working = asyncio.create_task(engine.executor.round(engine.session))
+        left = [len(engine.mirror.journal)]
+        while not working.done():
+            await asyncio.sleep(0)
+            left.append(len(engine.mirror.journal))
+        await working
+        return [before - after for before, after in pairwise(left)]
+
+    ended = engine.loop.run_until_complete(ended_in_a_turn())
+    assert (sum(ended), max(ended)) == (31, 1)
 
 
 def test_while_frozen_what_was_signed_is_paid_and_nothing_else_is_done(engine: Engine) -> None:
