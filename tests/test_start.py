@@ -24,8 +24,8 @@ from channeld.app.life import live
 from channeld.app.pause import paused
 from channeld.app.reload import Outcome
 from channeld.app.run import run
-from channeld.core.errors import StoreError
-from channeld.core.freezes import Audit
+from channeld.core.errors import Refused, StoreError
+from channeld.core.freezes import Audit, Cause
 from channeld.sandbox.stage import PATIENCE_S
 
 OTHER = spoilt(POLICY, 'settle_delay = "24h"', 'settle_delay = "25h"')
@@ -84,6 +84,26 @@ async def test_where_the_store_takes_no_entry_this_life_ends_as_by_any_failed_wr
     async with site.life():
         pass
     assert site.told == [("(the start)", site.in_force)]
+
+
+async def test_only_the_end_of_a_doubt_has_all_that_servers_are_shown_looked_at_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes its time where there are many; and no doubt ends before the broker was asked."""
+    async with site.life() as daemon:
+        looked: list[bool] = []
+        monkeypatch.setattr(daemon.herald, "look_again", lambda: looked.append(True))
+        daemon.guard.freeze("", "eva", "drill")
+        daemon.guard.thaw("", Cause.OPERATOR, "eva", "over")
+        for cause in (Cause.MOVED, Cause.OLD_STORE):
+            daemon.guard.doubt(cause, "drill")
+        with pytest.raises(Refused, match="broker"):
+            daemon.guard.thaw("", Cause.MOVED, "eva", "too early")
+        monkeypatch.delitem(daemon.mirror.frozen, "witness")
+        daemon.guard.thaw("", Cause.MOVED, "eva", "it was asked")
+        assert looked == []
+        daemon.guard.thaw("", Cause.OLD_STORE, "eva", "it was asked")
+        assert looked == [True]
 
 
 @pytest.mark.parametrize("key_type", ["ed25519", "secp256k1"])
