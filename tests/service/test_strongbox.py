@@ -18,6 +18,7 @@ from lab import TILL, WEALTH, Lab, Where, terms
 from sandbox.rig import Rig, address, key
 from xrpl.core import binarycodec
 
+from channeld.adapters.sqlite.journal_reader import reading
 from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
 from channeld.core.errors import Unreachable
@@ -622,6 +623,8 @@ def test_a_collection_whose_claim_the_payer_signed_again_is_ours_all_the_same(la
     ]
     assert lab.on_disk("SELECT fee FROM outlay") == [(redeem.tx.fee,)]
     assert lab.on_disk("SELECT paid, hash FROM redeemed") == [(500, redeem.tx.hash)]
+    with reading(lab.path) as journal:
+        assert [(sent.result, sent.paid) for sent in journal.of_channel(channel_id)[0].sent] == [("tesSUCCESS", 500)]
     assert not lab.mirror.live
 
 

@@ -23,9 +23,14 @@ from channeld.core.units import Payee
 _TX: Final = (
     "SELECT t.hash, t.number, t.fee, t.ended, t.ledger,"
     " coalesce((SELECT sum(paid) FROM payment p WHERE p.hash = t.hash),"
-    " (SELECT sum(paid) FROM redeemed r WHERE r.hash = t.hash), 0)"
+    " (SELECT sum(paid) FROM redeemed r WHERE r.hash = t.hash),"
+    " (SELECT sum(paid) FROM redeemed r WHERE t.ended = 'tesSUCCESS'"
+    " AND 'redeem' = (SELECT kind FROM intent i WHERE i.number = t.intent)"
+    " AND (r.channel_id, r.ledger, r.by_account) = (t.channel_id, t.ledger, t.account)), 0)"
     " FROM tx t WHERE t.intent = ? ORDER BY t.first_ledger, t.hash"
 )
+"""A collection that somebody else altered was validated under another hash: a channel has one intent at a time, so what
+our account collected from it in that ledger is what it brought."""
 
 
 @dataclass(frozen=True, slots=True)
