@@ -172,6 +172,18 @@ def test_a_package_without_what_we_need_is_said(
         multi_buffer.load()
 
 
+@pytest.mark.parametrize("missing", ["mbx_is_crypto_mb_applicable", "mbx_ed25519_sign_mb8"])
+def test_a_library_of_another_version_is_not_used(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has not both functions. Claims are signed without it; it must not end the start."""
+    has = {"mbx_is_crypto_mb_applicable": lambda _: 1, "mbx_ed25519_sign_mb8": stand_in}
+    monkeypatch.setattr(multi_buffer, "_path", lambda _package, name: name)
+    monkeypatch.setattr(ctypes, "PyDLL", lambda _: SimpleNamespace(**has))
+    assert multi_buffer.load() is stand_in
+    del has[missing]
+    with pytest.raises(Unusable, match=rf"ipp-crypto is another version .*{missing}"):
+        multi_buffer.load()
+
+
 def test_no_repr_shows_a_key() -> None:
     assert isinstance(ED25519, Ed25519Signer)
     signing = MultiBufferSigning(stand_in, alone)

@@ -115,17 +115,15 @@ class MultiBufferSigning:
 
 def load() -> _SignEight:
     """Load the library and try it; some 20 ms, with the first call. Raises `Unusable`."""
-    library = None
-    for package, name in _LIBRARIES:
-        # It keeps the interpreter while it signs: giving it up 20 us at a time costs more than it could do for others.
-        try:
-            library = ctypes.PyDLL(_path(package, name))
-        except OSError as error:
-            raise Unusable(f"{name} of {package} cannot be loaded: {error}") from None
-    if library is None or not library.mbx_is_crypto_mb_applicable(ctypes.c_uint64(0)):
+    library = [_loaded(package, name) for package, name in _LIBRARIES][-1]
+    try:
+        sign: _SignEight = library.mbx_ed25519_sign_mb8
+        applicable = library.mbx_is_crypto_mb_applicable
+    except AttributeError as error:
+        raise Unusable(f"{_PACKAGE} is another version than it must be: {error}") from None
+    if not applicable(ctypes.c_uint64(0)):
         raise Unusable("this processor has no AVX-512 with 52 bit integers (avx512ifma)")
-    try_out(library.mbx_ed25519_sign_mb8)
-    sign: _SignEight = library.mbx_ed25519_sign_mb8
+    try_out(sign)
     return sign
 
 
@@ -144,6 +142,14 @@ def try_out(sign: _SignEight) -> None:
     claims: list[ToSign] = [(signers[at % 3 % 2], bytes([at]) * _CLAIM) for at in range(2 * LANES + 3)]
     if MultiBufferSigning(sign, refuse)(claims) != [signer(message) for signer, message in claims]:
         raise Unusable("its signatures are not libsodium's")
+
+
+def _loaded(package: str, name: str) -> ctypes.PyDLL:
+    """It keeps the interpreter while it signs: giving it up 20 us at a time costs more than it could do for others."""
+    try:
+        return ctypes.PyDLL(_path(package, name))
+    except OSError as error:
+        raise Unusable(f"{name} of {package} cannot be loaded: {error}") from None
 
 
 def _path(package: str, name: str) -> str:
