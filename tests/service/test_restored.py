@@ -13,10 +13,10 @@ from configs import changed, write_config
 from engine import Engine, Session
 from service.test_truth import HOME, Topic
 
-from channeld.adapters.sqlite.backup import copy_store
+from channeld.adapters.sqlite.backup import copy_store, draft_beside
 from channeld.adapters.witness_file import WitnessFile, path_beside
 from channeld.app import recovery
-from channeld.core.errors import Refused
+from channeld.core.errors import Refused, StoreError
 from channeld.core.freezes import Cause
 from channeld.core.requests import Code, Granted, Refusal
 from channeld.core.witness import Witness
@@ -150,10 +150,10 @@ def test_what_is_put_back_is_not_thawed_before_the_broker_was_asked(host: Host) 
     host.file.unlink()
     host.restore()
     host.start(host.topic, connect=False)
-    with pytest.raises(Refused, match="not asked yet .* lift old_store after that"):
+    with pytest.raises(Refused, match=r"not asked yet .* lift old_store after that"):
         host.guard.thaw("", Cause.OLD_STORE, "eva", "too early")
     host.watch.connected()
-    with pytest.raises(Refused, match="being asked .* lift old_store after that"):
+    with pytest.raises(Refused, match=r"being asked .* lift old_store after that"):
         host.guard.thaw("", Cause.OLD_STORE, "eva", "too early")
     assert host.engine.on_disk("SELECT DISTINCT adopted FROM channel") == [(0,)]
     host.guard.freeze("", "eva", "drill")
@@ -223,6 +223,15 @@ def test_a_backup_that_was_copied_into_place_by_hand_can_be_restored_from_there(
     assert host.causes == {Cause.OLD_STORE, Cause.WITNESS_MISSING}
     host.thaw()
     assert host.sold("again").claim.channel_id != before.claim.channel_id
+
+
+def test_what_an_earlier_restore_left_and_cannot_be_taken_away_is_said(host: Host) -> None:
+    """No defect: the command ends as with any store that cannot be written."""
+    host.back_up()
+    left = host.engine.path.with_name(host.engine.path.name + ".restoring")
+    left.mkdir()
+    with pytest.raises(StoreError, match=left.name):
+        draft_beside(host.copy, host.engine.path)
 
 
 def test_a_backup_of_an_old_store_leaves_what_is_witnessed_of_it(host: Host) -> None:

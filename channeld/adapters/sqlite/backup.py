@@ -65,8 +65,11 @@ def check_copy(path: Path, network_id: int) -> Identity:
 def draft_beside(copy: Path, store: Path) -> Path:
     """A copy of a copy beside the store, all of its log in it, for `put_back`. Raises `StoreError`."""
     draft = store.with_name(store.name + ".restoring")
-    for end in _ENDS:
-        draft.with_name(draft.name + end).unlink(missing_ok=True)
+    try:
+        for end in _ENDS:
+            draft.with_name(draft.name + end).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot take away what an earlier restore left: {error}") from error
     copy_store(copy, draft)
     return draft
 
