@@ -54,7 +54,7 @@ _COUNTERS: Final[Mapping[str, tuple[str, Mapping[str, Sequence[str]]]]] = {
     ),
     "ledger_transactions": ("Transactions of ours that ended.", {"kind": _KINDS, "result": _RESULTS}),
     "ledger_fees_drops": ("Fees of validated transactions of ours.", {"kind": _KINDS}),
-    "submit_answers": ("Provisional answers of nodes to submissions.", {"code": _CLASSES}),
+    "submit_answers": ("Provisional answers to submissions, each node's and each time's.", {"code": _CLASSES}),
     "paid_drops": ("Drops that reached payees, from validated metadata.", {}),
     "forgone_drops": ("Drops signed and not paid when their channel closed.", {}),
     "lost_drops": ("Drops signed and never to be paid, by whose doing that is.", {"kind": _LOSSES}),

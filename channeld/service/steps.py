@@ -23,7 +23,8 @@ class Step(enum.Enum):
     PERSISTED = "persisted"
     """The blob is on disk with its number and last ledger; from here on it may be validated."""
     SENT = "sent"
-    """A node was given it; whether it arrived is not known before the answer, and not for good then either."""
+    """A node was given it, each node and each time; whether it arrived is not known before the answer, and not for good
+    then either."""
     ANSWERED = "answered"
     """A node's provisional answer was heeded."""
     VALIDATED = "validated"
