@@ -12,7 +12,7 @@ from typing import Final
 from channeld.core.account import Account
 from channeld.core.chains import Bench, Verdict
 from channeld.core.channel import Phase
-from channeld.core.intents import Action, Intent, Kind, SettleChannel
+from channeld.core.intents import Action, Intent, Kind, OpenChannel, SettleChannel
 from channeld.core.policy import Pool
 from channeld.core.rules import RECHECK_S
 from channeld.core.units import RippleTime
@@ -160,3 +160,10 @@ class Docket:
             isinstance(p.intent.action, SettleChannel) and p.intent.action.channel_id == view.channel.channel_id
             for p in self.answers.planned
         )
+
+
+def held_by_freeze(planned: Planned) -> Hold:
+    """What would be done, were its wallet not frozen."""
+    action = planned.intent.action
+    subject = action.subject if isinstance(action, OpenChannel) else action.channel_id
+    return Hold(subject, planned.group, Reason.FROZEN)

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from channeld.core.decide import decide
+from channeld.core.docket import held_by_freeze
 from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
 from channeld.core.ledger import LedgerHeader
 from channeld.core.outcome import subject_of
@@ -184,7 +185,7 @@ class Planner:
             groups[planned.group].suggested += (planned.intent,)
             self._suggest(planned.intent)
         kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action)]
-        holds = (*decision.holds, *map(_frozen, kept))
+        holds = (*decision.holds, *map(held_by_freeze, kept))
         for hold in holds:
             self._held(hold, groups[hold.group])
         for group in due:
@@ -284,10 +285,3 @@ class Planner:
             state.group.eta = eta
         elif action.kind is Kind.SETTLE and state.group is not None:  # what it makes room for comes a ledger later
             state.group.eta = max(state.group.eta, eta + self._mirror.interval_s)
-
-
-def _frozen(planned: Planned) -> Hold:
-    """What would be done, were its wallet not frozen."""
-    action = planned.intent.action
-    subject = action.subject if isinstance(action, OpenChannel) else action.channel_id
-    return Hold(subject, planned.group, Reason.FROZEN)
