@@ -50,8 +50,7 @@ class Keyring:
         )
         if isinstance(transaction, Create):
             fields["SourceTag"] = source_tag(store_id, account)
-        signed = sign_transaction(fields, key)
-        return Signed(signed.blob, signed.hash)
+        return sign_transaction(fields, key)
 
     addresses: Mapping[str, Address] = field(default_factory=dict)
     shared: Sequence[str] = ()
