@@ -148,11 +148,6 @@ class Planner:
         if self._agenda.next_urgent(1):
             self._work.set()
 
-    def decide_dirty(self) -> None:
-        """Decide everything that waits in this turn of the loop, however long it takes. Raises `StoreError`."""
-        while self.decide_slice(backlog=True):
-            pass
-
     def decide_slice(self, *, backlog: bool = False) -> bool:
         """Decide a slice, of the `backlog` as well if it is asked for; whether more waits. Raises `StoreError`."""
         if self._mirror.header is None:
