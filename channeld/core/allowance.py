@@ -14,7 +14,6 @@ from typing import Final
 
 from channeld.core.vocabulary import PPM
 
-HOUR_S: Final = 3600
 DAY_HOURS: Final = 24
 USUAL_HOURS: Final = 168
 """Hours that are looked back to learn what is usual."""

@@ -28,8 +28,8 @@ from struct import Struct, error
 from typing import Final, NamedTuple
 
 from channeld.core.demand import MILLION, SPAN_S, Rate
-from channeld.core.rhythm import DAY_S, HOUR_S, PART_S, PARTS, PERCENT, UNIT, Shape, Tilt, part_shares, passed
-from channeld.core.units import RippleTime
+from channeld.core.rhythm import PART_S, PARTS, PERCENT, UNIT, Shape, Tilt, part_shares, passed
+from channeld.core.units import DAY_S, HOUR_S, RippleTime
 
 SILENCES: Final = 14
 """Silences are counted from 1 hour (the first) to 8 192 hours and more (the last), doubling."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from channeld.core.units import MAX_DROPS
+from channeld.core.units import DAY_S, MAX_DROPS
 
 PPM: Final = 1_000_000
 """A ratio of 1, in millionths."""
-TEN_YEARS_S: Final = 10 * 366 * 86_400
-YEAR_S: Final = 366 * 86_400
+TEN_YEARS_S: Final = 10 * 366 * DAY_S
+YEAR_S: Final = 366 * DAY_S
 FOREVER_S: Final = 2**40
 """A runway without end: what a channel that nobody draws from has. More than any length of time a file can name."""
 
@@ -290,7 +290,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
             },
             {
                 "max_per_s": Setting(Unit.COUNT, "slowed down: so many requests a second", 1, 1_000_000),
-                "retry_after": Setting(Unit.DURATION, "when a refused one may come again", 1, 86_400),
+                "retry_after": Setting(Unit.DURATION, "when a refused one may come again", 1, DAY_S),
             },
             ("admit", "slow_down", "refuse", HOLD),
         ),

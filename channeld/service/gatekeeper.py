@@ -14,13 +14,12 @@ from typing import Final
 import structlog
 
 from channeld.core import allowance
-from channeld.core.allowance import HOUR_S
 from channeld.core.freezes import PAYEE, SERVER, USER, Cause, Freeze
 from channeld.core.limits import Bucket
 from channeld.core.policy import Policy
 from channeld.core.requests import Ask, Because, Code, Refusal
 from channeld.core.rules import Answer, Known, Rule, evaluate
-from channeld.core.units import Payee, RippleTime
+from channeld.core.units import HOUR_S, Payee, RippleTime
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Mode, Unit
 from channeld.service.facts import Facts
 from channeld.service.holdings import Group

@@ -17,13 +17,12 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints, Validat
 
 from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import BadValue
-from channeld.core.units import Address, Drops, Seconds, parse_duration, parse_money
+from channeld.core.units import DAY_S, HOUR_S, Address, Drops, Seconds, parse_duration, parse_money
+from channeld.core.vocabulary import TEN_YEARS_S, YEAR_S
 from channeld.wire.payee import parse_address
 
 MAX_PATH: Final = 4096
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_DAY_S: Final = 86_400
-_YEAR_S: Final = 366 * _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +72,21 @@ def find_secret(text: object, context: Context) -> Path:
 
 def _remember(text: object) -> Seconds:
     seconds = parse_duration(text, "duration")
-    if not _DAY_S <= seconds <= _YEAR_S:
+    if not DAY_S <= seconds <= YEAR_S:
         raise BadValue("duration", "out of bounds", "at least 24h, which servers are promised, and at most a year")
     return seconds
 
 
 def _history_age(text: object) -> Seconds:
     seconds = parse_duration(text, "duration")
-    if not 3600 <= seconds <= 10 * _YEAR_S:
+    if not HOUR_S <= seconds <= TEN_YEARS_S:
         raise BadValue("duration", "out of bounds", "1h to ten years")
     return seconds
 
 
 def _keep_closed(text: object) -> Seconds:
     seconds = parse_duration(text, "duration")
-    if not _DAY_S < seconds <= 10 * _YEAR_S:
+    if not DAY_S < seconds <= TEN_YEARS_S:
         raise BadValue("duration", "out of bounds", "more than 24h, and at most ten years")
     return seconds
 

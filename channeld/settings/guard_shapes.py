@@ -8,15 +8,13 @@ from typing import Any, Final
 
 from channeld.core.errors import BadValue
 from channeld.core.policy import EARLY_ENDS, LONGEST_WINDOW, URGENT_FEE_CAP, Cap, FreezeIf
-from channeld.core.units import Drops, parse_duration
+from channeld.core.units import DAY_S, HOUR_S, Drops, parse_duration
 from channeld.core.vocabulary import PPM, Unit
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
 from channeld.settings.scalars import PERCENT_PATTERN, Count, Money, Ratio, Time
 from channeld.settings.shapes import Either, Entry, Listed, Scalar, Schema, Table
 
-_HOUR_S: Final = 3600
-_DAY_S: Final = 86_400
 DEADLINE_PAYOUTS: Final = 10
 """Payouts with a deadline, at their dearest, that a wallet's purse is for where the file says nothing."""
 _FREEZE_FACTS: Final = {
@@ -108,14 +106,14 @@ GUARDS: Final = Table(
     {
         "treasury_floor": Entry(Money(), "drops a wallet keeps beside the ledger's reserve", 10_000_000),
         "max_opens_per_ledger": Entry(Count(1, 1000), "new channels in one ledger, all pools together", 20),
-        "ledger_lag": Entry(Time(1, _HOUR_S), "so long without a validated ledger, and issuing and deciding stop", 20),
+        "ledger_lag": Entry(Time(1, HOUR_S), "so long without a validated ledger, and issuing and deciding stop", 20),
         "fee_cap": Entry(Money(10), "the most paid for one ordinary transaction", 5_000),
-        "demand_half_life": Entry(Time(1), "over this time an observed rate loses half its weight", _HOUR_S),
+        "demand_half_life": Entry(Time(1), "over this time an observed rate loses half its weight", HOUR_S),
         "urgent_fee_cap": Entry(Money(10), f"and for a payout with a deadline; {URGENT_FEE_CAP} drops"),
         "deadline_purse": Entry(
             Money(10), f"so much a wallet keeps for such payouts alone; {DEADLINE_PAYOUTS} times urgent_fee_cap"
         ),
-        "deadline_window": Entry(Time(1), "and so much of it is for any span of this length", _DAY_S),
+        "deadline_window": Entry(Time(1), "and so much of it is for any span of this length", DAY_S),
         "ticket_stock": Entry(Count(0, 250), "tickets every wallet keeps ready for new channels", 0),
         "max_closes_per_hour": Entry(
             Either(_Share(), _CapCount(1, 1_000_000)), "closes that nothing forces, pool by pool: a number or a share"

@@ -7,14 +7,13 @@ from itertools import pairwise
 from typing import Any, Final
 
 from channeld.core.policy import RECEIVE
+from channeld.core.units import DAY_S, HOUR_S
 from channeld.core.vocabulary import PPM, Unit
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
 from channeld.settings.rule_shapes import band
 from channeld.settings.scalars import Count, Flag, Money, NameOf, Ratio, Time
 from channeld.settings.shapes import Entry, Listed, Table
-
-_HOUR_S: Final = 3600
 
 
 def _check_channel(at: Key, channel: Mapping[str, Any], problems: Problems) -> None:
@@ -71,7 +70,7 @@ ANOMALY: Final = Table(
         "hold": Entry(Ratio(PPM), "from more than so many times: nothing until a person thaws it"),
         "least": Entry(Money(), "up to so much, nothing is unusual", 1_000_000),
         "max_per_s": Entry(Count(1, 1_000_000), "slowed down: so many requests a second", 1),
-        "retry_after": Entry(Time(1, 86_400), "when a refused one may come again", 600),
+        "retry_after": Entry(Time(1, DAY_S), "when a refused one may come again", 600),
     },
     check=_check_anomaly,
 )
@@ -83,7 +82,7 @@ POOL: Final = Table(
         "trust_request": Entry(Flag(), "a server's request may choose it by naming one of its regions", False),
         "settle_delay": Entry(Time(1), "what payees have, after a close is requested, to redeem", required=True),
         "cancel_after": Entry(Time(1), "a fixed end for new channels"),
-        "life_margin": Entry(Time(), "no claim nearer than this to the end of a channel's safe life", _HOUR_S),
+        "life_margin": Entry(Time(), "no claim nearer than this to the end of a channel's safe life", HOUR_S),
         "channel": Entry(CHANNEL, "how large a channel is, and how many there are", required=True),
         "runway": Entry(band(Unit.DURATION, high=True), "in time of forecast demand", required=True),
         "fund": Entry(band(Unit.DROPS, high=False, least=1), "in amounts, whatever the forecast"),
