@@ -12,12 +12,11 @@ from collections.abc import Callable
 import structlog
 
 from channeld.core.errors import Refused
-from channeld.core.freezes import EVERYTHING, PEOPLE, RETIRES, SERVER, Audit, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, PEOPLE, RETIRES, SELF, SERVER, Audit, Cause, Freeze
 from channeld.service.mirror import Mirror
 from channeld.service.ports import TruthStore
 
 log = structlog.get_logger()
-_SELF = "channeld"
 
 
 class Guard:
@@ -37,12 +36,12 @@ class Guard:
     def doubt(self, cause: Cause, found: str) -> None:
         """The daemon itself found a reason to stop everything. Raises `StoreError`."""
         if cause.value not in self._mirror.frozen:
-            self._freeze(Freeze(EVERYTHING, cause, found, _SELF, self.now()))
+            self._freeze(Freeze(EVERYTHING, cause, found, SELF, self.now()))
 
     def hold(self, scope: str, found: str) -> None:
         """The policy holds a content server, a user or a payee back until a person has looked. Raises `StoreError`."""
         if Cause.HELD.value not in self._mirror.stopped.of(scope):
-            self._freeze(Freeze(scope, Cause.HELD, found, _SELF, self.now()))
+            self._freeze(Freeze(scope, Cause.HELD, found, SELF, self.now()))
 
     def freeze(self, scope: str, who: str, why: str) -> tuple[Freeze, bool]:
         """An operator says stop, for everything, one wallet or one content server. The freeze in force, and whether it

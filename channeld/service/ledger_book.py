@@ -27,7 +27,7 @@ import structlog
 from channeld.core.budgets import Outlay
 from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, explained_unseen, loss_of
-from channeld.core.freezes import EVERYTHING, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, SELF, Cause, Freeze
 from channeld.core.intents import FundChannel, OpenChannel
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
 from channeld.core.news import Event
@@ -37,7 +37,6 @@ from channeld.service.mirror import Mirror
 from channeld.service.news import SpanNews, addressed, to_receivers
 
 log = structlog.get_logger()
-_SELF = "channeld"
 
 
 class SpanBook:
@@ -207,7 +206,7 @@ class SpanBook:
         self._freeze(self._wallets[address].name, cause, found)
 
     def _freeze(self, scope: str, cause: Cause, found: str) -> None:
-        self._freezes.append(Freeze(scope, cause, found, _SELF, to_unix(self._header.close_time)))
+        self._freezes.append(Freeze(scope, cause, found, SELF, to_unix(self._header.close_time)))
 
 
 def announce(booked: Booked) -> None:
