@@ -141,6 +141,14 @@ def answered(intent: Intent, subject: str, *, number: int | None, hold: Hold | N
     )
 
 
+def left_alone(hold: Hold, wish: Intent | None) -> Answered:
+    """The answer that a hold is; `wish` is what would be done but for it."""
+    subject = subject_of_hold(hold)
+    if wish is not None:
+        return answered(wish, subject, number=None, hold=hold)
+    return Answered(subject, None, "", hold.reason.value, hold.path, None, hold.until)
+
+
 def collected(channel_id: str, answer: Intent | Wait, number: int | None = None) -> Answered:
     """The answer about a channel that pays us; `number` is that of its intent in the journal, if it has one."""
     if isinstance(answer, Intent):

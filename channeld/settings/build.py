@@ -76,8 +76,8 @@ def store(table: StoreTable, daemon: DaemonSettings | None, context: Context, pr
         if table.url is not None and re.match(r"postgres(ql)?://[^/]*:[^/]*@", table.url):
             problems.add(("store", "url"), "a login in a URL", "secrets come from files: take it out")
     keep = _keep_closed(table, daemon.remember_ids_s if daemon else DAY_S, problems)
-    history = (table.history_age, table.history_entries)
-    return StoreSettings(path=path, history_age_s=history[0], history_entries=history[1], keep_closed_s=keep)
+    entries = table.history_entries
+    return StoreSettings(path=path, history_age_s=table.history_age, history_entries=entries, keep_closed_s=keep)
 
 
 def _keep_closed(table: StoreTable, remember_ids: Seconds, problems: Problems) -> Seconds:
