@@ -113,8 +113,8 @@ async def _decided(daemon: Daemon, policy: Policy, world: World) -> _Plan:
     """What a policy would do in this world, and with what pays us."""
     mirror, decision = daemon.mirror, await asyncio.to_thread(decide, world, policy)
     incoming = await asyncio.to_thread(collect_all, await _seen(daemon, policy), policy, world.close_time)
-    kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is not None]
-    return await asyncio.to_thread(_made, policy, world, decision, kept, incoming)
+    sifted = mirror.sift(decision.planned)
+    return await asyncio.to_thread(_made, policy, world, decision, sifted, incoming)
 
 
 def _under(daemon: Daemon, policy: Policy) -> tuple[Mirror, Spending]:
@@ -137,11 +137,14 @@ async def _seen(daemon: Daemon, policy: Policy) -> list[Collecting]:
 
 
 def _made(
-    policy: Policy, world: World, decision: Decision, kept: Sequence[Planned], incoming: Sequence[Collected]
+    policy: Policy,
+    world: World,
+    decision: Decision,
+    sifted: tuple[list[Planned], list[Planned]],
+    incoming: Sequence[Collected],
 ) -> _Plan:
     """The plan that a decision is, once what the wallets' freezes keep back is left alone; and what is collected."""
-    back = {id(planned) for planned in kept}
-    free = [planned for planned in decision.planned if id(planned) not in back]
+    free, kept = sifted
     shown = Decision(tuple(free), (*decision.holds, *map(held_by_freeze, kept)), (*decision.suggested, *kept))
     held = {v.channel.channel_id: v.channel.amount for group in world.groups for v in group.channels}
     free += [Planned(_of(seen), intent) for seen, intent in incoming if isinstance(intent, Intent)]

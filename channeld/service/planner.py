@@ -171,7 +171,7 @@ class Planner:
             if (pool := mirror.policy.pools.get(group.pool)) is not None:
                 group.low_mark = max(pool.fund.low, reorder_point(view.rate, pool.fund.runway_low))
         decision = decide(world, mirror.policy)
-        free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
+        free, kept = mirror.sift(decision.planned)
         entries = self._journal([planned.intent for planned in free], mirror.header, decision.notices)
         self._agenda.done(due)
         for group in due:
@@ -179,7 +179,6 @@ class Planner:
         for planned in decision.suggested:
             groups[planned.group].suggested += (planned.intent,)
             self._suggest(planned.intent)
-        kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action)]
         holds = (*decision.holds, *map(held_by_freeze, kept))
         for hold in holds:
             self._held(hold, groups[hold.group])
