@@ -59,8 +59,8 @@ class Guard:
         stands = (f for f in self._store.freezes() if (f.scope, f.cause) == (scope, Cause.OPERATOR))
         return next(stands), True
 
-    def thaw(self, scope: str, cause: Cause | None, who: str, why: str) -> list[Cause]:
-        """An operator says go on: lift one cause, or the only one there is. What was lifted.
+    def thaw(self, scope: str, cause: Cause | None, who: str, why: str) -> Cause:
+        """An operator says go on: lift one cause, or the only one there is. The cause that was lifted.
 
         Raises `Refused` where nothing is frozen, or where several are and none was named.
         """
@@ -77,7 +77,7 @@ class Guard:
         self._mirror.stopped.thaw(scope, lifted)
         log.warning("thawed", scope=where, cause=lifted.value, who=who, why=why)
         self.on_thawed(lifted)
-        return [lifted]
+        return lifted
 
     def _causes(self, scope: str) -> list[Cause]:
         """What is frozen and can be lifted by hand; what passes by itself is not among it."""
