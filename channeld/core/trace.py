@@ -23,8 +23,8 @@ errors is 1.25 times their mean absolute value).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
-from struct import Struct, error
 from typing import Final, NamedTuple
 
 from channeld.core.demand import MILLION, SPAN_S, Rate
@@ -47,7 +47,7 @@ _KNOWN_POOL: Final = 8
 _MOST_DAYS: Final = 100
 _UNTILTED: Final = (0,) * PARTS
 _MOST_ERROR: Final = 1000 * MILLION
-_ROW: Final = Struct(f"<IIQQIQQBQQI{PARTS}Q{PARTS}H{SILENCES}s")
+_ROW: Final = struct.Struct(f"<IIQQIQQBQQI{PARTS}Q{PARTS}H{SILENCES}s")
 
 _STEPS: Final = 64
 _FINE: Final = 40
@@ -259,7 +259,7 @@ class Trace(NamedTuple):
         """What was kept. Raises `ValueError` where it is none."""
         try:
             row = _ROW.unpack(kept)
-        except error as why:
+        except struct.error as why:
             raise ValueError("not a trace") from why
         tilt = row[-PARTS - 1 : -1]
         return cls._make((*row[: -2 * PARTS - 1], row[-2 * PARTS - 1 : -PARTS - 1], tilt if tilt[0] else (), row[-1]))

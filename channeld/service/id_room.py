@@ -69,7 +69,7 @@ class IdRoom:
         keep_s: Seconds,
         *,
         monotonic: Callable[[], float],
-        servers: Callable[[], Collection[str]] = tuple,
+        servers: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
         self._store, self._most, self._keep_s = store, most, keep_s
         self._monotonic, self._servers = monotonic, servers

@@ -20,7 +20,6 @@ the ledger; that is so with one daemon as well, and touches no channel of B's.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
@@ -100,10 +99,18 @@ class SpanBook:
         self, live: LiveTransaction, entry: JournalEntry | None, locked: int, *, opened: bool, closes: bool
     ) -> None:
         intent = entry.intent if entry else None
-        freely = closes and intent is not None and intent.freely_closes
-        outlay = Outlay(live.hash, self._header.close_time, intent.pool if intent else "", live.fee, locked)
-        outlay = replace(outlay, opened=opened, freely_closed=freely, wallet=live.wallet)
-        self._outlays.append(replace(outlay, deadline=intent is not None and intent.deadline))
+        outlay = Outlay(
+            live.hash,
+            self._header.close_time,
+            intent.pool if intent else "",
+            live.fee,
+            locked,
+            opened=opened,
+            freely_closed=closes and intent is not None and intent.freely_closes,
+            wallet=live.wallet,
+            deadline=intent is not None and intent.deadline,
+        )
+        self._outlays.append(outlay)
 
     def unseen(self, live: LiveTransaction, entry: JournalEntry | None) -> None:
         """A transaction of ours used its number in a ledger that nobody showed us: it may have cost its fee, and done
