@@ -41,14 +41,14 @@ CHANNEL: Final = Table(
 )
 SETTLE: Final = Table(
     {
-        "worth": Entry(Money(1), "pay out once so much is owed", required=True),
-        "max_age": Entry(Time(1), "or once the oldest unpaid claim is so old", required=True),
+        "worth": Entry(Money(1), "pay out once this much is owed", required=True),
+        "max_age": Entry(Time(1), "or once the oldest unpaid claim is this old", required=True),
     }
 )
 CLOSE: Final = Table(
     {
-        "idle": Entry(Time(1), "close what nobody used for so long", required=True),
-        "min_age": Entry(Time(), "and that is at least so old", 0),
+        "idle": Entry(Time(1), "close what nobody used for this long", required=True),
+        "min_age": Entry(Time(), "and that is at least this old", 0),
     }
 )
 
@@ -65,11 +65,11 @@ def _check_anomaly(at: Key, read: Mapping[str, Any], problems: Problems) -> None
 
 ANOMALY: Final = Table(
     {
-        "slow_down": Entry(Ratio(PPM), "from more than so many times what is usual: max_per_s"),
-        "refuse": Entry(Ratio(PPM), "from more than so many times: nothing before retry_after"),
-        "hold": Entry(Ratio(PPM), "from more than so many times: nothing until a person thaws it"),
-        "least": Entry(Money(), "up to so much, nothing is unusual", 1_000_000),
-        "max_per_s": Entry(Count(1, 1_000_000), "slowed down: so many requests a second", 1),
+        "slow_down": Entry(Ratio(PPM), "from more than this many times what is usual: max_per_s"),
+        "refuse": Entry(Ratio(PPM), "from more than this many times: nothing before retry_after"),
+        "hold": Entry(Ratio(PPM), "from more than this many times: nothing until a person thaws it"),
+        "least": Entry(Money(), "up to this much, nothing is unusual", 1_000_000),
+        "max_per_s": Entry(Count(1, 1_000_000), "slowed down: this many requests a second", 1),
         "retry_after": Entry(Time(1, DAY_S), "when a refused one may come again", 600),
     },
     check=_check_anomaly,
@@ -108,9 +108,9 @@ RECEIVING: Final = Table(
             Time(), "nor on one that leaves us less time after its source requests a close", RECEIVE.min_settle_delay
         ),
         "min_life": Entry(Time(1), "nor on one whose fixed end is nearer than this", RECEIVE.min_life),
-        "worth": Entry(Money(1), "collect once so much is held", RECEIVE.worth),
-        "max_age": Entry(Time(1), "or once the oldest of it is so old", RECEIVE.max_age),
-        "before_end": Entry(Time(), "and always so long before a fixed end", RECEIVE.before_end),
+        "worth": Entry(Money(1), "collect once this much is held", RECEIVE.worth),
+        "max_age": Entry(Time(1), "or once the oldest of it is this old", RECEIVE.max_age),
+        "before_end": Entry(Time(), "and always this long before a fixed end", RECEIVE.before_end),
         "close_with_last": Entry(
             Flag(), "what is collected from a channel that its source is closing closes it at once", False
         ),
