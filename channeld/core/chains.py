@@ -88,7 +88,7 @@ class Bench:
         return changes_at(self._policy, verdict, self._world.close_time, otherwise)
 
     def doubts(self, verdict: Verdict) -> bool:
-        """Whether it is only because too little was learnt yet that no rule acts."""
+        """Whether no rule acts only because too little was learnt yet."""
         return doubts(self._policy.chain(verdict.concern), verdict.facts, LEARNT)
 
     def above(self, concern: Concern, view: ChannelView | None) -> Stop | None:

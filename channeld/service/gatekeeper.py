@@ -35,7 +35,7 @@ _RETRY_S: Final = 60
 _NS: Final = 1_000_000_000
 _MOST_BUCKETS: Final = 10_000
 MOST_HELD_APART: Final = 1000
-"""Users and payees held back at a time: whoever invents names is held back himself."""
+"""Users and payees held back at a time; beyond it the content server that names them is."""
 
 
 @dataclass(frozen=True, slots=True)
