@@ -46,20 +46,3 @@ def _verify_secp256k1(key: bytes, message: bytes, signature: bytes) -> bool:
         return coincurve.PublicKey(key).verify(signature, digest, hasher=None)
     except ValueError:
         return False
-
-
-def usable_public_key(public_key: bytes) -> bool:
-    """Whether a claim under this key could ever verify: the ledger takes any 33 bytes with a known prefix."""
-    if len(public_key) != 33:
-        return False
-    if public_key[0] == _ED_PREFIX:
-        import nacl.bindings
-
-        return bool(nacl.bindings.crypto_core_ed25519_is_valid_point(public_key[1:]))
-    import coincurve
-
-    try:
-        coincurve.PublicKey(public_key)
-    except ValueError:
-        return False
-    return public_key[0] in (2, 3)

@@ -417,6 +417,11 @@ class Engine:
         await self.executor.round(self.session)  # type: ignore[arg-type]
         await self.executor.courier.answered()
 
+    def decide_all(self) -> None:
+        """Decide everything that waits, in one turn of the loop."""
+        while self.planner.decide_slice(backlog=True):
+            pass
+
     def pass_time(self, seconds: float) -> None:
         self.clock += seconds
         self.unix += seconds

@@ -1,4 +1,4 @@
-"""When the collector of garbage comes: while little is under way, and to everything while nobody asks.
+"""When garbage is collected: while little is under way, and to everything while nobody asks.
 
 Values are freed by counting; only cycles need the collector, and the hot path makes none. But it holds the loop for as
 long as it walks, some 0.1 to 2 us an object, and left to itself it comes when much is under way: beside a flood ten

@@ -27,6 +27,9 @@ class Keyring:
     wallets: Mapping[str, KeyPair] = field(repr=False)
     claim_keys: Mapping[str, KeyPair] = field(repr=False)
     claim_signers: Mapping[str, ClaimSigner] = field(repr=False)
+    addresses: Mapping[str, Address]
+    shared: Sequence[str] = ()
+    """Which seeds sign claims and transactions as well, in sentences for people."""
 
     def sign(
         self,
@@ -36,7 +39,7 @@ class Keyring:
         fee: Drops,
         last_ledger: LedgerIndex,
         *,
-        store_id: str = "",
+        store_id: str,
     ) -> Signed:
         """Build and sign a transaction of a wallet's account; a Create bears the mark of the store that decided it."""
         account, key = self.addresses[wallet], self.wallets[wallet]
@@ -50,12 +53,7 @@ class Keyring:
         )
         if isinstance(transaction, Create):
             fields["SourceTag"] = source_tag(store_id, account)
-        signed = sign_transaction(fields, key)
-        return Signed(signed.blob, signed.hash)
-
-    addresses: Mapping[str, Address] = field(default_factory=dict)
-    shared: Sequence[str] = ()
-    """Which seeds sign claims and transactions as well, in sentences for people."""
+        return sign_transaction(fields, key)
 
     def check(self, account: AccountState) -> None:
         """Whether our key may sign for an account, now that a ledger shows it; raises `ConfigError` if not."""

@@ -61,7 +61,7 @@ class Operations:
         lifted = self._daemon.guard.thaw(_text(body, "wallet", ""), cause, who, why)
         mirror = self._daemon.mirror
         left = [*mirror.frozen.values(), *(r for f in mirror.frozen_wallets.values() for r in f.values())]
-        return {"thawed": [c.value for c in lifted], "still_frozen": left}
+        return {"thawed": [lifted.value], "still_frozen": left}
 
     async def reload(self, body: Body) -> dict[str, Any]:
         """Read the operator's files again, and say what became of that."""

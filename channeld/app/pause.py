@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from channeld.adapters.http import HttpServer
 
 
-def paused(why: str, policy_hash: str, more: Callable[[], str] = str) -> Pages:
+def paused(why: str, policy_hash: str, more: Callable[[], str] = lambda: "") -> Pages:
     """The pages of no daemon: `why` there is none, and what `more` adds at that moment."""
     page = Page(version=__version__, policy_hash=policy_hash)
     page.gauges(gauges.paused)

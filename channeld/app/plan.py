@@ -18,13 +18,14 @@ from channeld.core.account import Account
 from channeld.core.budgets import Purse
 from channeld.core.collecting import Collecting, Wait, collect_all
 from channeld.core.decide import decide
+from channeld.core.docket import held_by_freeze
 from channeld.core.errors import Refused
 from channeld.core.history import Answered, collected
 from channeld.core.intents import Action, FundChannel, Intent, Kind, OpenChannel
 from channeld.core.policy import Policy
 from channeld.core.reasons import why
 from channeld.core.units import ChannelId, Drops, RippleTime, to_unix
-from channeld.core.world import Decision, GroupView, Hold, Planned, Reason, World
+from channeld.core.world import Decision, GroupView, Planned, World
 from channeld.service.outlook import foreseen, incoming_of, world_of
 from channeld.service.spending import Spending
 
@@ -112,8 +113,8 @@ async def _decided(daemon: Daemon, policy: Policy, world: World) -> _Plan:
     """What a policy would do in this world, and with what pays us."""
     mirror, decision = daemon.mirror, await asyncio.to_thread(decide, world, policy)
     incoming = await asyncio.to_thread(collect_all, await _seen(daemon, policy), policy, world.close_time)
-    kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is not None]
-    return await asyncio.to_thread(_made, policy, world, decision, kept, incoming)
+    sifted = mirror.sift(decision.planned)
+    return await asyncio.to_thread(_made, policy, world, decision, sifted, incoming)
 
 
 def _under(daemon: Daemon, policy: Policy) -> tuple[Mirror, Spending]:
@@ -136,13 +137,15 @@ async def _seen(daemon: Daemon, policy: Policy) -> list[Collecting]:
 
 
 def _made(
-    policy: Policy, world: World, decision: Decision, kept: Sequence[Planned], incoming: Sequence[Collected]
+    policy: Policy,
+    world: World,
+    decision: Decision,
+    sifted: tuple[list[Planned], list[Planned]],
+    incoming: Sequence[Collected],
 ) -> _Plan:
     """The plan that a decision is, once what the wallets' freezes keep back is left alone; and what is collected."""
-    back = {id(planned) for planned in kept}
-    free = [planned for planned in decision.planned if id(planned) not in back]
-    frozen = [Hold(_subject(p.intent), p.group, Reason.FROZEN) for p in kept]
-    shown = Decision(tuple(free), (*decision.holds, *frozen), (*decision.suggested, *kept))
+    free, kept = sifted
+    shown = Decision(tuple(free), (*decision.holds, *map(held_by_freeze, kept)), (*decision.suggested, *kept))
     held = {v.channel.channel_id: v.channel.amount for group in world.groups for v in group.channels}
     free += [Planned(_of(seen), intent) for seen, intent in incoming if isinstance(intent, Intent)]
     answers = answers_of(shown)
@@ -160,11 +163,6 @@ def _locks(action: Action, held: Mapping[ChannelId, Drops]) -> int:
     if isinstance(action, OpenChannel):
         return action.amount
     return action.target_amount - held[action.channel_id] if isinstance(action, FundChannel) else 0
-
-
-def _subject(intent: Intent) -> str:
-    action = intent.action
-    return str(action.payee) if isinstance(action, OpenChannel) else action.channel_id
 
 
 # --- telling ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from channeld.app.links import told_link
 from channeld.core.collecting import collect
 from channeld.core.decide import decide
-from channeld.core.history import Answered, Moment, Told, answered, collected, subject_of_hold
+from channeld.core.history import Answered, Moment, Told, answered, collected, left_alone, subject_of_hold
 from channeld.core.inputs import inputs_of
 from channeld.core.outcome import subject_of
 from channeld.core.records import Incoming
@@ -74,13 +74,4 @@ def answers_of(decision: Decision) -> list[tuple[tuple[str, str], Answered]]:
     """Every answer of a decision with its group, wishes in the place of the holds that keep them back."""
     wishes = {subject_of(wish.intent.action): wish.intent for wish in decision.suggested}
     found = [(p.group, answered(p.intent, subject_of(p.intent.action), number=None)) for p in decision.planned]
-    for hold in decision.holds:
-        subject = subject_of_hold(hold)
-        wish = wishes.get(subject)
-        held = (
-            Answered(subject, None, "", hold.reason.value, hold.path, None, hold.until)
-            if wish is None
-            else answered(wish, subject, number=None, hold=hold)
-        )
-        found.append((hold.group, held))
-    return found
+    return found + [(hold.group, left_alone(hold, wishes.get(subject_of_hold(hold)))) for hold in decision.holds]

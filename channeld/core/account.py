@@ -1,8 +1,7 @@
-"""What may still be spent while deciding: every intent takes its worst case from here.
+"""The running account of one decision: every intent takes its worst case from it, so that bounds hold across groups.
 
-So bounds hold across groups. Wallets keep their reserve and the treasury floor, content servers, tiers, users and
-payees their caps, ledgers their number of opens, pools their closes an hour, and budgets their limits. All of it counts
-what is in flight.
+Wallets keep their reserve and the treasury floor, content servers, tiers, users and payees their caps, ledgers their
+number of opens, pools their closes an hour, and budgets their limits. All of it counts what is in flight.
 """
 
 from __future__ import annotations

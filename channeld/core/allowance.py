@@ -9,12 +9,11 @@ have been out of the ordinary before the ordinary follows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from channeld.core.vocabulary import PPM
 
-HOUR_S: Final = 3600
 DAY_HOURS: Final = 24
 USUAL_HOURS: Final = 168
 """Hours that are looked back to learn what is usual."""
@@ -50,6 +49,11 @@ def payee_subject(payee: object) -> str:
 def tier_subject(server: str, tier: str) -> str:
     """A tier of a content server's users."""
     return f"/t/{server}/{tier}"
+
+
+def usual_of(known: Sequence[int]) -> int:
+    """What nine of ten of these do not exceed, or their mean where that is more; they are in order."""
+    return max(known[(len(known) * 9 - 1) // 10], sum(known) // len(known))
 
 
 class Allowance:
@@ -104,7 +108,7 @@ class Allowance:
         known = sorted(hours[first:])
         if len(known) < LEAST_HOURS:
             return None
-        return max(1, known[(len(known) * 9 - 1) // 10], sum(known) // len(known))
+        return max(1, usual_of(known))
 
     def anomaly(self, subject: str, others: Iterable[str], hour: int, drops: int) -> int | None:
         """How far `drops` in this hour are from what is usual, in millionths; 1 000 000 is usual.

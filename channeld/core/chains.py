@@ -12,12 +12,11 @@ from typing import Final, Protocol
 
 from channeld.core.policy import Policy, Pool, Scope
 from channeld.core.rules import RECHECK_S, Band, Known, Value, changes_in, doubts, evaluate
-from channeld.core.units import RippleTime
+from channeld.core.units import DAY_S, RippleTime
 from channeld.core.vocabulary import FOREVER_S, HOLD, LEARNT, PPM, VOCABULARY, Concern, Mode
 from channeld.core.world import ChannelView, GroupView, Reason, World
 
-_DAY_S: Final = 86_400
-NOTICE_S: Final = 86_400
+NOTICE_S: Final = DAY_S
 """How long before a close content servers are told, where no rule says."""
 _FREEZES: Final = {
     "ledger_lag": Reason.FROZEN_LAG,
@@ -89,7 +88,7 @@ class Bench:
         return changes_at(self._policy, verdict, self._world.close_time, otherwise)
 
     def doubts(self, verdict: Verdict) -> bool:
-        """Whether it is only because too little was learnt yet that no rule acts."""
+        """Whether no rule acts only because too little was learnt yet."""
         return doubts(self._policy.chain(verdict.concern), verdict.facts, LEARNT)
 
     def above(self, concern: Concern, view: ChannelView | None) -> Stop | None:
@@ -118,7 +117,7 @@ class Bench:
         return {
             "wanted": group.wanted,
             "channels": len(group.channels),
-            "demand": group.rate.need(_DAY_S),
+            "demand": group.rate.need(DAY_S),
             "demand_error": group.rate.error,
             "network_fee_drops": fee,
             "pool": pool.name,

@@ -37,9 +37,8 @@ from channeld.core.intents import FinalizeClose, Intent
 from channeld.core.outcome import cooled_at
 from channeld.core.payouts import aged_at, settle
 from channeld.core.policy import Policy
-from channeld.core.rhythm import HOUR_S
 from channeld.core.spares import keep, precedence, standing_by
-from channeld.core.units import RippleTime
+from channeld.core.units import HOUR_S, RippleTime
 from channeld.core.vocabulary import Concern
 from channeld.core.world import ChannelView, Decision, GroupView, Hold, Reason, World
 

@@ -21,9 +21,9 @@ from math import isqrt
 from typing import Final
 
 from channeld.core.rhythm import UNIT, Shape, Tilt, curve
-from channeld.core.units import RippleTime
+from channeld.core.units import HOUR_S, RippleTime
 
-SPAN_S: Final = 6 * 3600
+SPAN_S: Final = 6 * HOUR_S
 """W: forecasts are compared with what came over this span."""
 MILLION: Final = 1_000_000
 _QUANTILES: Final = (

@@ -6,13 +6,15 @@ A concern finds out what is due and makes an intent of it. Here it is held again
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from channeld.core.account import Account
+from channeld.core.budgets import Purse
 from channeld.core.chains import Bench, Verdict
 from channeld.core.channel import Phase
-from channeld.core.intents import Action, Intent, Kind, SettleChannel
+from channeld.core.intents import Action, Intent, Kind, OpenChannel, SettleChannel
 from channeld.core.policy import Pool
 from channeld.core.rules import RECHECK_S
 from channeld.core.units import RippleTime
@@ -114,12 +116,17 @@ class Docket:
                 self.answers.suggested.append(Planned(self.group.key, intent))
             return Hold(subject, self.group.key, stop.reason, stop.until, intent.path)
         costs = account.costs(kind, drops, fee)
-        short = None if account.pays(wallet, fee, self._gain(kind, view)) else Reason.GUARD_TREASURY
-        if short := Reason.BUDGET_EXHAUSTED if account.exhausted(costs, self.pool.name) else short:
+        if (short := self._short(costs, fee, self._gain(kind, view))) is not None:
             return Hold(subject, self.group.key, short, RippleTime(self.now + RECHECK_S), intent.path)
         if not self.freezes(intent):
             account.charge(wallet, self.pool.name, costs)
         return intent
+
+    def _short(self, costs: Mapping[Purse, int], fee: int, gain: int) -> Reason | None:
+        """Which money is short, or None."""
+        if self.account.exhausted(costs, self.pool.name):
+            return Reason.BUDGET_EXHAUSTED
+        return None if self.account.pays(self.pool.wallet, fee, gain) else Reason.GUARD_TREASURY
 
     def _gain(self, kind: Kind, view: ChannelView | None) -> int:
         """Drops that come back to the wallet by an intent, now or once its channel is gone."""
@@ -160,3 +167,10 @@ class Docket:
             isinstance(p.intent.action, SettleChannel) and p.intent.action.channel_id == view.channel.channel_id
             for p in self.answers.planned
         )
+
+
+def held_by_freeze(planned: Planned) -> Hold:
+    """What would be done, were its wallet not frozen."""
+    action = planned.intent.action
+    subject = action.subject if isinstance(action, OpenChannel) else action.channel_id
+    return Hold(subject, planned.group, Reason.FROZEN)

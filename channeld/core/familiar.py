@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from channeld.core.allowance import DAY_HOURS, user_hash
+from channeld.core.allowance import DAY_HOURS, user_hash, usual_of
 from channeld.core.vocabulary import PPM
 
 KNOWN: Final = "+"
@@ -149,8 +149,7 @@ class Familiar:
                 self._usual.clear()
             days = (self._sums.get((subject, day - DAY_HOURS * n), 0) for n in range(1, DAYS + 1))
             spent = sorted(drops for drops in days if drops)
-            enough = len(spent) >= LEAST_DAYS
-            self._usual[subject] = max(spent[(len(spent) * 9 - 1) // 10], sum(spent) // len(spent)) if enough else None
+            self._usual[subject] = usual_of(spent) if len(spent) >= LEAST_DAYS else None
         return self._usual[subject]
 
     def _of_others(self, kin: str, day: int) -> int | None:

@@ -21,6 +21,8 @@ PAYEE: Final = "payee:"
 """One payee, whoever asks for it."""
 PEOPLE: Final = (SERVER, USER, PAYEE)
 """What scopes begin with that are no wallet's."""
+SELF: Final = "channeld"
+"""Who froze, where it was the daemon itself."""
 
 
 class Cause(enum.Enum):

@@ -53,12 +53,13 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
     money = min(target - headroom, account.spendable(pool.wallet))
     step = min(room, account.affordable(Kind.FUND, pool.name, money))
     band = verdict.band("headroom")
-    least = max(1, wanted - headroom if wanted > headroom else min(band.target - band.low, target - headroom))
+    missing = max(0, wanted - headroom)
+    least = missing or max(1, min(band.target - band.low, target - headroom))
     if step < least:
         return _cannot_fund(docket, view, verdict, money, least)
-    if step < verdict.number("min_step") and wanted <= headroom:
+    if step < verdict.number("min_step") and not missing:
         return docket.hold(channel.channel_id, Reason.BELOW_MIN_STEP, None, verdict)
-    reason = "wanted" if wanted > headroom else "running_out" if verdict.act is None else "rule"
+    reason = "wanted" if missing else "running_out" if verdict.act is None else "rule"
     action = FundChannel(pool.wallet, channel.channel_id, Drops(channel.amount + step))
     answer = docket.granted(Concern.FUND, view, docket.intent(action, reason, verdict), drops=step)
     if isinstance(answer, Intent) and not docket.freezes(answer):

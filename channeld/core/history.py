@@ -131,14 +131,18 @@ def subject_of_hold(hold: Hold) -> str:
     return "/".join(hold.group) if hold.subject == hold.group[1] else hold.subject
 
 
-def answered(intent: Intent, subject: str, *, number: int | None, hold: Hold | None = None) -> Answered:
-    """The answer that an intent is: done, or (with a `hold`) only what would be."""
-    target = target_of(intent)
-    if hold is None:
-        return Answered(subject, intent.action.kind, intent.reason, "", intent.path, target, None, number)
-    return Answered(
-        subject, intent.action.kind, intent.reason, hold.reason.value, intent.path or hold.path, target, hold.until
-    )
+def answered(intent: Intent, subject: str, *, number: int | None) -> Answered:
+    """The answer that an intent is."""
+    return Answered(subject, intent.action.kind, intent.reason, "", intent.path, target_of(intent), intent=number)
+
+
+def left_alone(hold: Hold, wish: Intent | None) -> Answered:
+    """The answer that a hold is; `wish` is what would be done but for it."""
+    said = Answered(subject_of_hold(hold), None, "", hold.reason.value, hold.path, until=hold.until)
+    if wish is None:
+        return said
+    kind, path = wish.action.kind, wish.path or hold.path
+    return replace(said, kind=kind, because=wish.reason, path=path, target=target_of(wish))
 
 
 def collected(channel_id: str, answer: Intent | Wait, number: int | None = None) -> Answered:

@@ -28,11 +28,11 @@ from channeld.core.intents import (
 from channeld.core.ledger import ChannelChange, ValidatedTransaction
 from channeld.core.records import Setback
 from channeld.core.results import After, after
-from channeld.core.units import ChannelId, Drops, RippleTime
+from channeld.core.units import DAY_S, HOUR_S, ChannelId, Drops, RippleTime
 
 FIRST_RETRY_S: Final = 10
-LONGEST_RETRY_S: Final = 3600
-LONGEST_REFUSED_S: Final = 86_400
+LONGEST_RETRY_S: Final = HOUR_S
+LONGEST_REFUSED_S: Final = DAY_S
 """A payee that refuses is asked again ever more rarely: at last once a day."""
 _MOST_DOUBLINGS: Final = 20
 _CODE: Final = re.compile("te[cflmr][A-Z0-9_]+")

@@ -14,7 +14,7 @@ from typing import Final
 
 from channeld.core.budgets import Budget
 from channeld.core.rules import Rule
-from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
+from channeld.core.units import DAY_S, HOUR_S, ChannelId, Drops, RippleTime, Seconds
 from channeld.core.vocabulary import PPM, Concern, Mode
 
 URGENT_FEE_CAP: Final = Drops(100_000)
@@ -146,11 +146,11 @@ class ReceiveTerms:
 
 RECEIVE: Final = ReceiveTerms(
     min_amount=Drops(1000),
-    min_settle_delay=Seconds(3600),
+    min_settle_delay=HOUR_S,
     min_life=Seconds(7200),
     worth=Drops(5_000_000),
-    max_age=Seconds(86_400),
-    before_end=Seconds(3600),
+    max_age=DAY_S,
+    before_end=HOUR_S,
 )
 """What holds where a policy says nothing."""
 
@@ -246,11 +246,10 @@ class EarlyEnds:
     longest: Seconds
 
 
-EARLY_ENDS: Final = EarlyEnds(free=3, window=Seconds(86_400), first=Seconds(600), longest=Seconds(43_200))
+EARLY_ENDS: Final = EarlyEnds(free=3, window=DAY_S, first=Seconds(600), longest=Seconds(43_200))
 """What holds where a policy says nothing."""
 NO_PURSE: Final = Drops(0)
-DAY_S: Final = Seconds(86_400)
-LONGEST_WINDOW: Final = Seconds(30 * 86_400)
+LONGEST_WINDOW: Final = Seconds(30 * DAY_S)
 """The longest `EarlyEnds.window`: so long early ends are remembered."""
 
 

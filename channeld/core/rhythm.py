@@ -22,10 +22,8 @@ from itertools import accumulate
 from operator import mul
 from typing import Final
 
-from channeld.core.units import RippleTime
+from channeld.core.units import HOUR_S, RippleTime
 
-HOUR_S: Final = 3600
-DAY_S: Final = 24 * HOUR_S
 WEEK_H: Final = 168
 WEEK_S: Final = WEEK_H * HOUR_S
 PARTS: Final = 12

@@ -16,7 +16,7 @@ from channeld.core.demand import Rate
 from channeld.core.vocabulary import PPM
 
 LEAD_S: Final = 30
-"""Until what is decided can be signed on: two slow ledgers, and some waiting behind others."""
+"""Seconds until what is decided can be signed on: two slow ledgers, and some waiting behind others."""
 LEAD_QUANTILE: Final = PPM * 99 // 100
 """How likely headroom lasts until then, where no rule says."""
 

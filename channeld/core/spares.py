@@ -23,8 +23,9 @@ from channeld.core.units import RippleTime
 from channeld.core.vocabulary import Concern
 from channeld.core.world import ChannelView
 
-LEAD_S: Final = 300
-"""So long before the last claim on a channel with a fixed end another is to be ready; at most a quarter of its life."""
+SUCCESSOR_LEAD_S: Final = 300
+"""How long before the last claim on a channel with a fixed end its successor must be ready; at most a quarter of its
+life."""
 _LEAD_SHARE: Final = 4
 
 Dues = Mapping[str, Due | None]
@@ -48,7 +49,7 @@ def ages_at(docket: Docket, view: ChannelView) -> int | None:
         return last
     lag = docket.account.policy.guards.ledger_lag
     life = pool.cancel_after - pool.settle_delay - pool.life_margin - lag
-    return last if life <= 0 else last - lag - min(LEAD_S, life // _LEAD_SHARE)
+    return last if life <= 0 else last - lag - min(SUCCESSOR_LEAD_S, life // _LEAD_SHARE)
 
 
 def lasting(docket: Docket, views: list[ChannelView]) -> list[ChannelView]:

@@ -23,13 +23,13 @@ errors is 1.25 times their mean absolute value).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
-from struct import Struct, error
 from typing import Final, NamedTuple
 
 from channeld.core.demand import MILLION, SPAN_S, Rate
-from channeld.core.rhythm import DAY_S, HOUR_S, PART_S, PARTS, PERCENT, UNIT, Shape, Tilt, part_shares, passed
-from channeld.core.units import RippleTime
+from channeld.core.rhythm import PART_S, PARTS, PERCENT, UNIT, Shape, Tilt, part_shares, passed
+from channeld.core.units import DAY_S, HOUR_S, RippleTime
 
 SILENCES: Final = 14
 """Silences are counted from 1 hour (the first) to 8 192 hours and more (the last), doubling."""
@@ -47,7 +47,7 @@ _KNOWN_POOL: Final = 8
 _MOST_DAYS: Final = 100
 _UNTILTED: Final = (0,) * PARTS
 _MOST_ERROR: Final = 1000 * MILLION
-_ROW: Final = Struct(f"<IIQQIQQBQQI{PARTS}Q{PARTS}H{SILENCES}s")
+_ROW: Final = struct.Struct(f"<IIQQIQQBQQI{PARTS}Q{PARTS}H{SILENCES}s")
 
 _STEPS: Final = 64
 _FINE: Final = 40
@@ -259,7 +259,7 @@ class Trace(NamedTuple):
         """What was kept. Raises `ValueError` where it is none."""
         try:
             row = _ROW.unpack(kept)
-        except error as why:
+        except struct.error as why:
             raise ValueError("not a trace") from why
         tilt = row[-PARTS - 1 : -1]
         return cls._make((*row[: -2 * PARTS - 1], row[-2 * PARTS - 1 : -PARTS - 1], tilt if tilt[0] else (), row[-1]))

@@ -31,12 +31,14 @@ DROPS_PER_XRP: Final = 10**6
 RIPPLE_EPOCH: Final = 946_684_800
 """Unix time of the ripple epoch."""
 MAX_UINT32: Final = 2**32 - 1
+HOUR_S: Final = Seconds(3600)
+DAY_S: Final = Seconds(24 * HOUR_S)
 
 _DROPS = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _XRP = re.compile(r"(0|[1-9][0-9]{0,11})(\.[0-9]{1,6})? ?XRP", re.ASCII)
 _DURATION = re.compile(r"(0|[1-9][0-9]{0,9}) ?(s|m|h|d|w)", re.ASCII)
 _HEX64 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
-_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": HOUR_S, "d": DAY_S, "w": 7 * DAY_S}
 
 
 def parse_drops(value: object, field: str) -> Drops:

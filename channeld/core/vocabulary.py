@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from channeld.core.units import MAX_DROPS
+from channeld.core.units import DAY_S, MAX_DROPS
 
 PPM: Final = 1_000_000
 """A ratio of 1, in millionths."""
-TEN_YEARS_S: Final = 10 * 366 * 86_400
-YEAR_S: Final = 366 * 86_400
+TEN_YEARS_S: Final = 10 * 366 * DAY_S
+YEAR_S: Final = 366 * DAY_S
 FOREVER_S: Final = 2**40
 """A runway without end: what a channel that nobody draws from has. More than any length of time a file can name."""
 
@@ -137,10 +137,10 @@ _COOLDOWN = Setting(Unit.DURATION, "time between two such steps on one channel, 
 _RUNWAY_BAND = Setting(
     Unit.DURATION, "fund below `low` of forecast demand, up to `target`, never beyond `high`", 0, TEN_YEARS_S, band=True
 )
-_HORIZON = Setting(Unit.DURATION, "what is put in shall be enough for so long", 1, TEN_YEARS_S)
+_HORIZON = Setting(Unit.DURATION, "what is put in shall be enough for this long", 1, TEN_YEARS_S)
 _QUANTILE = Setting(Unit.RATIO, "and that with this probability", PPM // 2, PPM - 1)
-_WORTH = Setting(Unit.DROPS, "pay out once so much is owed", 1, MAX_DROPS)
-_MAX_AGE = Setting(Unit.DURATION, "or once something has been owed for so long", 1, TEN_YEARS_S)
+_WORTH = Setting(Unit.DROPS, "pay out once this much is owed", 1, MAX_DROPS)
+_MAX_AGE = Setting(Unit.DURATION, "or once something has been owed for this long", 1, TEN_YEARS_S)
 
 VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
     {
@@ -155,7 +155,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 **_WHO,
             },
             {
-                "amount": Setting(Unit.DROPS, "put at least so much into a new channel", 1, MAX_DROPS),
+                "amount": Setting(Unit.DROPS, "put at least this much into a new channel", 1, MAX_DROPS),
                 "runway": _RUNWAY_BAND,
                 "max_per_payee": Setting(Unit.COUNT, "channels a payee may have in the pool", 1, 32),
                 "spare": Setting(Unit.COUNT, "channels kept ready beside the one in use", 0, 8),
@@ -244,10 +244,10 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 **_WHO,
             },
             {
-                "idle": Setting(Unit.DURATION, "close after so long without a claim", 1, TEN_YEARS_S),
-                "min_age": Setting(Unit.DURATION, "and not before it is so old", 0, TEN_YEARS_S),
-                "notice": Setting(Unit.DURATION, "tell the content server so long before", 1, TEN_YEARS_S),
-                "patience": Setting(Unit.DURATION, "what made it due must have held for so long", 0, TEN_YEARS_S),
+                "idle": Setting(Unit.DURATION, "close after this long without a claim", 1, TEN_YEARS_S),
+                "min_age": Setting(Unit.DURATION, "and not before it is this old", 0, TEN_YEARS_S),
+                "notice": Setting(Unit.DURATION, "tell the content server this long before", 1, TEN_YEARS_S),
+                "patience": Setting(Unit.DURATION, "what made it due must have held for this long", 0, TEN_YEARS_S),
             },
             ("close", "notify_then_close", HOLD),
         ),
@@ -269,7 +269,7 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "payee_spent_day": Fact(Unit.DROPS, "what went to its payee in the last 24 hours, with this request"),
                 "locked": Fact(
                     Unit.DROPS,
-                    "what its channels hold that was not paid out: those of its payee, or of its user where he has own",
+                    "what its payee's channels hold that was not paid out, or its user's own where there are any",
                 ),
                 "payee_opens_day": Fact(
                     Unit.COUNT, "channels opened for its payee in the last 24 hours, those that are gone included"
@@ -289,8 +289,8 @@ VOCABULARY: Final[Mapping[Concern, Words]] = MappingProxyType(
                 "server": _SERVER,
             },
             {
-                "max_per_s": Setting(Unit.COUNT, "slowed down: so many requests a second", 1, 1_000_000),
-                "retry_after": Setting(Unit.DURATION, "when a refused one may come again", 1, 86_400),
+                "max_per_s": Setting(Unit.COUNT, "slowed down: this many requests a second", 1, 1_000_000),
+                "retry_after": Setting(Unit.DURATION, "when a refused one may come again", 1, DAY_S),
             },
             ("admit", "slow_down", "refuse", HOLD),
         ),

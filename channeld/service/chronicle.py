@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from channeld.core.collecting import Collecting
-from channeld.core.history import Answered, Gist, Moment, RefusedAsk, answered, subject_of_hold
+from channeld.core.history import Answered, Gist, Moment, RefusedAsk, answered, left_alone, subject_of_hold
 from channeld.core.intents import Intent
 from channeld.core.outcome import subject_of
 from channeld.core.policy import Policy
@@ -101,10 +101,7 @@ class Chronicle:
         last = self._last.get(subject)
         if last == ("", hold.reason.value, hold.path):  # as it mostly is
             return None
-        if (wish := wanted.get(subject)) is not None:
-            said = answered(wish, subject, number=None, hold=hold)
-        else:
-            said = Answered(subject, None, "", hold.reason.value, hold.path, None, hold.until)
+        said = left_alone(hold, wanted.get(subject))
         return None if last == said.gist else said
 
     def _note(self, subject: str, gist: Gist, at: RippleTime) -> None:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from channeld.core.caps import Whose, opened_for
-from channeld.core.intents import FundChannel, Kind, OpenChannel, Status
+from channeld.core.fees import PAYING
+from channeld.core.intents import FundChannel, OpenChannel, Status
 from channeld.core.policy import Guards
 from channeld.core.records import ChannelRecord, JournalEntry, LiveTransaction
 from channeld.core.units import LedgerIndex
 from channeld.service.locked import Locked
-
-_URGENT: Final = frozenset({Kind.SETTLE, Kind.REQUEST_CLOSE, Kind.REDEEM})
-"""Kinds whose transaction may offer `urgent_fee_cap`."""
 
 
 class _Share(NamedTuple):
@@ -107,7 +105,7 @@ class Commitments:
     def count(self, entry: JournalEntry, record: ChannelRecord | None) -> None:
         """An open intent is new, or it or its channel changed. `record` is its channel, None for an open or if gone."""
         self.forget(entry.number)
-        action, urgent = entry.action, entry.action.kind in _URGENT
+        action, urgent = entry.action, entry.action.kind in PAYING
         server, pool = record.server if record else "", entry.intent.pool
         ends = urgent and (record is None or record.channel.deadline is not None)
         head = (action.wallet, server, pool, 0, urgent, ends, entry.intent.deadline, entry.intent.freely_closes)

@@ -13,9 +13,9 @@ from typing import Final
 
 from channeld.core.demand import Rate
 from channeld.core.records import Learnt
-from channeld.core.rhythm import HOUR_S, Hour, Rhythm
+from channeld.core.rhythm import Hour, Rhythm
 from channeld.core.trace import SILENCES, Compared, Seen, Surroundings, Trace
-from channeld.core.units import RippleTime
+from channeld.core.units import HOUR_S, RippleTime
 from channeld.service.attendance import Attendance
 from channeld.service.holdings import Group
 

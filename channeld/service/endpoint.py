@@ -57,11 +57,11 @@ class Endpoint:
             del self.headers[next(iter(self.headers))]
 
     def age_s(self, index: LedgerIndex, now: float) -> float:
-        """How old a ledger is that it told: new where it announced it; the first on a connection was there before."""
+        """Seconds since a ledger it announced was new: 0, but for the first of a connection, which was there before."""
         return now - self.first[1] if self.first is not None and self.first[0] == index else 0.0
 
     def _told_age(self, header: LedgerHeader) -> float:
-        """What it says of the age of its newest ledger; of one that came since it was asked that there is none."""
+        """The age of its newest ledger as it told it, in seconds; 0 for one that came since."""
         if self.facts is None or self.facts.age_s is None:
             return UNKNOWN_AGE_S
         return self.facts.age_s if header.index <= self.facts.complete_last else 0.0

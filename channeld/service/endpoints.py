@@ -31,6 +31,7 @@ from channeld.core.units import LedgerIndex
 from channeld.service.endpoint import HEADERS_KEPT, Endpoint, names_of
 from channeld.service.networks import Networks
 from channeld.service.ports import Node, NodeSession, Telemetry
+from channeld.service.quorum import plurality
 
 log = structlog.get_logger()
 
@@ -170,10 +171,7 @@ class Endpoints:
 
     def agreed(self, index: LedgerIndex) -> LedgerHeader | None:
         """The header of that index to believe, if there is one now."""
-        votes = sorted(((len(who), header) for header, who in self.told(index).items()), key=lambda v: -v[0])
-        if not votes or votes[0][0] < self.quorum or (len(votes) > 1 and votes[1][0] == votes[0][0]):
-            return None
-        return votes[0][1]
+        return plurality((e.headers[index] for e in self.all if index in e.headers), self.quorum)
 
     def unagreed(self, after: LedgerIndex | None) -> list[LedgerIndex]:
         """Indexes above `after` that somebody told and that no header is agreed for, lowest first."""

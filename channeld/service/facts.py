@@ -11,18 +11,17 @@ from itertools import islice
 from typing import Final
 
 from channeld.core import allowance
-from channeld.core.allowance import DAY_HOURS, HOUR_S, MOST_SUBJECTS, USUAL_HOURS, Allowance
+from channeld.core.allowance import DAY_HOURS, MOST_SUBJECTS, USUAL_HOURS, Allowance
 from channeld.core.familiar import DAYS, KNOWN, day_of
 from channeld.core.policy import Policy
 from channeld.core.requests import Ask
 from channeld.core.rules import Known
-from channeld.core.units import Payee, RippleTime
+from channeld.core.units import DAY_S, HOUR_S, Payee, RippleTime
 from channeld.core.vocabulary import Concern
 from channeld.service.holdings import Group
 from channeld.service.mirror import Mirror
 from channeld.service.unusual import FACTS, Seen, Unusual
 
-_DAY_S: Final = 86_400
 _NOBODY: Final = ()
 _FORGET_SLICE: Final = 8192
 """Sums looked at in one step of forgetting: some 2 ms."""
@@ -129,7 +128,7 @@ class Facts:
             self._opened_at = header.index
             self._opened.clear()
         if payee not in self._opened:
-            self._opened[payee] = self._opens(payee, RippleTime(header.close_time - _DAY_S))
+            self._opened[payee] = self._opens(payee, RippleTime(header.close_time - DAY_S))
         return self._opened[payee]
 
     # --- counting -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class Frozen:
             self.freeze(freeze)
 
     def freeze(self, freeze: Freeze) -> None:
-        """The store has it: stop. The first of a cause stands."""
+        """The store has it: stop. A second freeze of one cause changes nothing."""
         frozen = self.of(freeze.scope)
         frozen.setdefault(freeze.cause.value, freeze.reason)
         if freeze.scope.startswith((USER, PAYEE)):

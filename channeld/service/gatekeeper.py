@@ -14,13 +14,12 @@ from typing import Final
 import structlog
 
 from channeld.core import allowance
-from channeld.core.allowance import HOUR_S
 from channeld.core.freezes import PAYEE, SERVER, USER, Cause, Freeze
 from channeld.core.limits import Bucket
 from channeld.core.policy import Policy
 from channeld.core.requests import Ask, Because, Code, Refusal
 from channeld.core.rules import Answer, Known, Rule, evaluate
-from channeld.core.units import Payee, RippleTime
+from channeld.core.units import HOUR_S, Payee, RippleTime
 from channeld.core.vocabulary import HOLD, PPM, VOCABULARY, Concern, Mode, Unit
 from channeld.service.facts import Facts
 from channeld.service.holdings import Group
@@ -36,7 +35,7 @@ _RETRY_S: Final = 60
 _NS: Final = 1_000_000_000
 _MOST_BUCKETS: Final = 10_000
 MOST_HELD_APART: Final = 1000
-"""Users and payees held back at a time: whoever invents names is held back himself."""
+"""Users and payees held back at a time; beyond it the content server that names them is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from collections.abc import Callable
 import structlog
 
 from channeld.core.errors import Refused
-from channeld.core.freezes import EVERYTHING, PEOPLE, RETIRES, SERVER, Audit, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, PEOPLE, RETIRES, SELF, SERVER, Audit, Cause, Freeze
 from channeld.service.mirror import Mirror
 from channeld.service.ports import TruthStore
 
 log = structlog.get_logger()
-_SELF = "channeld"
 
 
 class Guard:
@@ -39,12 +38,12 @@ class Guard:
     def doubt(self, cause: Cause, found: str) -> None:
         """The daemon itself found a reason to stop everything. Raises `StoreError`."""
         if cause.value not in self._mirror.frozen:
-            self._freeze(Freeze(EVERYTHING, cause, found, _SELF, self.now()))
+            self._freeze(Freeze(EVERYTHING, cause, found, SELF, self.now()))
 
     def hold(self, scope: str, found: str) -> None:
         """The policy holds a content server, a user or a payee back until a person has looked. Raises `StoreError`."""
         if Cause.HELD.value not in self._mirror.stopped.of(scope):
-            self._freeze(Freeze(scope, Cause.HELD, found, _SELF, self.now()))
+            self._freeze(Freeze(scope, Cause.HELD, found, SELF, self.now()))
 
     def freeze(self, scope: str, who: str, why: str) -> tuple[Freeze, bool]:
         """An operator says stop, for everything, one wallet or one content server. The freeze in force, and whether it
@@ -62,8 +61,8 @@ class Guard:
         stands = (f for f in self._store.freezes() if (f.scope, f.cause) == (scope, Cause.OPERATOR))
         return next(stands), True
 
-    def thaw(self, scope: str, cause: Cause | None, who: str, why: str) -> list[Cause]:
-        """An operator says go on: lift one cause, or the only one there is. What was lifted.
+    def thaw(self, scope: str, cause: Cause | None, who: str, why: str) -> Cause:
+        """An operator says go on: lift one cause, or the only one there is. The cause that was lifted.
 
         Raises `Refused` where nothing is frozen, where several are and none was named, and where it is too early.
         """
@@ -82,7 +81,7 @@ class Guard:
         self._mirror.stopped.thaw(scope, lifted)
         log.warning("thawed", scope=where, cause=lifted.value, who=who, why=why)
         self.on_thawed(lifted)
-        return [lifted]
+        return lifted
 
     def _causes(self, scope: str) -> list[Cause]:
         """What is frozen and can be lifted by hand; what passes by itself is not among it."""

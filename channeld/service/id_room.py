@@ -23,8 +23,8 @@ _COUNTED_FOR_S = 1.0
 
 
 class Room:
-    """What one group of requests may take of the ids that are left: `of_all` whoever asks, then only who has not had
-    its `share`. `plenty`: there is an id for each of the group, so that nothing need be asked or counted.
+    """What one group of requests may take of the ids that are left: `of_all` whoever asks, the rest only servers
+    below their `share`. `plenty`: there is an id for each of the group, so that nothing need be asked or counted.
     """
 
     __slots__ = ("_by_server", "_ids_of", "_left", "_of_all", "_share", "_taken", "plenty")
@@ -69,7 +69,7 @@ class IdRoom:
         keep_s: Seconds,
         *,
         monotonic: Callable[[], float],
-        servers: Callable[[], Collection[str]] = tuple,
+        servers: Callable[[], Collection[str]] = lambda: (),
     ) -> None:
         self._store, self._most, self._keep_s = store, most, keep_s
         self._monotonic, self._servers = monotonic, servers

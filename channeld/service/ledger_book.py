@@ -20,14 +20,13 @@ the ledger; that is so with one daemon as well, and touches no channel of B's.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 
 from channeld.core.budgets import Outlay
 from channeld.core.channel import Channel
 from channeld.core.conservation import Income, Loss, LossKind, Moved, explained, explained_unseen, loss_of
-from channeld.core.freezes import EVERYTHING, Cause, Freeze
+from channeld.core.freezes import EVERYTHING, SELF, Cause, Freeze
 from channeld.core.intents import FundChannel, OpenChannel
 from channeld.core.ledger import AccountState, LedgerHeader, ValidatedTransaction
 from channeld.core.news import Event
@@ -37,7 +36,6 @@ from channeld.service.mirror import Mirror
 from channeld.service.news import SpanNews, addressed, to_receivers
 
 log = structlog.get_logger()
-_SELF = "channeld"
 
 
 class SpanBook:
@@ -101,10 +99,18 @@ class SpanBook:
         self, live: LiveTransaction, entry: JournalEntry | None, locked: int, *, opened: bool, closes: bool
     ) -> None:
         intent = entry.intent if entry else None
-        freely = closes and intent is not None and intent.freely_closes
-        outlay = Outlay(live.hash, self._header.close_time, intent.pool if intent else "", live.fee, locked)
-        outlay = replace(outlay, opened=opened, freely_closed=freely, wallet=live.wallet)
-        self._outlays.append(replace(outlay, deadline=intent is not None and intent.deadline))
+        outlay = Outlay(
+            live.hash,
+            self._header.close_time,
+            intent.pool if intent else "",
+            live.fee,
+            locked,
+            opened=opened,
+            freely_closed=closes and intent is not None and intent.freely_closes,
+            wallet=live.wallet,
+            deadline=intent is not None and intent.deadline,
+        )
+        self._outlays.append(outlay)
 
     def unseen(self, live: LiveTransaction, entry: JournalEntry | None) -> None:
         """A transaction of ours used its number in a ledger that nobody showed us: it may have cost its fee, and done
@@ -207,7 +213,7 @@ class SpanBook:
         self._freeze(self._wallets[address].name, cause, found)
 
     def _freeze(self, scope: str, cause: Cause, found: str) -> None:
-        self._freezes.append(Freeze(scope, cause, found, _SELF, to_unix(self._header.close_time)))
+        self._freezes.append(Freeze(scope, cause, found, SELF, to_unix(self._header.close_time)))
 
 
 def announce(booked: Booked) -> None:

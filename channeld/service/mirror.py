@@ -21,7 +21,7 @@ from channeld.core.records import (
     StoreSnapshot,
 )
 from channeld.core.units import Address, ChannelId, Drops, LedgerIndex, Payee, RippleTime
-from channeld.core.world import ServerView, WalletView
+from channeld.core.world import Planned, ServerView, WalletView
 from channeld.service.attendance import Attendance
 from channeld.service.audience import Audience
 from channeld.service.backlog import Backlog
@@ -143,6 +143,13 @@ class Mirror:
             if state is not None and state.record.adopted:
                 return None
         return self.halted(action.wallet)
+
+    def sift(self, planned: Iterable[Planned]) -> tuple[list[Planned], list[Planned]]:
+        """What of it is free to be done, and what has to wait, each in order."""
+        free, kept = list[Planned](), list[Planned]()
+        for each in planned:
+            (free if self.holds_back(each.intent.action) is None else kept).append(each)
+        return free, kept
 
     # --- channels ----------------------------------------------------------------------------------------------------
 

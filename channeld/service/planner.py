@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from channeld.core.decide import decide
+from channeld.core.docket import held_by_freeze
 from channeld.core.intents import Intent, Kind, OpenChannel, RequestClose
 from channeld.core.ledger import LedgerHeader
 from channeld.core.outcome import subject_of
@@ -147,11 +148,6 @@ class Planner:
         if self._agenda.next_urgent(1):
             self._work.set()
 
-    def decide_dirty(self) -> None:
-        """Decide everything that waits in this turn of the loop, however long it takes. Raises `StoreError`."""
-        while self.decide_slice(backlog=True):
-            pass
-
     def decide_slice(self, *, backlog: bool = False) -> bool:
         """Decide a slice, of the `backlog` as well if it is asked for; whether more waits. Raises `StoreError`."""
         if self._mirror.header is None:
@@ -175,7 +171,7 @@ class Planner:
             if (pool := mirror.policy.pools.get(group.pool)) is not None:
                 group.low_mark = max(pool.fund.low, reorder_point(view.rate, pool.fund.runway_low))
         decision = decide(world, mirror.policy)
-        free = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action) is None]
+        free, kept = mirror.sift(decision.planned)
         entries = self._journal([planned.intent for planned in free], mirror.header, decision.notices)
         self._agenda.done(due)
         for group in due:
@@ -183,8 +179,7 @@ class Planner:
         for planned in decision.suggested:
             groups[planned.group].suggested += (planned.intent,)
             self._suggest(planned.intent)
-        kept = [planned for planned in decision.planned if mirror.holds_back(planned.intent.action)]
-        holds = (*decision.holds, *map(_frozen, kept))
+        holds = (*decision.holds, *map(held_by_freeze, kept))
         for hold in holds:
             self._held(hold, groups[hold.group])
         for group in due:
@@ -284,10 +279,3 @@ class Planner:
             state.group.eta = eta
         elif action.kind is Kind.SETTLE and state.group is not None:  # what it makes room for comes a ledger later
             state.group.eta = max(state.group.eta, eta + self._mirror.interval_s)
-
-
-def _frozen(planned: Planned) -> Hold:
-    """What would be done, were its wallet not frozen."""
-    action = planned.intent.action
-    subject = action.subject if isinstance(action, OpenChannel) else action.channel_id
-    return Hold(subject, planned.group, Reason.FROZEN)

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from channeld.core.budgets import Budget, Outlay, Purse, Purses, Window
 from channeld.core.fees import worst_fee
 from channeld.core.intents import Kind
 from channeld.core.ledger import LedgerHeader
-from channeld.core.units import RippleTime, Seconds
+from channeld.core.units import HOUR_S, RippleTime, Seconds
 from channeld.core.world import Pulse, WalletView
 from channeld.service.commitments import PoolSums
 from channeld.service.mirror import Mirror
 from channeld.service.sums import PoolTotals
 
-CLOSES_WINDOW: Seconds = Seconds(3600)
+CLOSES_WINDOW: Final = HOUR_S
 _NOTHING = PoolSums()
 
 

@@ -27,26 +27,28 @@ class Usher:
         self._standings = Standings(self._policy)
         self._shared = sum(len(grant.payees) for grant in self._grants.values())
 
+    def _refresh(self) -> None:
+        """Others may be in force by now."""
+        if self._mirror.policy is not self._policy or self._mirror.grants is not self._grants:
+            self._read()
+
     @property
     def plain(self) -> bool:
         """Whether requests of one content server differ by their payee alone."""
-        if self._mirror.policy is not self._policy or self._mirror.grants is not self._grants:
-            self._read()
+        self._refresh()
         return self._standings.plain
 
     def tier(self, ask: Ask, payee: Payee) -> str | None:
         """The tier of a request, None for none; its server is configured and may charge for the payee."""
-        if self._mirror.policy is not self._policy or self._mirror.grants is not self._grants:
-            self._read()
+        self._refresh()
         grant = self._grants[ask.server]
         place = self._standings.of(grant.payees[payee], grant.labels.get(payee, _NO_LABELS), ask.user, ask.tier, None)
         return place.tier
 
     def group(self, ask: Ask, grant: Grant, payee: Payee) -> Group:
         """The channels for a request; `payee` is one of the grant's."""
+        self._refresh()
         mirror = self._mirror
-        if mirror.policy is not self._policy or mirror.grants is not self._grants:
-            self._read()
         pool = grant.payees[payee]
         if self._standings.plain:
             return mirror.group(pool, payee)

@@ -15,12 +15,12 @@ from channeld.core.errors import BadValue
 from channeld.core.limits import Limit
 from channeld.core.policy import Policy
 from channeld.core.rules import OneOf
-from channeld.core.units import Seconds
+from channeld.core.units import DAY_S, Seconds
 from channeld.core.vocabulary import Concern
 from channeld.settings.fields import Context, resolve, split_url
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems, did_you_mean
-from channeld.settings.sections import DAY, DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
+from channeld.settings.sections import DaemonTable, LedgerTable, MqttTable, StoreTable, WalletTable
 from channeld.settings.sources import locator
 from channeld.settings.values import (
     DaemonSettings,
@@ -36,7 +36,7 @@ from channeld.settings.values import (
 Servers: TypeAlias = Mapping[str, ServerSettings]
 
 DEFAULT_SESSION_S: Final = Seconds(43_200)
-_KEEP_CLOSED_S: Final = Seconds(30 * DAY)
+_KEEP_CLOSED_S: Final = Seconds(30 * DAY_S)
 _MQTT_PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _MQTT_REMEDY: Final = "mqtt://host:port or mqtts://host:port"
 _STORE_REMEDY: Final = "sqlite:///relative/path or sqlite:////absolute/path"
@@ -75,14 +75,14 @@ def store(table: StoreTable, daemon: DaemonSettings | None, context: Context, pr
         problems.add_bad_value(("store", "url"), error)
         if table.url is not None and re.match(r"postgres(ql)?://[^/]*:[^/]*@", table.url):
             problems.add(("store", "url"), "a login in a URL", "secrets come from files: take it out")
-    keep = _keep_closed(table, daemon.remember_ids_s if daemon else DAY, problems)
-    history = (table.history_age, table.history_entries)
-    return StoreSettings(path=path, history_age_s=history[0], history_entries=history[1], keep_closed_s=keep)
+    keep = _keep_closed(table, daemon.remember_ids_s if daemon else DAY_S, problems)
+    entries = table.history_entries
+    return StoreSettings(path=path, history_age_s=table.history_age, history_entries=entries, keep_closed_s=keep)
 
 
 def _keep_closed(table: StoreTable, remember_ids: Seconds, problems: Problems) -> Seconds:
     """How long a channel that is gone is kept whole: the claim of a remembered request is signed from it again."""
-    least = Seconds(remember_ids + DAY)
+    least = Seconds(remember_ids + DAY_S)
     if table.keep_closed is not None and table.keep_closed < least:
         problems.add(("store", "keep_closed"), "too short beside daemon.remember_ids", f"at least {least}s, a day more")
     return table.keep_closed or Seconds(max(_KEEP_CLOSED_S, least))

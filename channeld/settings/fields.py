@@ -17,13 +17,12 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints, Validat
 
 from channeld.adapters.keystore import without_seeds
 from channeld.core.errors import BadValue
-from channeld.core.units import Address, Drops, Seconds, parse_duration, parse_money
+from channeld.core.units import DAY_S, HOUR_S, MAX_UINT32, Address, Drops, Seconds, parse_duration, parse_money
+from channeld.core.vocabulary import TEN_YEARS_S, YEAR_S
 from channeld.wire.payee import parse_address
 
 MAX_PATH: Final = 4096
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_DAY_S: Final = 86_400
-_YEAR_S: Final = 366 * _DAY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +70,27 @@ def find_secret(text: object, context: Context) -> Path:
     return credential if os.path.isfile(credential) else path  # noqa: PTH113
 
 
-def _remember(text: object) -> Seconds:
-    seconds = parse_duration(text, "duration")
-    if not _DAY_S <= seconds <= _YEAR_S:
-        raise BadValue("duration", "out of bounds", "at least 24h, which servers are promised, and at most a year")
-    return seconds
+def _duration(least: int, most: int, remedy: str) -> BeforeValidator:
+    """Reads a length of time of `least` to `most` seconds."""
+
+    def read(text: object) -> Seconds:
+        seconds = parse_duration(text, "duration")
+        if not least <= seconds <= most:
+            raise BadValue("duration", "out of bounds", remedy)
+        return seconds
+
+    return BeforeValidator(read)
 
 
-def _history_age(text: object) -> Seconds:
-    seconds = parse_duration(text, "duration")
-    if not 3600 <= seconds <= 10 * _YEAR_S:
-        raise BadValue("duration", "out of bounds", "1h to ten years")
-    return seconds
+def _count(least: int, most: int, remedy: str = "") -> AfterValidator:
+    """Bounds a number: `least` to `most`, and `remedy` behind them."""
 
+    def check(number: int) -> int:
+        if not least <= number <= most:
+            raise BadValue("number", "out of bounds", f"{least} to {most}{remedy}")
+        return number
 
-def _keep_closed(text: object) -> Seconds:
-    seconds = parse_duration(text, "duration")
-    if not _DAY_S < seconds <= 10 * _YEAR_S:
-        raise BadValue("duration", "out of bounds", "more than 24h, and at most ten years")
-    return seconds
-
-
-def _history_entries(number: int) -> int:
-    if not 1000 <= number <= 1_000_000_000:
-        raise BadValue("number", "out of bounds", "1000 to 1000000000 answers, each of about 1 KB on disk")
-    return number
+    return AfterValidator(check)
 
 
 def _session(text: object) -> Seconds:
@@ -112,30 +107,6 @@ def _positive_money(text: object) -> Drops:
             "money", "a cap of nothing", "more than 0; a cap cannot be switched off, a server can be left out"
         )
     return drops
-
-
-def _positive(number: int) -> int:
-    if not 1 <= number <= 1_000_000:
-        raise BadValue("number", "out of bounds", "1 to 1000000; a cap cannot be switched off")
-    return number
-
-
-def _ids(number: int) -> int:
-    if not 1000 <= number <= 1_000_000_000:
-        raise BadValue("number", "out of bounds", "1000 to 1000000000 ids, each of which takes some 90 bytes of disk")
-    return number
-
-
-def _waiting(number: int) -> int:
-    if not 1 <= number <= 30_000:
-        raise BadValue("number", "out of bounds", "1 to 30000 requests, each of which may hold a KiB of memory")
-    return number
-
-
-def _uint32(number: int) -> int:
-    if not 0 <= number < 2**32:
-        raise BadValue("number", "out of bounds", "0 to 4294967295")
-    return number
 
 
 def split_url(text: str, schemes: frozenset[str], remedy: str) -> SplitResult:
@@ -196,16 +167,18 @@ _Text = Annotated[str, StringConstraints(max_length=MAX_PATH)]
 Name = Annotated[str, AfterValidator(name)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 SecretPath = Annotated[Path, BeforeValidator(_secret_path)]
-RememberFor = Annotated[Seconds, BeforeValidator(_remember)]
-HistoryAge = Annotated[Seconds, BeforeValidator(_history_age)]
-KeepClosed = Annotated[Seconds, BeforeValidator(_keep_closed)]
-HistoryEntries = Annotated[int, AfterValidator(_history_entries)]
+RememberFor = Annotated[
+    Seconds, _duration(DAY_S, YEAR_S, "at least 24h, which servers are promised, and at most a year")
+]
+HistoryAge = Annotated[Seconds, _duration(HOUR_S, TEN_YEARS_S, "1h to ten years")]
+KeepClosed = Annotated[Seconds, _duration(DAY_S + 1, TEN_YEARS_S, "more than 24h, and at most ten years")]
+HistoryEntries = Annotated[int, _count(1000, 1_000_000_000, " answers, each of about 1 KB on disk")]
 SessionTime = Annotated[Seconds, BeforeValidator(_session)]
 Money = Annotated[Drops, BeforeValidator(_positive_money)]
-Count = Annotated[int, AfterValidator(_positive)]
-Ids = Annotated[int, AfterValidator(_ids)]
-Waiting = Annotated[int, AfterValidator(_waiting)]
-Uint32 = Annotated[int, AfterValidator(_uint32)]
+Count = Annotated[int, _count(1, 1_000_000, "; a cap cannot be switched off")]
+Ids = Annotated[int, _count(1000, 1_000_000_000, " ids, each of which takes some 90 bytes of disk")]
+Waiting = Annotated[int, _count(1, 30_000, " requests, each of which may hold a KiB of memory")]
+Uint32 = Annotated[int, _count(0, MAX_UINT32)]
 Endpoint = Annotated[_Text, AfterValidator(_endpoint)]
 Listen = Annotated[tuple[str, int], BeforeValidator(_listen)]
 TopicPrefix = Annotated[_Text, AfterValidator(_topic_prefix)]

@@ -8,15 +8,13 @@ from typing import Any, Final
 
 from channeld.core.errors import BadValue
 from channeld.core.policy import EARLY_ENDS, LONGEST_WINDOW, URGENT_FEE_CAP, Cap, FreezeIf
-from channeld.core.units import Drops, parse_duration
+from channeld.core.units import DAY_S, HOUR_S, Drops, parse_duration
 from channeld.core.vocabulary import PPM, Unit
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
 from channeld.settings.scalars import PERCENT_PATTERN, Count, Money, Ratio, Time
 from channeld.settings.shapes import Either, Entry, Listed, Scalar, Schema, Table
 
-_HOUR_S: Final = 3600
-_DAY_S: Final = 86_400
 DEADLINE_PAYOUTS: Final = 10
 """Payouts with a deadline, at their dearest, that a wallet's purse is for where the file says nothing."""
 _FREEZE_FACTS: Final = {
@@ -77,7 +75,7 @@ def _check_guards(at: Key, guards: Mapping[str, Any], problems: Problems) -> Non
         problems.add((*at, "urgent_fee_cap"), "below fee_cap", "fee_cap or more: what is urgent may cost more")
     purse, least = guards.get("deadline_purse"), urgent_fee_cap(guards) if ordinary is not None else None
     if purse is not None and least is not None and purse < least:
-        remedy = f"{least} drops (urgent_fee_cap) or more: so much for each payout that may be under way at once"
+        remedy = f"{least} drops (urgent_fee_cap) or more: this much for each payout that may be under way at once"
         problems.add((*at, "deadline_purse"), "not enough for one payout", remedy)
 
 
@@ -97,9 +95,9 @@ def _check_early_ends(at: Key, read: Mapping[str, Any], problems: Problems) -> N
 
 _EARLY: Final = Table(
     {
-        "free": Entry(Count(0, 32), "so many within the window cost nothing", EARLY_ENDS.free),
+        "free": Entry(Count(0, 32), "this many within the window cost nothing", EARLY_ENDS.free),
         "window": Entry(Time(1, LONGEST_WINDOW), "how far back they count", EARLY_ENDS.window),
-        "first": Entry(Time(1), "so long the next one makes the payee wait; each further one twice", EARLY_ENDS.first),
+        "first": Entry(Time(1), "the next makes the payee wait this long; each further one twice", EARLY_ENDS.first),
         "longest": Entry(Time(1, LONGEST_WINDOW), "and never longer than this", EARLY_ENDS.longest),
     },
     check=_check_early_ends,
@@ -108,14 +106,14 @@ GUARDS: Final = Table(
     {
         "treasury_floor": Entry(Money(), "drops a wallet keeps beside the ledger's reserve", 10_000_000),
         "max_opens_per_ledger": Entry(Count(1, 1000), "new channels in one ledger, all pools together", 20),
-        "ledger_lag": Entry(Time(1, _HOUR_S), "so long without a validated ledger, and issuing and deciding stop", 20),
+        "ledger_lag": Entry(Time(1, HOUR_S), "this long without a validated ledger, and issuing and deciding stop", 20),
         "fee_cap": Entry(Money(10), "the most paid for one ordinary transaction", 5_000),
-        "demand_half_life": Entry(Time(1), "over this time an observed rate loses half its weight", _HOUR_S),
+        "demand_half_life": Entry(Time(1), "over this time an observed rate loses half its weight", HOUR_S),
         "urgent_fee_cap": Entry(Money(10), f"and for a payout with a deadline; {URGENT_FEE_CAP} drops"),
         "deadline_purse": Entry(
-            Money(10), f"so much a wallet keeps for such payouts alone; {DEADLINE_PAYOUTS} times urgent_fee_cap"
+            Money(10), f"this much a wallet keeps for such payouts alone; {DEADLINE_PAYOUTS} times urgent_fee_cap"
         ),
-        "deadline_window": Entry(Time(1), "and so much of it is for any span of this length", _DAY_S),
+        "deadline_window": Entry(Time(1), "and this much of it is for any span of this length", DAY_S),
         "ticket_stock": Entry(Count(0, 250), "tickets every wallet keeps ready for new channels", 0),
         "max_closes_per_hour": Entry(
             Either(_Share(), _CapCount(1, 1_000_000)), "closes that nothing forces, pool by pool: a number or a share"

@@ -55,7 +55,7 @@ BUDGET: Final = Table(
         "kind": Entry(
             Word(tuple(purse.value for purse in Purse)), "what it counts; by default what its name begins with"
         ),
-        "limit": Entry(Money(), "so much at most", required=True),
+        "limit": Entry(Money(), "this much at most", required=True),
         "window": Entry(Time(1), "within any span of this length; without it: out at any moment"),
         "pools": Entry(Listed(NameOf(), MAX_POOLS, 1, unique=True), "of these pools only"),
     },

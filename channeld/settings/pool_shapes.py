@@ -7,14 +7,13 @@ from itertools import pairwise
 from typing import Any, Final
 
 from channeld.core.policy import RECEIVE
+from channeld.core.units import DAY_S, HOUR_S
 from channeld.core.vocabulary import PPM, Unit
 from channeld.settings.lines import Path as Key
 from channeld.settings.problems import Problems
 from channeld.settings.rule_shapes import band
 from channeld.settings.scalars import Count, Flag, Money, NameOf, Ratio, Time
 from channeld.settings.shapes import Entry, Listed, Table
-
-_HOUR_S: Final = 3600
 
 
 def _check_channel(at: Key, channel: Mapping[str, Any], problems: Problems) -> None:
@@ -42,14 +41,14 @@ CHANNEL: Final = Table(
 )
 SETTLE: Final = Table(
     {
-        "worth": Entry(Money(1), "pay out once so much is owed", required=True),
-        "max_age": Entry(Time(1), "or once the oldest unpaid claim is so old", required=True),
+        "worth": Entry(Money(1), "pay out once this much is owed", required=True),
+        "max_age": Entry(Time(1), "or once the oldest unpaid claim is this old", required=True),
     }
 )
 CLOSE: Final = Table(
     {
-        "idle": Entry(Time(1), "close what nobody used for so long", required=True),
-        "min_age": Entry(Time(), "and that is at least so old", 0),
+        "idle": Entry(Time(1), "close what nobody used for this long", required=True),
+        "min_age": Entry(Time(), "and that is at least this old", 0),
     }
 )
 
@@ -66,12 +65,12 @@ def _check_anomaly(at: Key, read: Mapping[str, Any], problems: Problems) -> None
 
 ANOMALY: Final = Table(
     {
-        "slow_down": Entry(Ratio(PPM), "from more than so many times what is usual: max_per_s"),
-        "refuse": Entry(Ratio(PPM), "from more than so many times: nothing before retry_after"),
-        "hold": Entry(Ratio(PPM), "from more than so many times: nothing until a person thaws it"),
-        "least": Entry(Money(), "up to so much, nothing is unusual", 1_000_000),
-        "max_per_s": Entry(Count(1, 1_000_000), "slowed down: so many requests a second", 1),
-        "retry_after": Entry(Time(1, 86_400), "when a refused one may come again", 600),
+        "slow_down": Entry(Ratio(PPM), "from more than this many times what is usual: max_per_s"),
+        "refuse": Entry(Ratio(PPM), "from more than this many times: nothing before retry_after"),
+        "hold": Entry(Ratio(PPM), "from more than this many times: nothing until a person thaws it"),
+        "least": Entry(Money(), "up to this much, nothing is unusual", 1_000_000),
+        "max_per_s": Entry(Count(1, 1_000_000), "slowed down: this many requests a second", 1),
+        "retry_after": Entry(Time(1, DAY_S), "when a refused one may come again", 600),
     },
     check=_check_anomaly,
 )
@@ -83,7 +82,7 @@ POOL: Final = Table(
         "trust_request": Entry(Flag(), "a server's request may choose it by naming one of its regions", False),
         "settle_delay": Entry(Time(1), "what payees have, after a close is requested, to redeem", required=True),
         "cancel_after": Entry(Time(1), "a fixed end for new channels"),
-        "life_margin": Entry(Time(), "no claim nearer than this to the end of a channel's safe life", _HOUR_S),
+        "life_margin": Entry(Time(), "no claim nearer than this to the end of a channel's safe life", HOUR_S),
         "channel": Entry(CHANNEL, "how large a channel is, and how many there are", required=True),
         "runway": Entry(band(Unit.DURATION, high=True), "in time of forecast demand", required=True),
         "fund": Entry(band(Unit.DROPS, high=False, least=1), "in amounts, whatever the forecast"),
@@ -109,9 +108,9 @@ RECEIVING: Final = Table(
             Time(), "nor on one that leaves us less time after its source requests a close", RECEIVE.min_settle_delay
         ),
         "min_life": Entry(Time(1), "nor on one whose fixed end is nearer than this", RECEIVE.min_life),
-        "worth": Entry(Money(1), "collect once so much is held", RECEIVE.worth),
-        "max_age": Entry(Time(1), "or once the oldest of it is so old", RECEIVE.max_age),
-        "before_end": Entry(Time(), "and always so long before a fixed end", RECEIVE.before_end),
+        "worth": Entry(Money(1), "collect once this much is held", RECEIVE.worth),
+        "max_age": Entry(Time(1), "or once the oldest of it is this old", RECEIVE.max_age),
+        "before_end": Entry(Time(), "and always this long before a fixed end", RECEIVE.before_end),
         "close_with_last": Entry(
             Flag(), "what is collected from a channel that its source is closing closes it at once", False
         ),

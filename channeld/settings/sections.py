@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from channeld.core.units import Drops, Seconds
+from channeld.core.units import DAY_S, Drops, Seconds
 from channeld.settings.fields import (
     AccountAddress,
     Count,
@@ -34,8 +34,6 @@ from channeld.settings.fields import (
 )
 from channeld.settings.values import KeyType, Role
 
-DAY: Final = Seconds(86_400)
-
 
 class Table(BaseModel):
     """One table: strict types, no unknown keys, and no input quoted in errors."""
@@ -48,7 +46,7 @@ class DaemonTable(Table):
 
     name: Name = "channeld-1"
     data_dir: FilePath | None = None
-    remember_ids: RememberFor = DAY
+    remember_ids: RememberFor = DAY_S
     max_ids: Ids = 20_000_000
     max_requests_per_s: Count = 100_000
     max_in_flight: Waiting = 8000
@@ -67,7 +65,7 @@ class StoreTable(Table):
 
     url: str | None = None
     password_file: SecretPath | None = None
-    history_age: HistoryAge = Seconds(30 * DAY)
+    history_age: HistoryAge = Seconds(30 * DAY_S)
     history_entries: HistoryEntries = 500_000
     keep_closed: KeepClosed | None = None
 

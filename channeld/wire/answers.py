@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -24,18 +24,17 @@ from channeld.core.units import (
     Drops,
     LedgerIndex,
     Payee,
-    RippleTime,
     Seconds,
     parse_channel_id,
     parse_drops,
 )
+from channeld.wire.fields import Json, inner, optional_uint32, ripple_time, uint32
 from channeld.wire.payee import parse_address
 
 LARGEST_REPLY: Final = 1024 * 1024
 _HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){1,80}", re.ASCII)
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _STATES: Final = frozenset({"opening", "open", "closing", "closed"})
-Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +178,14 @@ def read_channel_state(payload: bytes) -> ChannelState:
             parse_channel_id(said.get("channel_id"), "channel_id"),
             parse_address(said.get("source_account"), "source_account"),
             parse_address(said.get("destination_account"), "destination_account"),
-            _optional_uint32(said, "destination_tag"),
+            optional_uint32(said, "destination_tag"),
             _hex(said, "public_key"),
             parse_drops(said.get("amount"), "amount"),
             parse_drops(said.get("balance"), "balance"),
-            Seconds(_uint32(said, "settle_delay")),
-            _time(said, "expiration"),
-            _time(said, "cancel_after"),
-            LedgerIndex(_uint32(said, "ledger_index")),
+            Seconds(uint32(said, "settle_delay")),
+            ripple_time(said, "expiration"),
+            ripple_time(said, "cancel_after"),
+            LedgerIndex(uint32(said, "ledger_index")),
         )
     except BadValue as error:
         raise Malformed(str(error)) from None
@@ -251,7 +250,7 @@ def _answer(said: Any) -> Accepted | Rejected:
 
 
 def _accepted(said: Json) -> Accepted:
-    covers, claim = _object(said, "covers"), _object(said, "claim")
+    covers, claim = inner(said, "covers"), inner(said, "claim")
     account = parse_address(said.get("destination_account"), "destination_account")
     closed = said.get("channel_state")
     if closed not in (None, "closed"):
@@ -268,7 +267,7 @@ def _accepted(said: Json) -> Accepted:
             _hex(claim, "public_key"),
         ),
         parse_address(said.get("source_account"), "source_account"),
-        Payee(account, _optional_uint32(said, "destination_tag")),
+        Payee(account, optional_uint32(said, "destination_tag")),
         parse_drops(said.get("headroom"), "headroom"),
         _bool(said, "replayed"),
         None if closed is None else parse_drops(said.get("paid"), "paid"),
@@ -292,12 +291,6 @@ def _id(said: Json) -> str:
     raise Malformed("id: not a string of 1 to 128 characters")
 
 
-def _object(said: Json, name: str) -> Json:
-    if isinstance(value := said.get(name), dict):
-        return value
-    raise Malformed(f"{name}: not an object")
-
-
 def _bool(said: Json, name: str) -> bool:
     if isinstance(value := said.get(name), bool):
         return value
@@ -308,18 +301,3 @@ def _hex(said: Json, name: str) -> str:
     if isinstance(value := said.get(name), str) and _HEX.fullmatch(value):
         return value.upper()
     raise Malformed(f"{name}: not hex")
-
-
-def _uint32(said: Json, name: str) -> int:
-    if type(value := said.get(name)) is int and 0 <= value <= MAX_UINT32:
-        return value
-    raise Malformed(f"{name}: not an unsigned 32-bit number")
-
-
-def _optional_uint32(said: Json, name: str) -> int | None:
-    return None if said.get(name) is None else _uint32(said, name)
-
-
-def _time(said: Json, name: str) -> RippleTime | None:
-    value = _optional_uint32(said, name)
-    return None if value is None else RippleTime(value)

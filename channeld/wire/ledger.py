@@ -11,7 +11,7 @@ PreviousFields).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from channeld.core.channel import Channel
@@ -39,29 +39,12 @@ from channeld.core.units import (
     parse_channel_id,
     parse_drops,
 )
-
-Json = Mapping[str, Any]
+from channeld.wire.fields import Json, inner, optional_uint32, ripple_time, uint32
 
 LSF_DISABLE_MASTER: Final = 0x00100000
 _CLIO: Final = 2001
 AMENDMENTS_ENTRY: Final = hashlib.sha512(b"\x00f").hexdigest()[:64].upper()
 """Where the ledger keeps its Amendments object. Sources: rippled Indexes.cpp (space letter f, nothing else)."""
-
-
-def _uint32(fields: Json, name: str) -> int:
-    value = fields.get(name)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_UINT32:
-        return value
-    raise Malformed(f"{name}: not an unsigned 32-bit number")
-
-
-def _optional_uint32(fields: Json, name: str) -> int | None:
-    return None if fields.get(name) is None else _uint32(fields, name)
-
-
-def _time(fields: Json, name: str) -> RippleTime | None:
-    value = _optional_uint32(fields, name)
-    return None if value is None else RippleTime(value)
 
 
 def _drops(fields: Json, name: str, default: str | None = None) -> Drops:
@@ -86,33 +69,26 @@ def _channel_id(fields: Json, name: str) -> ChannelId:
         raise Malformed(str(error)) from None
 
 
-def _object(fields: Json, name: str) -> Json:
-    value = fields.get(name)
-    if isinstance(value, dict):
-        return value
-    raise Malformed(f"{name}: not an object")
-
-
 # --- what a node says ------------------------------------------------------------------------------------------------
 
 
 def header(message: Json) -> LedgerHeader:
     """Read a `ledgerClosed` message or the answer to `subscribe` with the ledger stream, which have the same fields."""
     fees = Fees(_drops(message, "fee_base"), _drops(message, "reserve_base"), _drops(message, "reserve_inc"))
-    time = RippleTime(_uint32(message, "ledger_time"))
-    return LedgerHeader(LedgerIndex(_uint32(message, "ledger_index")), _text(message, "ledger_hash"), time, fees)
+    time = RippleTime(uint32(message, "ledger_time"))
+    return LedgerHeader(LedgerIndex(uint32(message, "ledger_index")), _text(message, "ledger_hash"), time, fees)
 
 
 def node_facts(result: Json) -> NodeFacts:
     """Read the answer to `server_info`. An absent network_id is network 0; history is the last span it lists."""
-    info = _object(result, "info")
+    info = inner(result, "info")
     spans = [s for s in str(info.get("complete_ledgers", "")).split(",") if s and s != "empty"]
     if not spans:
         raise Malformed("complete_ledgers: the node has no ledgers")
     first, _, last = spans[-1].partition("-")
     if not (_is_index(first) and (not last or _is_index(last))):
         raise Malformed("complete_ledgers: not a range")
-    network_id = 0 if info.get("network_id") is None else _uint32(info, "network_id")
+    network_id = 0 if info.get("network_id") is None else uint32(info, "network_id")
     build = str(info.get("build_version", info.get("clio_version", "unknown")))
     validated = info.get("validated_ledger")
     age = validated.get("age") if isinstance(validated, dict) else None
@@ -140,7 +116,7 @@ def _warnings(*lists: Any) -> str:
 
 def amendments(result: Json) -> frozenset[str]:
     """Which of the amendments that concern us are in force: from `ledger_entry` of the Amendments object."""
-    enabled = _object(result, "node").get("Amendments", [])
+    enabled = inner(result, "node").get("Amendments", [])
     if not isinstance(enabled, list):
         raise Malformed("Amendments: not a list")
     return frozenset(name for name in AMENDMENTS if amendment_id(name) in enabled)
@@ -156,10 +132,10 @@ def account_state(root: Json) -> AccountState:
     return AccountState(
         Address(_text(root, "Account")),
         _drops(root, "Balance"),
-        _uint32(root, "Sequence"),
-        _uint32(root, "OwnerCount") if "OwnerCount" in root else 0,
+        uint32(root, "Sequence"),
+        uint32(root, "OwnerCount") if "OwnerCount" in root else 0,
         Address(regular) if isinstance(regular, str) else None,
-        bool((_optional_uint32(root, "Flags") or 0) & LSF_DISABLE_MASTER),
+        bool((optional_uint32(root, "Flags") or 0) & LSF_DISABLE_MASTER),
     )
 
 
@@ -169,15 +145,15 @@ def listed_channel(item: Json, ledger_index: LedgerIndex) -> Channel:
         _channel_id(item, "channel_id"),
         Address(_text(item, "account")),
         Address(_text(item, "destination_account")),
-        _optional_uint32(item, "destination_tag"),
+        optional_uint32(item, "destination_tag"),
         str(item.get("public_key_hex", "")).upper(),
         _drops(item, "amount"),
         _drops(item, "balance"),
-        Seconds(_uint32(item, "settle_delay")),
-        _time(item, "expiration"),
-        _time(item, "cancel_after"),
+        Seconds(uint32(item, "settle_delay")),
+        ripple_time(item, "expiration"),
+        ripple_time(item, "cancel_after"),
         ledger_index,
-        _optional_uint32(item, "source_tag"),
+        optional_uint32(item, "source_tag"),
     )
 
 
@@ -187,20 +163,20 @@ def ledger_channel(channel_id: ChannelId, fields: Json, ledger_index: LedgerInde
         channel_id,
         Address(_text(fields, "Account")),
         Address(_text(fields, "Destination")),
-        _optional_uint32(fields, "DestinationTag"),
+        optional_uint32(fields, "DestinationTag"),
         _text(fields, "PublicKey").upper(),
         _drops(fields, "Amount"),
         _drops(fields, "Balance", "0"),
-        Seconds(_optional_uint32(fields, "SettleDelay") or 0),
-        _time(fields, "Expiration"),
-        _time(fields, "CancelAfter"),
+        Seconds(optional_uint32(fields, "SettleDelay") or 0),
+        ripple_time(fields, "Expiration"),
+        ripple_time(fields, "CancelAfter"),
         ledger_index,
     )
 
 
 def paid(result: Json) -> Address | None:
     """Whom the channel of a `ledger_entry` pays; None where the entry is no channel."""
-    node = _object(result, "node")
+    node = inner(result, "node")
     return Address(_text(node, "Destination")) if node.get("LedgerEntryType") == "PayChannel" else None
 
 
@@ -251,8 +227,8 @@ def validated_transaction(entry: Json) -> ValidatedTransaction:
     """Read an entry of `account_tx`, an answer of `tx`, or a validated stream message: all have the same parts."""
     if entry.get("validated") is False:
         raise Malformed("validated: not a validated transaction")
-    transaction, meta = _object(entry, "tx_json"), _object(entry, "meta")
-    index = LedgerIndex(_uint32(entry, "ledger_index"))
+    transaction, meta = inner(entry, "tx_json"), inner(entry, "meta")
+    index = LedgerIndex(uint32(entry, "ledger_index"))
     channels: list[ChannelChange] = []
     accounts: list[AccountState] = []
     for how, body in _affected(meta):
@@ -267,9 +243,9 @@ def validated_transaction(entry: Json) -> ValidatedTransaction:
     return ValidatedTransaction(
         _text(entry, "hash"),
         index,
-        _uint32(meta, "TransactionIndex"),
+        uint32(meta, "TransactionIndex"),
         Address(_text(transaction, "Account")),
-        _uint32(transaction, "TicketSequence" if ticket else "Sequence"),
+        uint32(transaction, "TicketSequence" if ticket else "Sequence"),
         ticket,
         _text(transaction, "TransactionType"),
         _text(meta, "TransactionResult"),
@@ -289,7 +265,7 @@ def submit_result(result: Json) -> SubmitResult:
 def tickets(items: Iterable[Any]) -> list[int]:
     """Read the numbers of Ticket objects in a page of `account_objects`; other objects are passed over."""
     found = (item for item in items if isinstance(item, dict) and item.get("LedgerEntryType") == "Ticket")
-    return [_uint32(item, "TicketSequence") for item in found]
+    return [uint32(item, "TicketSequence") for item in found]
 
 
 def channels_paying(items: Iterable[Any], account: Address, ledger_index: LedgerIndex) -> list[Channel]:
@@ -308,5 +284,5 @@ def channels_paying(items: Iterable[Any], account: Address, ledger_index: Ledger
 
 def open_fees(result: Json) -> OpenFees:
     """Read from the answer to `fee` what a reference transaction must offer now."""
-    drops = _object(result, "drops")
+    drops = inner(result, "drops")
     return OpenFees(_drops(drops, "open_ledger_fee"), _drops(drops, "minimum_fee"))

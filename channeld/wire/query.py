@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from channeld.core.errors import BadValue
 from channeld.core.records import ChannelRecord
 from channeld.core.requests import Code, Granted, Refusal
-from channeld.core.units import MAX_UINT32
+from channeld.core.units import DAY_S, HOUR_S, MAX_UINT32
 from channeld.wire.events import channel_object, channel_state, encode
 from channeld.wire.replies import reply
 from channeld.wire.requests import BadRequest, RequestId, read_object, request_key
@@ -26,10 +26,9 @@ from channeld.wire.strict import readable_id
 
 PAGE: Final = 1000
 """Entries of one answer: 500 bytes each at most, so that an answer stays below 1 MiB."""
-LONGEST_SPAN_S: Final = 366 * 86_400
+LONGEST_SPAN_S: Final = 366 * DAY_S
 PAGE_COST: Final = 100
 """What a query that reads more than one request costs, in requests."""
-_HOUR_S: Final = 3600
 _ONE_REQUEST: Final = re.compile(rb'"request"\s*:\s*"').search
 """Stands in what asks for one request, and else only in what is refused: to ask for more besides is too much."""
 
@@ -151,10 +150,10 @@ def totals(query: Query, page: Sequence[Total], *, more: bool) -> bytes:
     assert query.totals is not None
     first, end = hours(query.totals)
     found = [{"payee": t.payee, "code": t.code, "requests": t.requests, "drops": str(t.drops)} for t in page]
-    span = {"from": first * _HOUR_S, "to": end * _HOUR_S}
+    span = {"from": first * HOUR_S, "to": end * HOUR_S}
     return encode({"id": query.id, "status": "ok", "totals": {**span, "entries": found}, "more": more})
 
 
 def hours(span: Span) -> tuple[int, int]:
     """The hours (Unix time / 3600) that a span touches: from the first, inclusive, to the end, exclusive."""
-    return span.start // _HOUR_S, -(-span.to // _HOUR_S)
+    return span.start // HOUR_S, -(-span.to // HOUR_S)

@@ -146,7 +146,7 @@ def measure(engine: Engine, policy: Policy, ledgers: int, count: int) -> dict[st
     engine.build()
     remembering(engine)
     engine.connect()
-    engine.planner.decide_dirty()
+    engine.decide_all()
     start = time.process_time() - began
     garbage.settle()  # as the daemon does
     held = memory_mb() - before
@@ -169,7 +169,7 @@ def measure(engine: Engine, policy: Policy, ledgers: int, count: int) -> dict[st
         asyncio.run(engine.follower._process(engine.session, engine.ledger.header()))  # type: ignore[arg-type]
         whole.append(time.process_time() - started)
         deciding.append(spent[0])
-        engine.planner.decide_dirty()  # what fell due by the clock waits for its turn behind the ledger
+        engine.decide_all()  # what fell due by the clock waits for its turn behind the ledger
     assert not engine.mirror.journal, "something fell due: what was measured is not what was meant"
     engine.kill()
     garbage.unsettle()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from channeld.core import allowance as rooms
 from channeld.core.allowance import (
     DAY_HOURS,
-    HOUR_S,
     LEAST_HOURS,
     USUAL_HOURS,
     Allowance,
@@ -17,6 +16,7 @@ from channeld.core.allowance import (
     tier_subject,
     user_subject,
 )
+from channeld.core.units import HOUR_S
 from channeld.core.vocabulary import PPM
 
 START = 480_000

@@ -19,7 +19,7 @@ from channeld.core.intents import FinalizeClose, FundChannel, Kind, OpenChannel,
 from channeld.core.outcome import LONGEST_RETRY_S, Outcome, cooled, failed_at, setback_after
 from channeld.core.policy import ChannelShape, CloseTerms, FundTerms, Pool, SettleTerms
 from channeld.core.records import Setback
-from channeld.core.spares import LEAD_S
+from channeld.core.spares import SUCCESSOR_LEAD_S
 from channeld.core.units import Drops, RippleTime, Seconds
 from channeld.core.world import ChannelView, Decision, GroupView, Reason, World
 
@@ -197,7 +197,7 @@ def lasting(group: GroupView, pool: Pool) -> list[ChannelView]:
     found, life = [], (pool.cancel_after or 0) - pool.settle_delay - pool.life_margin - 20
     for view in group.channels:
         last = view.channel.last_claim_time(pool.life_margin)
-        near = last is not None and last - NOW <= (20 + min(LEAD_S, life // 4) if life > 0 else 0)
+        near = last is not None and last - NOW <= (20 + min(SUCCESSOR_LEAD_S, life // 4) if life > 0 else 0)
         if view.issuing and view.channel.phase(RippleTime(NOW)) is Phase.OPEN and not near:
             found.append(view)
     return found

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channeld.core.demand import MILLION, SPAN_S, Rate, score
-from channeld.core.rhythm import DAY_S, HOUR_S, UNIT, WEEK_H, WEEK_S, Curve, Hour, Rhythm, passed
+from channeld.core.rhythm import UNIT, WEEK_H, WEEK_S, Curve, Hour, Rhythm, passed
 from channeld.core.trace import MOST_KEPT_S, SILENCES, Surroundings, Trace, halved
-from channeld.core.units import RippleTime
+from channeld.core.units import DAY_S, HOUR_S, RippleTime
 
 HALF = 3600
 shapes = st.one_of(st.just(()), st.lists(st.integers(1, 2400), min_size=WEEK_H, max_size=WEEK_H).map(tuple))

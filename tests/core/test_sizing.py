@@ -15,10 +15,9 @@ from channeld.core.demand import Rate
 from channeld.core.inputs import facts_of
 from channeld.core.intents import FundChannel
 from channeld.core.policy import CloseTerms, Policy
-from channeld.core.rhythm import HOUR_S
 from channeld.core.rules import OneOf, Rule, Value, Within
 from channeld.core.sizing import LEAD_S
-from channeld.core.units import Drops, RippleTime, Seconds
+from channeld.core.units import HOUR_S, Drops, RippleTime, Seconds
 from channeld.core.vocabulary import PPM, Concern
 from channeld.core.world import Hold, Reason, World
 

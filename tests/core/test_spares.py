@@ -14,7 +14,7 @@ from worlds import NOW, PAYEES
 from channeld.core.decide import decide
 from channeld.core.intents import FundChannel
 from channeld.core.rules import OneOf, Rule
-from channeld.core.spares import LEAD_S, precedence
+from channeld.core.spares import SUCCESSOR_LEAD_S, precedence
 from channeld.core.units import Drops, Seconds
 from channeld.core.vocabulary import Concern
 from channeld.core.world import ChannelView, Reason
@@ -22,7 +22,7 @@ from channeld.core.world import ChannelView, Reason
 MANY = settings(max_examples=6 * settings().max_examples)
 SEEDS = st.integers(0, 2**63 - 1)
 LIFE = 10_000
-EARLY = LEAD_S + 20
+EARLY = SUCCESSOR_LEAD_S + 20
 """So long before its last claim by the ledger's clock a channel makes way; the desk stops a lag of 20 s earlier."""
 
 

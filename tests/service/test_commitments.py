@@ -72,7 +72,7 @@ def test_a_decision_does_not_walk_over_open_intents(tmp_path: Path) -> None:
     with pytest.raises(Walked):
         list(engine.mirror.journal.values())
     engine.planner.urge(first)
-    engine.planner.decide_dirty()
+    engine.decide_all()
     assert len(journal) == 50
 
 

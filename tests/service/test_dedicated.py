@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from worlds import PAYEES
 
+from channeld.app.plan import plan
 from channeld.core.policy import Policy, Tier
 from channeld.core.requests import Answer, Code, Granted, Refusal
 from channeld.core.rules import OneOf, Rule
@@ -73,6 +75,22 @@ def test_a_restart_in_between_forgets_nobody(engine: Engine) -> None:
     assert owners(engine)[mine] == "g1"
     (group,) = (g for g in engine.mirror.groups.values() if g.user == "g1")
     assert (group.tier, group.subject) == ("gold", f"{PAYEES[0]}/g1")
+
+
+def test_a_plan_names_a_user_whose_channel_a_freeze_keeps_from_being_opened(engine: Engine) -> None:
+    """As the history does, and with what would be done were the wallet not frozen."""
+    engine.mirror.frozen_wallets["hot"] = {"operator": "by hand"}
+    for user in ("", "g1"):
+        group = engine.mirror.group("p", PAYEES[0], user)
+        group.wanted, group.wanted_by = 2, "a"
+    daemon: Any = SimpleNamespace(
+        mirror=engine.mirror, planner=engine.planner, store=engine.store, monotonic=lambda: engine.clock
+    )
+    told = engine.loop.run_until_complete(plan(daemon, None))
+    assert [(would["subject"], would["action"], would["reason"]) for would in told["would"]] == [
+        (f"p/{PAYEES[0]}", "open", "frozen"),
+        (f"p/{PAYEES[0]}/g1", "open", "frozen"),
+    ]
 
 
 def test_rules_and_overrides_tell_tiers_apart(tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from engine import Engine
 from worlds import PAYEES
 
 from channeld.adapters.sqlite import demands as kept
-from channeld.core.rhythm import HOUR_S
 from channeld.core.trace import MOST_KEPT_S, Trace
-from channeld.core.units import RippleTime, Seconds
+from channeld.core.units import HOUR_S, RippleTime, Seconds
 from channeld.service import demands
 from channeld.service.attendance import Attendance
 from channeld.service.demands import Demands

@@ -152,7 +152,7 @@ def test_what_was_not_decided_because_the_ledger_lagged_is_decided_with_the_next
     sooner = replace(pool, settle=SettleTerms(Drops(1), pool.settle.max_age))
     engine.mirror.policy = replace(engine.policy, pools={"p": sooner})
     engine.planner.touch_all()
-    engine.planner.decide_dirty()
+    engine.decide_all()
     assert engine.mirror.channels[channel_id].pending is None
     engine.tick(1)
     engine.tick(1)

@@ -154,7 +154,7 @@ def test_the_backlog_is_worked_off_in_slices(tmp_path: Path) -> None:
     engine = engine_for(tmp_path, 600, policy(opens=3), (10**9, 10**6), 10**6)
     for payee in payees(600):
         engine.mirror.group("p", payee)
-    engine.planner.decide_dirty()
+    engine.decide_all()
     sizes: list[int] = []
     decide = engine.planner._decide
     engine.planner._decide = lambda due: (sizes.append(len(due)), decide(due))[1]  # type: ignore[func-returns-value, method-assign]

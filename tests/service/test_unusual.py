@@ -98,7 +98,7 @@ def test_slowed_down_then_refused_then_held_for_a_person_and_nobody_else_is(fold
     assert said(ask("10", 1)) is Code.FROZEN, "no restart lifts it"
     assert f"channeld thaw --wallet {scope} " in engine.mirror.held_apart[scope][Cause.HELD.value]
     assert isinstance(ask("1", 10), Granted), "what was accepted is answered"
-    assert guard.thaw(scope, None, "me", "a birthday") == [Cause.HELD]
+    assert guard.thaw(scope, None, "me", "a birthday") is Cause.HELD
     assert engine.mirror.held_apart == {}
     assert isinstance(ask("11", 1), Granted)
     with pytest.raises(Refused):

@@ -321,11 +321,7 @@ class Gateway:
     ) -> bytes:
         """The reply to what asks for no claim: one to take a claim in is answered in turn, what is bad at once."""
         if isinstance(read, Refusal):
-            self._bad(server, read.code)
+            self._count_refused(server, read.code, 1)
             return reply(request_id, read)
         said = next(taken)
         return taken_in(request_id, said) if isinstance(said, Taken) else reply(request_id, said)
-
-    def _bad(self, server: str, code: Code) -> None:
-        self._refused(code.value, 1)
-        self.on_rejected(server, code, 1)

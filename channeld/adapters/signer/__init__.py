@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from channeld.adapters.signer import multi_buffer
-from channeld.adapters.signer.keys import (
-    Ed25519Signer,
-    KeyPair,
-    KeyType,
-    SignedTransaction,
-    account_id,
-    derive,
-    sign_transaction,
-)
+from channeld.adapters.signer.keys import Ed25519Signer, KeyPair, KeyType, account_id, derive, sign_transaction
 from channeld.adapters.signer.multi_buffer import MultiBufferSigning, Unusable
 from channeld.adapters.signer.paired import PairedSigning
-from channeld.signatures import usable_public_key, verify
+from channeld.signatures import verify
 
 __all__ = [
     "Ed25519Signer",
@@ -22,12 +14,10 @@ __all__ = [
     "KeyType",
     "MultiBufferSigning",
     "PairedSigning",
-    "SignedTransaction",
     "Unusable",
     "account_id",
     "derive",
     "multi_buffer",
     "sign_transaction",
-    "usable_public_key",
     "verify",
 ]

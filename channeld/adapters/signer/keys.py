@@ -17,6 +17,7 @@ import coincurve
 import nacl.bindings
 
 from channeld.core.errors import BadValue
+from channeld.core.records import Signed
 from channeld.xrpl_core import CryptoAlgorithm, addresscodec, binarycodec, keypairs
 
 KeyType = Literal["ed25519", "secp256k1"]
@@ -81,15 +82,7 @@ def derive(seed: str, key_type: KeyType) -> KeyPair:
     return KeyPair(key_type, public.upper(), keypairs.derive_classic_address(public), secret)
 
 
-@dataclass(frozen=True, slots=True)
-class SignedTransaction:
-    """A transaction ready to submit: its blob and hash, both upper-case hex."""
-
-    blob: str
-    hash: str
-
-
-def sign_transaction(transaction: Mapping[str, Any], key: KeyPair) -> SignedTransaction:
+def sign_transaction(transaction: Mapping[str, Any], key: KeyPair) -> Signed:
     """Sign a transaction in the ledger's JSON form. `SigningPubKey` is set from the key; about 0.5 ms.
 
     Raises `BadValue` where a field cannot be encoded.
@@ -101,7 +94,7 @@ def sign_transaction(transaction: Mapping[str, Any], key: KeyPair) -> SignedTran
     except Exception as error:  # the codec raises many types; none of its input here is secret
         raise BadValue("transaction", f"cannot be encoded: {error}") from error
     digest = hashlib.sha512(_TXN_ID_PREFIX + bytes.fromhex(blob)).digest()[:32]
-    return SignedTransaction(blob.upper(), digest.hex().upper())
+    return Signed(blob.upper(), digest.hex().upper())
 
 
 def account_id(address: str) -> bytes:
