@@ -285,8 +285,8 @@ class ClaimDesk:
     def _place(self, ask: Ask, way: Way, counter: Counter, group: Grouped) -> Placed:
         """Find the channel of the payee that is in use, or the next that can carry the drops.
 
-        What no channel could ever carry is refused before it counts as demand, and so is what waits for a retained
-        object: it is repeated many times a second, and counts once it is accepted.
+        What no channel could ever carry is refused before it counts as demand. So is what a channel will carry that is
+        paused, or waits for a retained object: that is repeated, often many times a second, until it is accepted.
         """
         if way.refusal is not None:
             return way.refusal
@@ -301,9 +301,9 @@ class ClaimDesk:
             return way, chosen
         if chosen is None and self._choice.untold(payees, drops):
             return untold()
-        payees.asked += drops
         if chosen is not None:
             return Refusal(Code.FROZEN, chosen, after_ledgers(self._mirror, 2))
+        payees.asked += drops
         payees.wanted, payees.wanted_by = max(payees.wanted, drops), ask.server
         self._planner.want(payees)
         return payees

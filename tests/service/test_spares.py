@@ -8,7 +8,7 @@ import pytest
 from engine import DELAY, LAG, MARGIN, Engine, policy
 
 from channeld.core.freezes import Audit
-from channeld.core.requests import Answer, Granted, Refusal
+from channeld.core.requests import Answer, Code, Granted, Refusal
 from channeld.core.units import ChannelId, LedgerIndex
 
 
@@ -63,6 +63,23 @@ def test_the_spare_goes_on_at_once(tmp_path: Path, why: str) -> None:
     issuing = [c for c, s in engine.mirror.channels.items() if s.record.issuing]
     assert len(issuing) == 2, "another stands by where one went, and none where it did not"
     assert (first in issuing) == (why in ("paused", "ran out"))
+
+
+def test_what_a_paused_channel_will_carry_is_asked_once_however_often_it_is_repeated(tmp_path: Path) -> None:
+    engine, first, spare = with_a_spare(tmp_path)
+    paused = [engine.mirror.channels[ChannelId(channel_id)] for channel_id in (first, spare)]
+    group = paused[0].group
+    assert group is not None
+    asked = group.asked
+    engine.mirror.cautions.update({state: {"a node": LedgerIndex(1)} for state in paused})
+    for _ in range(5):
+        (answer,) = engine.answer(engine.ask("r", 5))
+        assert isinstance(answer, Refusal)
+        assert answer.code is Code.FROZEN
+    assert group.asked == asked
+    engine.mirror.cautions.clear()
+    assert isinstance(engine.answer(engine.ask("r", 5))[0], Granted)
+    assert group.asked == asked + 5
 
 
 def test_no_claim_is_issued_so_late_that_a_payee_lacks_its_delay_and_none_is_refused_for_it(tmp_path: Path) -> None:
