@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,10 @@ from channeld.core.errors import ConfigError, StoreError
 SCHEMA_VERSION: Final = 3
 _FEW_PAGES: Final = 1000
 """Pages that may be folded by the connection that commits: what a thread leaves while the desk accepts all it can."""
+
+
+Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""A transaction that is on disk when it ends, and raises `StoreError` where that fails; see `StoreFile.transaction`."""
 
 
 @contextmanager
