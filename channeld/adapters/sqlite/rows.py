@@ -129,8 +129,20 @@ def tx_row(tx: LiveTransaction) -> Row:
 def live_transaction(row: Row) -> LiveTransaction:
     """The value of a row in the order of `TX_COLUMNS`."""
     tx_hash, intent, wallet, account, number, fee, first, last, blob, channel_id, ticket, makes = row
-    head = (intent, wallet, account, number, fee, first, last, tx_hash, blob, channel_id)
-    return LiveTransaction(*head, bool(ticket), makes)
+    return LiveTransaction(
+        intent=intent,
+        wallet=wallet,
+        account=account,
+        number=number,
+        fee=fee,
+        first_ledger=first,
+        last_ledger=last,
+        hash=tx_hash,
+        blob=blob,
+        channel_id=channel_id,
+        ticket=bool(ticket),
+        makes=makes,
+    )
 
 
 def setback_row(setback: Setback) -> Row:

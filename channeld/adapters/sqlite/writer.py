@@ -119,14 +119,31 @@ class SqliteStore:
             incoming = claims.load(db)
             self.claims.recount(db)
             announced, absences = notices.load_announced(db), notices.load_absences(db)
-            asked = (cooldowns.load(db), *demands.load(db))
+            acted, (traces, rhythms) = cooldowns.load(db), demands.load(db)
             attended = self._file.meta("attended_until")
             early_ends, retired = notices.load_early_ends(db), books.read_retired(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
-        index = None if processed is None else LedgerIndex(int(processed))
-        found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
-        until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked, retired)
+        return StoreSnapshot(
+            store_id=store_id,
+            processed=None if processed is None else LedgerIndex(int(processed)),
+            channels=records,
+            journal=journal,
+            live=live,
+            spent=spent,
+            balances=balances,
+            freezes=freezes,
+            setbacks=setbacks,
+            tickets=tickets,
+            incoming=incoming,
+            announced=announced,
+            absences=absences,
+            attended_until=None if attended is None else RippleTime(int(attended)),
+            early_ends=early_ends,
+            acted=acted,
+            traces=traces,
+            rhythms=rhythms,
+            retired=retired,
+        )
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
