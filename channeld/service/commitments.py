@@ -108,10 +108,19 @@ class Commitments:
         """An open intent is new, or it or its channel changed. `record` is its channel, None for an open or if gone."""
         self.forget(entry.number)
         action, urgent = entry.action, entry.action.kind in _URGENT
-        server, pool = record.server if record else "", entry.intent.pool
-        ends = urgent and (record is None or record.channel.deadline is not None)
-        head = (action.wallet, server, pool, 0, urgent, ends, entry.intent.deadline, entry.intent.freely_closes)
-        share = _Share(*head, None, unsigned=False, object=False)
+        share = _Share(
+            wallet=action.wallet,
+            server=record.server if record else "",
+            pool=entry.intent.pool,
+            drops=0,
+            urgent=urgent,
+            ends=urgent and (record is None or record.channel.deadline is not None),
+            deadline=entry.intent.deadline,
+            freely_closing=entry.intent.freely_closes,
+            decided_at=None,
+            unsigned=False,
+            object=False,
+        )
         if isinstance(action, OpenChannel):
             unsigned = entry.status is Status.PLANNED
             taken = not unsigned and entry.number not in self._by_ticket
