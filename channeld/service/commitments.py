@@ -108,13 +108,15 @@ class Commitments:
         """An open intent is new, or it or its channel changed. `record` is its channel, None for an open or if gone."""
         self.forget(entry.number)
         action, urgent = entry.action, entry.action.kind in _URGENT
+        server, pool = record.server if record else "", entry.intent.pool
+        ends = urgent and (record is None or record.channel.deadline is not None)
         share = _Share(
             wallet=action.wallet,
-            server=record.server if record else "",
-            pool=entry.intent.pool,
+            server=server,
+            pool=pool,
             drops=0,
             urgent=urgent,
-            ends=urgent and (record is None or record.channel.deadline is not None),
+            ends=ends,
             deadline=entry.intent.deadline,
             freely_closing=entry.intent.freely_closes,
             decided_at=None,
