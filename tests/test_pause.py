@@ -20,7 +20,7 @@ from waiting import soon
 from channeld import __version__
 from channeld.adapters.http import HttpServer, Pages
 from channeld.app.pause import paused
-from channeld.cli.truth import act, call
+from channeld.cli.daemon_http import act, call
 from channeld.core.errors import ConfigError, StoreError, Unreachable
 from channeld.sandbox.stage import Server, Stage, free_port
 
@@ -115,7 +115,7 @@ async def test_in_a_pause_metrics_say_that_it_is_not_ready_and_what_is_running(s
 async def test_for_the_command_line_no_daemon_runs_in_a_pause(site: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
     """So it reads the store where it can."""
     settings = site.files.settings
-    monkeypatch.setattr("channeld.cli.truth.load_settings", lambda *_, **__: settings)
+    monkeypatch.setattr("channeld.cli.daemon_http.load_settings", lambda *_, **__: settings)
     async with site.running():
         assert await asyncio.to_thread(call, settings, "GET", "audit") is None
         with pytest.raises(Unreachable, match="says why in /readyz"):

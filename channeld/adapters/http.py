@@ -1,4 +1,4 @@
-"""The one HTTP listener: metrics, health, what the command line and the console read, and what operators do.
+"""The one HTTP listener: metrics, health, what the command line reads, and what operators do.
 
 It is there for as long as the process is; what it shows is exchanged with every life of the daemon.
 

@@ -49,6 +49,7 @@ from channeld.service.collector import Collector
 from channeld.service.endpoints import Endpoints
 from channeld.service.executor import Executor
 from channeld.service.follower import Follower
+from channeld.service.frozen import STORE
 from channeld.service.guard import Guard
 from channeld.service.herald import Herald
 from channeld.service.id_room import IdRoom
@@ -206,7 +207,7 @@ class Daemon:
 
     def _store_failed(self) -> None:
         """Nothing more is issued in this life, and it ends."""
-        why = self.mirror.frozen.setdefault("store", "the store failed")
+        why = self.mirror.frozen.setdefault(STORE, "the store failed")
         if not self.failed.done():
             self.failed.set_exception(StoreError(why))
 

@@ -43,3 +43,9 @@ def grants(settings: Settings, before: Audience | None = None) -> Grants:
 def limits(settings: Settings) -> tuple[Limit, dict[str, Limit]]:
     """What all servers together may ask, and each of them."""
     return settings.daemon.limit, {name: server.limit for name, server in settings.servers.items()}
+
+
+def receivers(settings: Settings) -> set[str]:
+    """Wallets to which channels may pay: their role says so, or a server may hand in claims for their account."""
+    named = {account for server in settings.servers.values() for account in server.receive_accounts}
+    return {name for name, w in settings.wallets.items() if w.role == "receive" or w.address in named}

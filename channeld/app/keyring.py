@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from channeld.adapters.signer import KeyPair, account_id, derive, sign_transaction
+from channeld.app.granted import receivers
 from channeld.core.claim import channel_id_of
 from channeld.core.errors import BadValue, ConfigError
 from channeld.core.intents import Create, Number, OpenChannel, Transaction
@@ -119,15 +120,15 @@ def _derive(wallet: WalletSettings) -> tuple[KeyPair, KeyPair, list[KeyPair]]:
 
 
 def mirror_wallets(settings: Settings, keyring: Keyring) -> list[Wallet]:
-    """All wallets, as the mirror keeps them. One receives if its role says so, or if a server may hand in for it."""
-    named = {account for server in settings.servers.values() for account in server.receive_accounts}
+    """All wallets, as the mirror keeps them."""
+    receiving = receivers(settings)
     return [
         Wallet(
             name,
             wallet.address,
             keyring.claim_keys[name].public_key if wallet.role == "pay" else "",
             pays=wallet.role == "pay",
-            receives=wallet.role == "receive" or wallet.address in named,
+            receives=name in receiving,
         )
         for name, wallet in settings.wallets.items()
     ]

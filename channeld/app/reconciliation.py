@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from channeld.adapters.sqlite.reader import read_balances, read_channels, read_facts, read_incoming
-from channeld.adapters.xrpl_node import NodeSession, XrplNode
+from channeld.adapters.xrpl_node import NodeSession
+from channeld.app.first_node import ask_first
+from channeld.app.granted import receivers
 from channeld.core.channel import Channel
-from channeld.core.errors import LedgerError, Malformed, Unreachable
+from channeld.core.errors import Unreachable
 from channeld.core.ledger import AccountState
 from channeld.core.records import ChannelRecord, Incoming
 from channeld.core.units import Address, LedgerIndex
-from channeld.service.networks import Networks
 from channeld.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ async def of_store(settings: Settings) -> dict[str, Any]:
     if facts.get("processed") is None:
         raise Unreachable("the store has not processed any ledger yet")
     at = LedgerIndex(int(facts["processed"]))
-    named = {account for server in settings.servers.values() for account in server.receive_accounts}
-    wallets = {w.address: w.role == "receive" or w.address in named for w in settings.wallets.values()}
+    receiving = receivers(settings)
+    wallets = {wallet.address: name in receiving for name, wallet in settings.wallets.items()}
     read = await _read(settings, wallets, at)
     balances: dict[Address, int | None] = dict.fromkeys(wallets)
     balances |= await read_balances(path)
@@ -70,21 +71,12 @@ async def of_store(settings: Settings) -> dict[str, Any]:
 
 
 async def _read(settings: Settings, accounts: Mapping[Address, bool], at: LedgerIndex) -> Read:
-    """Accounts and channels as of a ledger, from the first node that has them; true: also the channels that pay it.
+    """Accounts and channels as of a ledger, from the first node that has them; true: also the channels that pay it."""
 
-    Raises `Unreachable`; `ConfigError` where all nodes are of another network.
-    """
-    problems = []
-    networks = Networks(settings.ledger.network_id, settings.ledger.endpoints)
-    for endpoint in settings.ledger.endpoints:
-        try:
-            async with XrplNode().session(endpoint) as node:
-                networks.check(endpoint, (await node.facts()).network_id)
-                return {account: await _shown(node, account, at, receives) for account, receives in accounts.items()}
-        except (Unreachable, LedgerError, Malformed) as error:
-            problems.append(f"{endpoint}: {error}")
-            networks.tried(endpoint)
-    raise Unreachable("; ".join(problems))
+    async def ask(node: NodeSession) -> Read:
+        return {account: await _shown(node, account, at, receives) for account, receives in accounts.items()}
+
+    return await ask_first(settings, ask)
 
 
 async def _shown(node: NodeSession, address: Address, at: LedgerIndex, receives: bool) -> Shown:

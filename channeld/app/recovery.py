@@ -16,17 +16,17 @@ from typing import Any, Final
 from channeld.adapters.sqlite import SqliteStore
 from channeld.adapters.sqlite.backup import check_copy, copy_store, draft_beside, put_back
 from channeld.adapters.witness_file import WitnessFile, path_beside
-from channeld.adapters.xrpl_node import XrplNode
+from channeld.adapters.xrpl_node import NodeSession
 from channeld.app import keyring
+from channeld.app.first_node import ask_first
 from channeld.app.run import alone
 from channeld.core.channel import Channel
-from channeld.core.errors import LedgerError, Malformed, Refused, Unreachable
+from channeld.core.errors import LedgerError, Refused
 from channeld.core.freezes import EVERYTHING, Audit, Freeze
 from channeld.core.ledger import AccountState, LedgerHeader
 from channeld.core.policy import Policy
 from channeld.core.records import Booked, ChannelRecord, LedgerUpdate
 from channeld.core.witness import REBUILT, doubt_restored
-from channeld.service.networks import Networks
 from channeld.settings import Settings
 
 _BELIEVED: Final = (
@@ -138,30 +138,32 @@ def _record(
     names = {w.address: name for name, w in settings.wallets.items()}
     pools = [p.name for p in policy.pools.values() if p.wallet == names.get(channel.source_account)]
     pool = pools[0] if pools and channel.public_key in keys.claim_signers else ""
-    now = header.close_time
-    return ChannelRecord(0, channel, channel.balance, False, pool, "", now, now, None, None, adopted=bool(pool))
+    return ChannelRecord(
+        row=0,
+        channel=channel,
+        authorized=channel.balance,
+        issuing=False,
+        pool=pool,
+        server="",
+        opened_at=header.close_time,
+        last_claim_at=header.close_time,
+        unredeemed_since=None,
+        closed_at=None,
+        adopted=bool(pool),
+    )
 
 
 async def _whole(settings: Settings) -> Whole:
-    """Our paying wallets and their channels as of one validated ledger.
+    """Our paying wallets and their channels as of one validated ledger, from the first node that has them."""
 
-    Raises `Unreachable`; `ConfigError` where all nodes are of another network.
-    """
-    problems = []
-    networks = Networks(settings.ledger.network_id, settings.ledger.endpoints)
-    for endpoint in settings.ledger.endpoints:
-        try:
-            async with XrplNode().session(endpoint) as node:
-                networks.check(endpoint, (await node.facts()).network_id)
-                header = await node.follow()
-                found = []
-                for wallet in (w for w in settings.wallets.values() if w.role == "pay"):
-                    account = await node.account(wallet.address, header.index)
-                    if account is None:
-                        raise LedgerError("actNotFound", f"{wallet.name} ({wallet.address}) is not in the ledger")
-                    found.append((account, await node.channels(wallet.address, header.index)))
-                return header, found
-        except (Unreachable, LedgerError, Malformed) as error:
-            problems.append(f"{endpoint}: {error}")
-            networks.tried(endpoint)
-    raise Unreachable("; ".join(problems))
+    async def ask(node: NodeSession) -> Whole:
+        header = await node.follow()
+        found = []
+        for wallet in (w for w in settings.wallets.values() if w.role == "pay"):
+            account = await node.account(wallet.address, header.index)
+            if account is None:
+                raise LedgerError("actNotFound", f"{wallet.name} ({wallet.address}) is not in the ledger")
+            found.append((account, await node.channels(wallet.address, header.index)))
+        return header, found
+
+    return await ask_first(settings, ask)

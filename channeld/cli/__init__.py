@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from channeld import __version__
-from channeld.cli import demo, explain, keys, policy, run, sandbox, status, truth, usage
+from channeld.cli import demo, explain, keys, operate, policy, recovery, run, sandbox, status, usage
 from channeld.core.errors import BadValue, ChanneldError, ConfigError, StoreError, Unreachable
 
 EXIT_NO: Final = 1
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for family in (demo, run, sandbox, policy, status, explain, usage, truth, keys):
+for family in (demo, run, sandbox, policy, status, explain, usage, operate, recovery, keys):
     family.register(app)
 
 

@@ -28,6 +28,8 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON, as is done anyway when stdout is not a terminal.")
 ]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the audit.")]
+WhoOption = Annotated[str | None, typer.Option("--who", help="Your name, for the audit; else the login's.")]
 _LEAST_WIDE: Final = 12
 """Characters of a column that may be folded, where others may not."""
 

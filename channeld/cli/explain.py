@@ -32,7 +32,7 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Explain a channel, a payee or a request: inputs, rule, reason, transaction, outcome; exit 1 if it is unknown."""
-    from channeld.cli.truth import call
+    from channeld.cli.daemon_http import call
 
     if HALF_A_CHARACTER.search(what):
         raise BadValue("CHANNEL|PAYEE|REQUEST", "not text", "nothing is called by what is no UTF-8")

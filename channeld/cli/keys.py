@@ -91,12 +91,13 @@ def show(
     head = keystore.read_head(file, "file")
     if head is not None and not reveal_seed:
         facts = {"address": head.address, "public_key": head.public_key, "key_type": head.key_type, "encrypted": True}
-        _print(facts, json=json)
+        print_answer("key", facts, json=json)
         return
     passphrase = _passphrase(passphrase_file, confirm=False) if head is not None else None
     seed = keystore.read_seed(file, passphrase, "file")
     pair = _derive(seed, KeyType(head.key_type) if head is not None else _plain_type(seed, key_type))
-    _print(_facts(pair, encrypted=head is not None) | ({"seed": seed.reveal()} if reveal_seed else {}), json=json)
+    revealed = {"seed": seed.reveal()} if reveal_seed else {}
+    print_answer("key", _facts(pair, encrypted=head is not None) | revealed, json=json)
 
 
 def _plain_type(seed: Seed, asked: KeyType | None) -> KeyType:
@@ -118,7 +119,7 @@ def _store(
     passphrase = _passphrase(passphrase_file, confirm=True) if encrypt else None
     public = keystore.PublicHalf(pair.key_type, pair.public_key, pair.address)
     keystore.write_seed(out, seed, passphrase, public, "--out")
-    _print(_facts(pair, encrypted=encrypt) | {"file": str(out)}, json=json)
+    print_answer("key", _facts(pair, encrypted=encrypt) | {"file": str(out)}, json=json)
 
 
 def _derive(seed: Seed, key_type: KeyType) -> KeyPair:
@@ -145,7 +146,3 @@ def _passphrase(file: Path | None, *, confirm: bool) -> bytes:
 
 def _facts(pair: KeyPair, *, encrypted: bool) -> dict[str, object]:
     return {"address": pair.address, "public_key": pair.public_key, "key_type": pair.key_type, "encrypted": encrypted}
-
-
-def _print(facts: dict[str, object], *, json: bool) -> None:
-    print_answer("key", facts, json=json)

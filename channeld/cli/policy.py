@@ -66,7 +66,7 @@ def plan(
 
     With a candidate, also what that would do otherwise. Exit 3 where no daemon runs.
     """
-    from channeld.cli.truth import call
+    from channeld.cli.daemon_http import call
 
     settings = load_settings(config, secrets=False)
     body = None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -18,13 +17,14 @@ from channeld.cli.common import (
     print_table,
     wants_json,
 )
+from channeld.cli.daemon_http import Paused, ask
+from channeld.cli.operate import adopt
 from channeld.core.errors import StoreError, Unreachable
 
 if TYPE_CHECKING:
     from channeld.settings import Settings
 
 TIMEOUT_S: Final = 5.0
-MAX_ANSWER_BYTES: Final = 256 * 2**20
 _SHORT: Final = 16
 _COLUMNS: Final = ("channel", "way", "state", "payee", "amount", "authorized", "balance")
 
@@ -43,7 +43,7 @@ def status(config: ConfigOption = None, json: JsonOption = False) -> None:
     settings = load_settings(config, secrets=False)
     try:
         answer = _ask(settings, "status")
-    except _Pause as pause:
+    except Paused as pause:
         answer = _in_pause(settings, str(pause))
     print_answer("channeld", answer, json=json)
 
@@ -69,7 +69,7 @@ def channels(context: typer.Context, config: ConfigOption = None, json: JsonOpti
     settings = load_settings(config, secrets=False)
     try:
         answer = _ask(settings, "channels")
-    except _Pause as pause:
+    except Paused as pause:
         answer = _from_store(settings, "channels", tried=f"the daemon waits to begin anew ({pause})")
     if wants_json(json):
         print_json(answer)
@@ -92,42 +92,8 @@ def _row(channel: Mapping[str, Any]) -> list[object]:
     ]
 
 
-def adopt(
-    channels: Annotated[
-        list[str],
-        typer.Argument(metavar="CHANNEL_ID...", help="Channels in quarantine: their ids, or 8 digits or more."),
-    ],
-    why: Annotated[str, typer.Option("--why", help="The reason, for the audit.")],
-    pool: Annotated[str, typer.Option(help="The pool to take them into; else the first of their wallet.")] = "",
-    claims: Annotated[
-        Path | None, typer.Option(help="A JSON file: a list of claims that were handed out on them, to be paid.")
-    ] = None,
-    who: Annotated[str | None, typer.Option("--who", help="Your name, for the audit; else the login's.")] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Take over quarantined channels, to settle and close only: no claim is ever issued on them.
-
-    What is paid is what the ledger or a valid claim proves; payees have the settle delay to hand in what they hold.
-    """
-    from json import loads
-
-    from channeld.cli.truth import act, by
-
-    try:
-        listed = loads(claims.read_text()) if claims else []
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint="--claims") from None
-    body = {**by(who, why), "channels": channels, "pool": pool, "claims": listed}
-    print_answer("adopt", act(config, "adopt", body), json=json)
-
-
-class _Pause(Exception):
-    """The daemon's process is there, and waits to begin anew: why, and when it tries."""
-
-
 def _ask(settings: Settings, what: str) -> dict[str, Any]:
-    """The running daemon's answer, else what its store says; raises `Unreachable` where there is neither, and `_Pause`
+    """The running daemon's answer, else what its store says; raises `Unreachable` where there is neither, and `Paused`
     in a pause, whatever the store is.
     """
     answer = _from_daemon(settings, what)
@@ -135,25 +101,12 @@ def _ask(settings: Settings, what: str) -> dict[str, Any]:
 
 
 def _from_daemon(settings: Settings, what: str) -> dict[str, Any] | None:
-    """Ask over HTTP; None where nothing answers there, or something that is no channeld. Raises `_Pause` in a pause."""
-    import http.client
-    import json
-
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104 (asked, not bound)
-    connection = http.client.HTTPConnection(host, settings.http.port, timeout=TIMEOUT_S)
+    """Ask over HTTP; None where nothing answers there, or something that is no channeld. Raises `Paused` in a pause."""
     try:
-        connection.request("GET", f"/api/v1/{what}")
-        response = connection.getresponse()
-        answer = json.loads(response.read(MAX_ANSWER_BYTES))
-    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        status, answer = ask(settings, "GET", what, timeout_s=TIMEOUT_S)
+    except (ConnectionRefusedError, Unreachable):
         return None
-    finally:
-        connection.close()
-    if not isinstance(answer, dict):
-        return None
-    if response.status == http.HTTPStatus.SERVICE_UNAVAILABLE and answer.get("error") == "paused":
-        raise _Pause(answer.get("reason"))
-    return {"source": "daemon", **answer} if response.status == http.HTTPStatus.OK else None
+    return {"source": "daemon", **answer} if status == 200 else None
 
 
 def _from_store(settings: Settings, what: str, *, tried: str = "") -> dict[str, Any]:

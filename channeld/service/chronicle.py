@@ -129,9 +129,18 @@ class Chronicle:
             self._refused.clear()
         count = self._refused[ask.server] = self._refused.get(ask.server, 0) + 1
         if count <= REFUSALS_PER_S:
-            payee = "" if ask.payee is None else str(ask.payee)
-            said = (refusal.code, refusal.reason, refusal.because)
-            self._keep(RefusedAsk(now, ask.key, ask.server, payee, ask.drops, *said))
+            self._keep(
+                RefusedAsk(
+                    at=now,
+                    key=ask.key,
+                    server=ask.server,
+                    payee="" if ask.payee is None else str(ask.payee),
+                    drops=ask.drops,
+                    code=refusal.code,
+                    reason=refusal.reason,
+                    because=refusal.because,
+                )
+            )
 
     def _keep(self, news: Moment | RefusedAsk) -> None:
         if len(self._waiting) < MOST_WAITING:

@@ -21,6 +21,7 @@ from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, Si
 from channeld.core.units import MAX_DROPS, Payee
 from channeld.service.choice import Choice
 from channeld.service.deciding import Counter, Grouped, Line, Outcome, Placed, Way
+from channeld.service.frozen import STORE
 from channeld.service.gatekeeper import Gatekeeper
 from channeld.service.holdings import Grant, Group
 from channeld.service.id_room import IdRoom
@@ -112,7 +113,7 @@ class ClaimDesk:
 
     def store_failed(self, error: StoreError) -> None:
         """Nothing may be issued until the store was read again: a failed commit may have reached the disk."""
-        self._mirror.frozen["store"] = f"the store failed: {error}"
+        self._mirror.frozen[STORE] = f"the store failed: {error}"
         log.error("store_failed", reason=str(error))
         self.on_store_failed()
 

@@ -108,8 +108,19 @@ class Commitments:
         action, urgent = entry.action, entry.action.kind in PAYING
         server, pool = record.server if record else "", entry.intent.pool
         ends = urgent and (record is None or record.channel.deadline is not None)
-        head = (action.wallet, server, pool, 0, urgent, ends, entry.intent.deadline, entry.intent.freely_closes)
-        share = _Share(*head, None, unsigned=False, object=False)
+        share = _Share(
+            wallet=action.wallet,
+            server=server,
+            pool=pool,
+            drops=0,
+            urgent=urgent,
+            ends=ends,
+            deadline=entry.intent.deadline,
+            freely_closing=entry.intent.freely_closes,
+            decided_at=None,
+            unsigned=False,
+            object=False,
+        )
         if isinstance(action, OpenChannel):
             unsigned = entry.status is Status.PLANNED
             taken = not unsigned and entry.number not in self._by_ticket

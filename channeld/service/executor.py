@@ -24,6 +24,7 @@ from channeld.core.ledger import LedgerHeader
 from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import ChannelId, Drops, LedgerIndex
 from channeld.service.courier import Courier
+from channeld.service.frozen import STORE
 from channeld.service.holdings import Wallet
 from channeld.service.mirror import Mirror
 from channeld.service.numbers import FILLER, TICKETS, Numbers, kind_of
@@ -101,7 +102,7 @@ class Executor:
                 await self._wake.wait()
                 self._wake.clear()
                 session = self._session
-                if session is None or self._mirror.header is None or self._mirror.frozen.get("store"):
+                if session is None or self._mirror.header is None or self._mirror.frozen.get(STORE):
                     continue
                 try:
                     await self.round(session)

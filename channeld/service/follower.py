@@ -26,6 +26,7 @@ from channeld.core.units import Address, LedgerIndex
 from channeld.service.endpoint import Endpoint
 from channeld.service.endpoints import LATE_S, Endpoints
 from channeld.service.executor import Executor
+from channeld.service.frozen import LEDGER
 from channeld.service.holdings import Wallet
 from channeld.service.lookout import Lookout
 from channeld.service.mirror import Mirror
@@ -35,8 +36,6 @@ from channeld.service.reconciler import Reconciler
 
 log = structlog.get_logger()
 
-FROZEN = "ledger"
-"""Our key in `Mirror.frozen`."""
 _LOOK_EVERY_S = 0.5
 _BEHIND_WAIT_S = 0.2
 _BEHIND_TRIES = 10
@@ -203,18 +202,18 @@ class Follower:
 
     def _disagreement(self, why: str) -> None:
         self.problem = why
-        if FROZEN not in self._mirror.frozen:
+        if LEDGER not in self._mirror.frozen:
             self._telemetry.disagreed()
         self._freeze(why)
 
     def _freeze(self, why: str) -> None:
-        if FROZEN not in self._mirror.frozen:
+        if LEDGER not in self._mirror.frozen:
             log.error("frozen", reason=why)
-        self._mirror.frozen[FROZEN] = why
+        self._mirror.frozen[LEDGER] = why
 
     def _thaw(self) -> None:
         """A ledger was processed: whatever was contested before it is decided."""
-        if self._mirror.frozen.pop(FROZEN, None) is not None:
+        if self._mirror.frozen.pop(LEDGER, None) is not None:
             log.info("thawed", ledger=self._mirror.processed)
 
     # --- ledgers -----------------------------------------------------------------------------------------------------

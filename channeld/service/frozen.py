@@ -6,8 +6,16 @@ Changed only after the store has taken the change. Whoever asks often reads the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from channeld.core.freezes import EVERYTHING, PAYEE, SERVER, USER, Cause, Freeze
+
+STORE: Final = "store"
+LEDGER: Final = "ledger"
+WITNESS: Final = "witness"
+"""Keys, beside the causes in the store, of what stops everything and passes by itself: the store failed, no ledger can
+be believed, the witness was not read yet.
+"""
 
 
 class Frozen:

@@ -38,7 +38,7 @@ MOST_HELD_APART: Final = 1000
 """Users and payees held back at a time; beyond it the content server that names them is."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Said:
     """What the policy says to a request: by which `rule` (a label), what, and why in a sentence.
 
@@ -143,17 +143,21 @@ class Gatekeeper:
     def _of_rule(self, answer: Answer, facts: Mapping[str, Known], ask: Ask) -> _Said:
         assert answer.act is not None
         rule = answer.path[-1]
-        why = f"rule {rule} of the policy: {self._because(rule, facts)}"
-        path = tuple(f"{Concern.ADMIT.value}/{name}" for name in answer.path)
-        terms = (_number(answer, "max_per_s", 1), _number(answer, "retry_after", _RETRY_S))
-        return _Said(rule, answer.act, why, SERVER + ask.server, *terms, path, facts)
+        return _Said(
+            rule=rule,
+            act=answer.act,
+            why=f"rule {rule} of the policy: {self._because(rule, facts)}",
+            whom=SERVER + ask.server,
+            max_per_s=_number(answer, "max_per_s", 1),
+            retry_after=_number(answer, "retry_after", _RETRY_S),
+            path=tuple(f"{Concern.ADMIT.value}/{name}" for name in answer.path),
+            facts=facts,
+        )
 
     def _of_terms(self, found: Found, seen: Seen) -> _Said:
         (ask, pool, payee, *_), fact, terms = seen, FACTS[found.whom], found.terms
         scopes = {"server": SERVER + ask.server, "payee": PAYEE + str(payee)}
-        whom = scopes.get(found.whom) or _user_scope(ask)
         since = "this hour" if found.whom == "server" else "today"
-        why = f"{found.drops} drops {since} are {found.ratio / PPM:.2f} times what is usual for this {found.whom}"
         facts: dict[str, Known] = {
             fact: found.ratio,
             "drops": ask.drops,
@@ -161,7 +165,16 @@ class Gatekeeper:
             "server": ask.server,
             "pool": pool,
         }
-        return _Said(fact, found.act, why, whom, terms.max_per_s, terms.retry_after, (f"pools/{pool}/anomaly",), facts)
+        return _Said(
+            rule=fact,
+            act=found.act,
+            why=f"{found.drops} drops {since} are {found.ratio / PPM:.2f} times what is usual for this {found.whom}",
+            whom=scopes.get(found.whom) or _user_scope(ask),
+            max_per_s=terms.max_per_s,
+            retry_after=terms.retry_after,
+            path=(f"pools/{pool}/anomaly",),
+            facts=facts,
+        )
 
     def _act(self, said: _Said, server: str, mode: Mode) -> Refusal | None:
         """Do as the policy says, or only count it where the mode does not apply it."""

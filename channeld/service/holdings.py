@@ -46,13 +46,25 @@ class ChannelState:
 
     def view(self, there: Attendance, now: RippleTime) -> ChannelView:
         """What `decide` may see of it at `now`."""
-        r = self.record
-        notice = (_later(self.due_since, there, now), _later(self.noticed_at, there, now))
-        away = there.away(max(r.last_claim_at, r.opened_at), now)
-        times = (r.opened_at, r.last_claim_at, r.unredeemed_since)
-        cooling = (self.setback.retry_at, failed_at(self.setback)) if self.setback else (None, None)
-        said = (*times, self.pending, *cooling, away, *notice, self.funded_at, self.settled_at, r.tier)
-        return ChannelView(r.channel, r.authorized, r.issuing, r.server, *said)
+        r, setback = self.record, self.setback
+        return ChannelView(
+            channel=r.channel,
+            authorized=r.authorized,
+            issuing=r.issuing,
+            server=r.server,
+            opened_at=r.opened_at,
+            last_claim_at=r.last_claim_at,
+            unredeemed_since=r.unredeemed_since,
+            pending=self.pending,
+            retry_at=setback.retry_at if setback else None,
+            failed_at=failed_at(setback) if setback else None,
+            away=there.away(max(r.last_claim_at, r.opened_at), now),
+            due_since=_later(self.due_since, there, now),
+            noticed_at=_later(self.noticed_at, there, now),
+            funded_at=self.funded_at,
+            settled_at=self.settled_at,
+            tier=r.tier,
+        )
 
     def again_at(self, now: RippleTime) -> int | None:
         """When what failed is tried again, where the channel's end would forfeit what is owed; None: no such thing."""
@@ -106,11 +118,20 @@ class Group:
 
     def view(self, there: Attendance, now: RippleTime, rate: Rate) -> GroupView:
         """What `decide` may see of it at `now`, with this forecast."""
-        channels = tuple(state.view(there, now) for state in self.channels)
-        wanted = (self.opening, self.wanted, rate, self.setback.retry_at if self.setback else None)
-        early = self.early_ends.of(self.payee)
-        whose = (self.user, self.tier, early, self.opened_at)
-        return GroupView(self.pool, self.payee, self.wanted_by, channels, *wanted, *whose)
+        return GroupView(
+            pool=self.pool,
+            payee=self.payee,
+            server=self.wanted_by,
+            channels=tuple(state.view(there, now) for state in self.channels),
+            opening=self.opening,
+            wanted=self.wanted,
+            rate=rate,
+            retry_at=self.setback.retry_at if self.setback else None,
+            user=self.user,
+            tier=self.tier,
+            early_ends=self.early_ends.of(self.payee),
+            opened_at=self.opened_at,
+        )
 
     @property
     def subject(self) -> str:

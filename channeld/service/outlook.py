@@ -21,16 +21,18 @@ def world_of(mirror: Mirror, spending: Spending, groups: Iterable[Group], monoto
     assert mirror.header is not None
     listed, now, half_life = list(groups), mirror.header.close_time, mirror.policy.guards.demand_half_life
     there, demands = mirror.attendance, mirror.demands
+    in_flight, decided_now = mirror.opens_in_flight()
     views = tuple(group.view(there, now, demands.rate(group, now, half_life)) for group in listed)
     names = {name for view in views for name in names_of(view)} if mirror.policy.caps_capital else ()
     return World(
-        now,
-        monotonic - mirror.seen_at,
-        mirror.header.fees,
-        views,
-        spending.wallet_views(),
-        mirror.server_views({server for group in listed for server in group.servers}),
-        *mirror.opens_in_flight(),
+        close_time=now,
+        lag_s=monotonic - mirror.seen_at,
+        fees=mirror.header.fees,
+        groups=views,
+        wallets=spending.wallet_views(),
+        servers=mirror.server_views({server for group in listed for server in group.servers}),
+        opens_in_flight=in_flight,
+        opens_decided=decided_now,
         network_fee=mirror.network_fee,
         difference=_difference(mirror),
         halted=frozenset(wallet for wallet in mirror.wallets if mirror.halted(wallet)),
@@ -52,15 +54,28 @@ def incoming_of(
     A validated ledger must have been processed. Raises `StoreError`.
     """
     assert mirror.header is not None
-    used, lag, difference = spending.used(), monotonic - mirror.seen_at, _difference(mirror)
+    used, lag_s, difference = spending.used(), monotonic - mirror.seen_at, _difference(mirror)
     has = {n: (v.beside_reserve(mirror.header.fees), v.purse) for n, v in spending.wallet_views().items()}
     found = []
     for held in channels:
         channel_id = held.channel.channel_id
         setback, wallet = mirror.setbacks.get(channel_id), mirror.by_address.get(held.channel.destination_account)
-        retry_at, name = setback.retry_at if setback else None, wallet.name if wallet else ""
-        known = (mirror.network_fee, name, lag, difference, used, *has.get(name, (None, 0)))
-        found.append(Collecting(held, in_flight(channel_id), retry_at, *known))
+        name = wallet.name if wallet else ""
+        spendable, purse = has.get(name, (None, 0))
+        found.append(
+            Collecting(
+                held=held,
+                in_flight=in_flight(channel_id),
+                retry_at=setback.retry_at if setback else None,
+                network_fee=mirror.network_fee,
+                wallet=name,
+                lag_s=lag_s,
+                difference=difference,
+                used=used,
+                spendable=spendable,
+                purse=purse,
+            )
+        )
     return found
 
 

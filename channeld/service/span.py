@@ -212,13 +212,32 @@ class Span:
 
         Nor is one signed on whose intent was retired meanwhile; that one settles and closes.
         """
-        action, now = entry.action if entry else None, self._now
+        quarantined = ChannelRecord(
+            row=0,
+            channel=channel,
+            authorized=channel.balance,
+            issuing=False,
+            pool="",
+            server="",
+            opened_at=self._now,
+            last_claim_at=self._now,
+            unredeemed_since=None,
+            closed_at=None,
+        )
+        action = entry.action if entry else None
         if entry is None or not isinstance(action, OpenChannel) or action.payee != channel.payee:
             log.warning("unknown_channel", channel_id=channel.channel_id, destination=channel.destination_account)
-            return ChannelRecord(0, channel, channel.balance, False, "", "", now, now, None, None)
-        retired, whose = entry.number <= self._mirror.retired, (action.user, action.tier)
-        head = (0, channel, channel.balance, not retired, action.pool, action.server, now, now, None, None)
-        return ChannelRecord(*head, retired, *whose)
+            return quarantined
+        retired = entry.number <= self._mirror.retired
+        return replace(
+            quarantined,
+            issuing=not retired,
+            pool=action.pool,
+            server=action.server,
+            adopted=retired,
+            user=action.user,
+            tier=action.tier,
+        )
 
     def _updated(self, old: ChannelRecord, channel: Channel) -> ChannelRecord:
         since = None

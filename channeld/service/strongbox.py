@@ -149,8 +149,14 @@ class Strongbox:
         group.best[claim.channel_id] = replace(
             held, held=claim.amount, signature=claim.signature.hex().upper(), server=claim.server, held_since=since
         )
-        said = (claim.key, claim.contents, claim.channel_id, claim.server, drops, claim.amount)
-        group.taken[claim.key] = TakenIn(*said)
+        group.taken[claim.key] = TakenIn(
+            key=claim.key,
+            contents=claim.contents,
+            channel_id=claim.channel_id,
+            server=claim.server,
+            drops=drops,
+            amount=claim.amount,
+        )
         group.room.take(claim.server)
         return Taken(drops, claim.amount, replayed=False)
 

@@ -30,6 +30,7 @@ import structlog
 from channeld.core.errors import StoreError, Unreachable
 from channeld.core.freezes import Cause
 from channeld.core.witness import Witness, doubt_broker, doubt_file
+from channeld.service.frozen import WITNESS
 from channeld.service.guard import Guard
 from channeld.service.mirror import Mirror
 from channeld.service.ports import TruthStore, WitnessFile, WitnessTopic
@@ -37,8 +38,7 @@ from channeld.service.ports import TruthStore, WitnessFile, WitnessTopic
 log = structlog.get_logger()
 PATIENCE_S: Final = 10.0
 RAISE_EVERY_S: Final = 60.0
-_WAITING: Final = "witness"
-"""The key of a freeze that passes by itself: the witness was not read yet."""
+_WAITING: Final = WITNESS
 _DOUBTS: Final = (Cause.OLD_STORE, Cause.OTHER_STORE, Cause.WITNESS_MISSING, Cause.MOVED)
 
 

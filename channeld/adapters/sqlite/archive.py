@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import replace
 from itertools import takewhile
 from typing import Final, NamedTuple
 
 from channeld.adapters.sqlite import rows
+from channeld.adapters.sqlite.file import Begin
 from channeld.core.channel import Channel
 from channeld.core.records import Archived, ChannelRecord, Incoming, LedgerUpdate
-from channeld.core.units import ChannelId, LedgerIndex, RippleTime
+from channeld.core.units import ChannelId, RippleTime
 
 _TOMBSTONE: Final = (
     "INSERT OR IGNORE INTO tombstone (channel_id, incoming, gone_at, closed_by, last_use) VALUES (?, ?, ?, ?, ?)"
@@ -47,14 +46,12 @@ _OWING: Final = {
     1: "SELECT held > balance AND NOT lost FROM incoming WHERE channel_id = ? AND closed_at IS NOT NULL",
 }
 """Something was signed, is not paid, and is not booked as lost; no row where the channel is not known to be gone."""
-_FACTS: Final = (
-    "channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
-    " cancel_after, ledger_index"
+_KEPT: Final = (
+    f"{rows.FACTS}, signed, pool, server, user, tier, adopted, opened_at, last_claim_at, cut_short_at, closed_at"
 )
-_KEPT: Final = f"{_FACTS}, signed, pool, server, user, tier, adopted, opened_at, last_claim_at, cut_short_at, closed_at"
 _SOURCE: Final = {
     0: f"SELECT row, {_KEPT.replace('signed', 'authorized')} FROM channel WHERE channel_id = ?",
-    1: f"SELECT NULL, {_FACTS}, held, '', server, '', '', 0, NULL, NULL, NULL, closed_at"
+    1: f"SELECT NULL, {rows.FACTS}, held, '', server, '', '', 0, NULL, NULL, NULL, closed_at"
     " FROM incoming WHERE channel_id = ?",
 }
 _MINE: Final = {0: "kind <> 'redeem'", 1: "kind = 'redeem'"}
@@ -70,8 +67,6 @@ _TABLE: Final = {0: "channel", 1: "incoming"}
 _ADDED: Final = "opened_by, fees, transactions, paid, payments, gone_at, closed_by"
 _COLUMNS: Final = f"incoming, row, {_KEPT}, {_ADDED}"
 _READ: Final = f"SELECT {_COLUMNS} FROM archive"
-
-Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
 class Slice(NamedTuple):
@@ -175,12 +170,35 @@ def _entry(row: rows.Row) -> Archived:
     incoming, number, *facts = row[:13]
     signed, pool, server, user, tier, adopted, opened_at, last_claim_at, cut_short_at, closed_at = row[13:23]
     opened_by, fees, transactions, paid, payments, gone_at, closed_by = row[23:]
-    channel, at = Channel(*facts), RippleTime(opened_at or 0)
+    channel = Channel(*facts)
     record: ChannelRecord | Incoming
     if incoming:
-        record = Incoming(channel, signed, "", server, None, signed > channel.balance, LedgerIndex(closed_at))
+        lost = signed > channel.balance
+        record = Incoming(channel, held=signed, server=server, lost=lost, closed_at=closed_at, closed_by=closed_by)
     else:
-        head = (number, channel, signed, False, pool, server, at, RippleTime(last_claim_at), None, closed_at)
-        record = ChannelRecord(*head, bool(adopted), user, tier, cut_short_at)
-    sums = (fees, transactions, paid, payments)
-    return Archived(replace(record, closed_by=closed_by), opened_by, RippleTime(gone_at), *sums)
+        record = ChannelRecord(
+            row=number,
+            channel=channel,
+            authorized=signed,
+            issuing=False,
+            pool=pool,
+            server=server,
+            opened_at=RippleTime(opened_at or 0),
+            last_claim_at=RippleTime(last_claim_at),
+            unredeemed_since=None,
+            closed_at=closed_at,
+            adopted=bool(adopted),
+            user=user,
+            tier=tier,
+            cut_short_at=cut_short_at,
+            closed_by=closed_by,
+        )
+    return Archived(
+        record=record,
+        opened_by=opened_by,
+        gone_at=RippleTime(gone_at),
+        fees=fees,
+        transactions=transactions,
+        paid=paid,
+        payments=payments,
+    )

@@ -40,7 +40,7 @@ _READ: Final = (
     f" substr(facts, (?1 - first) * {_FACTS.size} + 1, {_FACTS.size})"
     " FROM request_block WHERE first <= ?1 ORDER BY first DESC LIMIT 1"
 )
-"""How many requests there are."""
+"""One request, by its number."""
 _FROM_THE_OLDEST: Final = "SELECT first, at_unix, keys FROM request_block ORDER BY first"
 _OLDEST: Final = "SELECT first, at_unix FROM request_block ORDER BY first LIMIT 1"
 _END: Final = f"SELECT first + length(keys) / {_KEY} FROM request_block ORDER BY first DESC LIMIT 1"

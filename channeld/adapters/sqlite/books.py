@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import Final
 
+from channeld.adapters.sqlite.file import Begin
 from channeld.core.budgets import Outlay
 from channeld.core.errors import Refused
 from channeld.core.freezes import RETIRES, Audit, Cause, Freeze
@@ -40,7 +40,6 @@ _SUM_OUTLAY: Final = (
     " UPDATE SET fee = fee + excluded.fee, locked = locked + excluded.locked, opened = opened + excluded.opened,"
     " freely_closed = freely_closed + excluded.freely_closed"
 )
-Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
 class Books:

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Final
 
 from channeld.adapters.sqlite import rows
+from channeld.adapters.sqlite.file import Begin
 from channeld.core.channel import Channel
 from channeld.core.errors import StoreError
 from channeld.core.records import Incoming, IncomingUpdate, TakenIn
 from channeld.core.units import ChannelId
 
-COLUMNS: Final = (
-    "channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
-    " cancel_after, ledger_index, held, signature, server, held_since, lost, closed_at"
-)
+COLUMNS: Final = f"{rows.FACTS}, held, signature, server, held_since, lost, closed_at"
 LIVE: Final = f"SELECT {COLUMNS} FROM incoming WHERE closed_at IS NULL ORDER BY channel_id"
 _TAKEN: Final = "key, contents, channel_id, server, drops, amount"
 _UPDATE: Final = ("amount", "balance", "expiration", "ledger_index", "held_since", "lost", "closed_at")
@@ -33,7 +30,6 @@ _RAISE: Final = (
     "UPDATE incoming SET held = ?, signature = ?, server = ?, held_since = ?"
     " WHERE channel_id = ? AND held < ? AND closed_at IS NULL"
 )
-Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
 
 
 class Claims:
@@ -120,8 +116,5 @@ def record(row: rows.Row) -> Incoming:
 
 
 def _row(incoming: Incoming) -> rows.Row:
-    c = incoming.channel
-    who = (c.channel_id, c.source_account, c.destination_account, c.destination_tag, c.public_key)
-    facts = (c.amount, c.balance, c.settle_delay, c.expiration, c.cancel_after, c.ledger_index)
     claim = (incoming.held, incoming.signature, incoming.server, incoming.held_since)
-    return (*who, *facts, *claim, incoming.lost, incoming.closed_at)
+    return (*rows.facts(incoming.channel), *claim, incoming.lost, incoming.closed_at)

@@ -7,10 +7,10 @@ broker has it. A server that cannot be told for very long loses the oldest: it s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from channeld.adapters.sqlite.file import Begin
 from channeld.core.news import Event, News
 
 MOST_WAITING: Final = 10_000
@@ -46,7 +46,7 @@ def keep(db: sqlite3.Connection, told: Iterable[tuple[str, Event]]) -> None:
 class Events:
     """`begin` opens a transaction that is on disk when it ends, and raises `StoreError` where that fails."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+    def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
     def waiting(self, after: int, limit: int) -> list[Waiting]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,19 @@ from channeld.core.errors import ConfigError, StoreError
 SCHEMA_VERSION: Final = 3
 _FEW_PAGES: Final = 1000
 """Pages that may be folded by the connection that commits: what a thread leaves while the desk accepts all it can."""
+
+
+Begin = Callable[[], AbstractContextManager[sqlite3.Connection]]
+"""A transaction that is on disk when it ends, and raises `StoreError` where that fails; see `StoreFile.transaction`."""
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Whatever SQLite says in here is a `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"the store failed: {error}") from error
 
 
 class StoreFile:
@@ -87,13 +100,10 @@ class StoreFile:
         It waits for nobody and blocks nobody: what a commit appends meanwhile is left, the second time little of it.
         `restart_log` does the rest.
         """
-        try:
-            with closing(sqlite3.connect(self.path, isolation_level=None)) as db:
-                for _ in range(2):
-                    _, self._left, folded = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                self._left -= folded
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
+        with failing(), closing(sqlite3.connect(self.path, isolation_level=None)) as db:
+            for _ in range(2):
+                _, self._left, folded = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._left -= folded
 
     def restart_log(self) -> bool:
         """Fold what `checkpoint` has left, if that is little, so that the log starts again from its beginning.
@@ -103,10 +113,8 @@ class StoreFile:
         """
         if self._left > _FEW_PAGES:
             return False
-        try:
+        with failing():
             busy, pages, folded = self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
         return not busy and pages == folded
 
     @contextmanager
@@ -154,10 +162,8 @@ class StoreFile:
             self._synchronous("FULL")
 
     def _synchronous(self, level: str) -> None:
-        try:
+        with failing():
             self.db.execute(f"PRAGMA synchronous = {level}")
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
 
     def meta(self, key: str) -> str | None:
         """A fact about the store, None if it is not there."""

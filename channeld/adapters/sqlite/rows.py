@@ -22,10 +22,14 @@ from channeld.core.units import Payee
 
 Row = tuple[Any, ...]
 
+FACTS: Final = (
+    "channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
+    " cancel_after, ledger_index"
+)
+"""Columns of a `Channel`, in its order."""
 CHANNEL_COLUMNS: Final = (
-    "row, channel_id, source, destination, destination_tag, public_key, amount, balance, settle_delay, expiration,"
-    " cancel_after, ledger_index, authorized, issuing, pool, server, opened_at, last_claim_at, unredeemed_since,"
-    " closed_at, adopted, user, tier, cut_short_at"
+    f"row, {FACTS}, authorized, issuing, pool, server, opened_at, last_claim_at, unredeemed_since, closed_at, adopted,"
+    " user, tier, cut_short_at"
 )
 INTENT_COLUMNS: Final = (
     "number, kind, wallet, channel_id, payee, payee_tag, pool, server, target, settle_delay, life, reason, policy_hash,"
@@ -42,22 +46,17 @@ def marks(columns: str) -> str:
     return ", ".join("?" * (columns.count(",") + 1))
 
 
+def facts(c: Channel) -> Row:
+    """A channel in the order of `FACTS`."""
+    who = (c.channel_id, c.source_account, c.destination_account, c.destination_tag, c.public_key)
+    return (*who, c.amount, c.balance, c.settle_delay, c.expiration, c.cancel_after, c.ledger_index)
+
+
 def channel_row(record: ChannelRecord) -> Row:
     """A channel record in the order of `CHANNEL_COLUMNS`."""
-    c = record.channel
     return (
         record.row,
-        c.channel_id,
-        c.source_account,
-        c.destination_account,
-        c.destination_tag,
-        c.public_key,
-        c.amount,
-        c.balance,
-        c.settle_delay,
-        c.expiration,
-        c.cancel_after,
-        c.ledger_index,
+        *facts(record.channel),
         record.authorized,
         record.issuing,
         record.pool,
@@ -130,8 +129,20 @@ def tx_row(tx: LiveTransaction) -> Row:
 def live_transaction(row: Row) -> LiveTransaction:
     """The value of a row in the order of `TX_COLUMNS`."""
     tx_hash, intent, wallet, account, number, fee, first, last, blob, channel_id, ticket, makes = row
-    head = (intent, wallet, account, number, fee, first, last, tx_hash, blob, channel_id)
-    return LiveTransaction(*head, bool(ticket), makes)
+    return LiveTransaction(
+        intent=intent,
+        wallet=wallet,
+        account=account,
+        number=number,
+        fee=fee,
+        first_ledger=first,
+        last_ledger=last,
+        hash=tx_hash,
+        blob=blob,
+        channel_id=channel_id,
+        ticket=bool(ticket),
+        makes=makes,
+    )
 
 
 def setback_row(setback: Setback) -> Row:

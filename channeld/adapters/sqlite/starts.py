@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final
+
+from channeld.adapters.sqlite.file import Begin
 
 MOST: Final = 64
 """As many of the last are kept."""
@@ -14,12 +13,12 @@ MOST: Final = 64
 class Starts:
     """Each is named by its instance, which has no space in it."""
 
-    def __init__(self, transaction: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
-        self._transaction = transaction
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
 
     def begun(self, instance: str) -> frozenset[str]:
         """Keep one more; all that are kept. Raises `StoreError`."""
-        with self._transaction() as db:
+        with self._begin() as db:
             row = db.execute("SELECT value FROM meta WHERE key = 'starts'").fetchone()
             kept = [*(row[0].split() if row else ()), instance][-MOST:]
             db.execute("INSERT OR REPLACE INTO meta VALUES ('starts', ?)", (" ".join(kept),))

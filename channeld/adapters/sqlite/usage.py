@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from channeld.adapters.sqlite.file import Begin
 from channeld.core.errors import StoreError
 
 Accepted = tuple[str, int, int, int, int]
@@ -44,7 +44,7 @@ _ALL: Final = (
 class Usage:
     """`begin` opens a transaction that is on disk when it ends, and raises `StoreError` where that fails."""
 
-    def __init__(self, begin: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+    def __init__(self, begin: Begin) -> None:
         self._begin = begin
 
     def rejected(self, counts: Mapping[Key, int]) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from channeld.adapters.sqlite import archive, books, claims, cooldowns, demands, events, notices, rows, starts, usage
-from channeld.adapters.sqlite.file import StoreFile
+from channeld.adapters.sqlite.file import StoreFile, failing
 from channeld.adapters.sqlite.request_log import RequestLog
 from channeld.core.budgets import Outlay
 from channeld.core.errors import StoreError
@@ -119,45 +119,56 @@ class SqliteStore:
             incoming = claims.load(db)
             self.claims.recount(db)
             announced, absences = notices.load_announced(db), notices.load_absences(db)
-            asked = (cooldowns.load(db), *demands.load(db))
+            acted, (traces, rhythms) = cooldowns.load(db), demands.load(db)
             attended = self._file.meta("attended_until")
             early_ends, retired = notices.load_early_ends(db), books.read_retired(db)
         self._open = {r.row: (r.authorized, r.channel.amount) for r in records if r.issuing}
-        index = None if processed is None else LedgerIndex(int(processed))
-        found_all = (records, journal, live, spent, balances, freezes, setbacks, tickets, incoming)
-        until = None if attended is None else RippleTime(int(attended))
-        return StoreSnapshot(store_id, index, *found_all, announced, absences, until, early_ends, *asked, retired)
+        return StoreSnapshot(
+            store_id=store_id,
+            processed=None if processed is None else LedgerIndex(int(processed)),
+            channels=records,
+            journal=journal,
+            live=live,
+            spent=spent,
+            balances=balances,
+            freezes=freezes,
+            setbacks=setbacks,
+            tickets=tickets,
+            incoming=incoming,
+            announced=announced,
+            absences=absences,
+            attended_until=None if attended is None else RippleTime(int(attended)),
+            early_ends=early_ends,
+            acted=acted,
+            traces=traces,
+            rhythms=rhythms,
+            retired=retired,
+        )
 
     def remembered(self, keys: Sequence[bytes]) -> dict[bytes, Remembered]:
         """Which of these requests were accepted before, and as what."""
-        try:
+        try:  # by hand: asked for every group
             return self._requests.lookup(keys)
         except sqlite3.Error as error:
             raise StoreError(f"the store failed: {error}") from error
 
     def channel(self, row: int) -> ChannelRecord | None:
         """A channel by its number, gone or not."""
-        try:
-            query = f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE row = ?"
+        query = f"SELECT {rows.CHANNEL_COLUMNS} FROM channel WHERE row = ?"
+        with failing():
             found = self._db.execute(query, (row,)).fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
         return None if found is None else self._requests.forward(rows.channel_record(found))
 
     def knows(self, tx_hash: str) -> bool:
         """Whether a transaction was signed here, whatever became of it."""
-        try:
-            found = self._db.execute("SELECT EXISTS (SELECT 1 FROM tx WHERE hash = ?)", (tx_hash,)).fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
-        return bool(found[0])
+        with failing():
+            (found,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM tx WHERE hash = ?)", (tx_hash,)).fetchone()
+        return bool(found)
 
     def gone(self, channel_id: ChannelId, *, incoming: bool = False) -> bool:
         """Whether a ledger deleted this channel, of ours or one that pays us, however long ago."""
-        try:
+        with failing():
             return archive.gone(self._db, channel_id, incoming=incoming)
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
 
     def outlays(self, after: RippleTime) -> list[Outlay]:
         """What transactions of ours took in ledgers that closed after a moment, the oldest first."""
@@ -165,20 +176,16 @@ class SqliteStore:
 
     def opening(self, channel_id: ChannelId) -> JournalEntry | None:
         """The intent that was to open this channel, whatever became of it; None if there was none."""
-        try:
-            query = f"SELECT {rows.INTENT_COLUMNS} FROM intent WHERE channel_id = ? AND kind = ? ORDER BY number DESC"
+        query = f"SELECT {rows.INTENT_COLUMNS} FROM intent WHERE channel_id = ? AND kind = ? ORDER BY number DESC"
+        with failing():
             found = self._db.execute(query, (channel_id, Kind.OPEN.value)).fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
         return None if found is None else rows.journal_entry(found)
 
     def opens(self, payee: Payee, after: RippleTime) -> int:
         """How many channels were opened for a payee after a moment, those that are gone included."""
         query = "SELECT count(*) FROM channel WHERE destination = ? AND destination_tag IS ? AND opened_at > ?"
-        try:
+        with failing():
             (count,) = self._db.execute(query, (payee.account, payee.tag, after)).fetchone()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store failed: {error}") from error
         return int(count)
 
     # --- the hot path ------------------------------------------------------------------------------------------------
