@@ -162,6 +162,17 @@ def test_an_impossible_transaction_fails_only_when_its_time_is_over(engine: Engi
     assert intents(engine)[0] == ("open", "failed")
 
 
+def test_what_one_node_calls_impossible_and_the_ledger_has_leaves_nothing_behind(engine: Engine) -> None:
+    want(engine)
+    engine.session.code = "temBAD_AMOUNT"
+    engine.work()
+    assert list(engine.mirror.doomed.values()) == ["temBAD_AMOUNT"]
+    engine.ledger.submit(engine.session.submitted[0])
+    engine.tick()
+    assert intents(engine) == [("open", "done")]
+    assert engine.mirror.doomed == {}
+
+
 def test_what_failed_is_not_tried_again_before_it_cooled_down(engine: Engine) -> None:
     engine.session.code = "temBAD_AMOUNT"
     want(engine)
