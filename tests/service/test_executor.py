@@ -23,7 +23,6 @@ from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
 from channeld.service import executor, prices
 from channeld.service.prices import Dear
-from channeld.service.workload import Means
 
 
 def want(engine: Engine, drops: int = 5) -> None:
@@ -368,16 +367,6 @@ def test_what_is_left_for_a_fee_is_the_balance_without_what_is_offered_already(e
     (live,) = engine.mirror.live.values()
     means = engine.executor._workload.means(engine.mirror.wallets["hot"])
     assert means.left == engine.ledger.balance - live.fee
-
-
-def test_what_presses_shares_what_is_left_and_nothing_else_takes_a_share() -> None:
-    means = Means(left=100, waiting=2)
-    means.took(Drops(10), presses=False)
-    assert means.share == 45
-    means.took(Drops(45), presses=True)
-    assert means.share == 45
-    means.took(Drops(45), presses=True)
-    assert means.share == 0
 
 
 # --- very much at once -----------------------------------------------------------------------------------------------
