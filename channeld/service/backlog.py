@@ -6,7 +6,7 @@ Kept in order as they come and go, so that a batch costs what it signs, however 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Final
 
@@ -22,9 +22,12 @@ _ORDER: Final = {
     Kind.FINALIZE_CLOSE: 2,
 }
 """Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
-_Place = tuple[bool, int, int]
-"""Deadline work first, for what comes too late is lost; then by kind, then by age."""
-_FRONT: Final[_Place] = (False, -1, 0)
+Rank = Callable[[JournalEntry], tuple[bool, int]]
+"""Whether an intent has a deadline, and how many drops are at stake then; 0 without one."""
+_Place = tuple[bool, int, int, int]
+"""Deadline work first, for what comes too late is lost, and of that where most is at stake; then by kind, then by age.
+"""
+_FRONT: Final[_Place] = (False, -(10**18), -1, 0)
 _SOME: Final = 64
 """Places read at once."""
 
@@ -33,20 +36,39 @@ class Backlog:
     """The planned intents of all wallets."""
 
     def __init__(self) -> None:
+        self._rank: Rank = lambda entry: (entry.intent.deadline, 0)
         self._places: dict[str, list[_Place]] = {}
+        self._place_of: dict[int, _Place] = {}
         self._entries: dict[int, JournalEntry] = {}
         self._touched: dict[str, dict[int, None]] = {}
 
     def add(self, entry: JournalEntry) -> None:
         """It waits to be signed. It must not wait already."""
         self._entries[entry.number] = entry
-        insort(self._places.setdefault(entry.action.wallet, []), _place(entry))
+        place = self._place_of[entry.number] = self._place(entry)
+        insort(self._places.setdefault(entry.action.wallet, []), place)
 
     def drop(self, entry: JournalEntry) -> None:
         """It is signed, or ended; nothing happens where it does not wait."""
         if self._entries.pop(entry.number, None) is not None:
             places = self._places[entry.action.wallet]
-            del places[bisect_left(places, _place(entry))]
+            del places[bisect_left(places, self._place_of.pop(entry.number))]
+
+    def rank_by(self, rank: Rank) -> None:
+        """From now on this says what goes first."""
+        self._rank = rank
+        for entry in list(self._entries.values()):
+            self.put_right(entry)
+
+    def put_right(self, entry: JournalEntry) -> None:
+        """Its end may be near by now, or more at stake: it waits where it belongs, if it waits."""
+        if self._place_of.get(entry.number) not in (None, self._place(entry)):
+            self.drop(entry)
+            self.add(entry)
+
+    def presses(self, entry: JournalEntry) -> bool:
+        """Whether it stands with what has a deadline."""
+        return not self._stands(entry)[0]
 
     def count(self, wallet: str) -> int:
         """How many wait for a wallet."""
@@ -57,11 +79,11 @@ class Backlog:
 
         Others may come and go meanwhile: what is dropped is left out, and what is added further on comes, too.
         """
-        return self._behind(wallet, _FRONT if after is None else _place(after))
+        return self._behind(wallet, _FRONT if after is None else self._stands(after))
 
     def deadlines(self, wallet: str) -> Iterator[JournalEntry]:
         """The first part of it: what has a deadline."""
-        return takewhile(lambda entry: entry.intent.deadline, self.of(wallet))
+        return takewhile(self.presses, self.of(wallet))
 
     def _behind(self, wallet: str, place: _Place) -> Iterator[JournalEntry]:
         places = self._places.get(wallet, [])
@@ -82,6 +104,9 @@ class Backlog:
             if (entry := self._entries.get(number)) is not None:
                 yield entry
 
+    def _stands(self, entry: JournalEntry) -> _Place:
+        return self._place_of.get(entry.number) or self._place(entry)
 
-def _place(entry: JournalEntry) -> _Place:
-    return not entry.intent.deadline, _ORDER[entry.action.kind], entry.number
+    def _place(self, entry: JournalEntry) -> _Place:
+        presses, stake = self._rank(entry)
+        return not presses, -stake, _ORDER[entry.action.kind], entry.number

@@ -34,7 +34,9 @@ log = structlog.get_logger()
 MOST_UNANSWERED: Final = 1000
 """Submissions under way at once with one node; what is beyond waits for the next ledger."""
 PATIENCE: Final = 2
-"""Ledgers that a transaction may take through the node that is followed, before the others are given it, too."""
+"""Ledgers that a transaction may take through the node that is followed, before the others are given it, too. They
+count from where that node says it is: at worst `_MOST_AHEAD` more are processed meanwhile.
+"""
 _MOST_AHEAD: Final = 8
 """Ledgers that a node is believed to be ahead of what is processed; with more, issuing is frozen long since."""
 _MOST_SWALLOWED: Final = 3

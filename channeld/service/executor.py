@@ -155,7 +155,8 @@ class Executor:
 
         They live from the ledger `at`, which may be later than the one that is processed: else what has four ledgers
         would be dead before anybody has it, where enough nodes agree on a ledger only after that.
-        Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`.
+        Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`. A filler
+        stands in for what would hold up deadline work under way because it may not offer as much.
         """
         numbers, means = Numbers(self._mirror, wallet), self._workload.means(wallet)
         batch: list[LiveTransaction] = []
@@ -163,11 +164,14 @@ class Executor:
         self._passed[wallet.name] = None
         for entry, transaction in self._workload.of(wallet, after):
             kind, urgency = _kind(entry, transaction), self._workload.urgency(entry, transaction)
-            if (offered := self.prices.offer(urgency, means.share)) is None:
-                if isinstance(transaction, Noop):
-                    break
+            stake, most = self._workload.pressing_stake(entry), self._workload.most(urgency)
+            room = means.left if stake is None else means.room(stake)
+            offered = self.prices.offer(urgency, room)
+            if offered is None and not isinstance(transaction, Noop):
                 dear += 1
-                if entry is not None and not entry.intent.deadline and dear >= _TOO_DEAR:
+                if stake is not None:
+                    means.took(stake, max(0, min(most, room)))  # it is kept for it
+                elif entry is not None and dear >= _TOO_DEAR:
                     self._passed[wallet.name] = entry
                     break
                 continue
@@ -177,19 +181,33 @@ class Executor:
                 continue  # a gap below goes first
             if number is None:
                 break
+            if (due := self._due(wallet, number, offered)) is None:
+                numbers.give_back(number)
+                dear += entry is not None
+                break
+            stood_for = due != offered and due > min(most, room)
+            what = (None, Noop()) if stood_for else (entry, transaction)
             try:
-                with self._steps(Step.SIGNED, kind):
-                    batch.append(self._sign(wallet, entry, transaction, number, offered, at=at))
-                means.took(offered, presses=urgency.presses)
+                with self._steps(Step.SIGNED, _kind(*what)):
+                    batch.append(self._sign(wallet, *what, number, due, at=at))
+                means.took(0 if stood_for else stake or 0, due)
             except BadValue as error:
                 numbers.give_back(number)
-                self._unsignable(entry, str(error))
+                self._unsignable(what[0], str(error))
             if len(batch) == _BATCH:
                 break
         if dear and (after or self._passed[wallet.name]):  # who was not looked at waits as well
             dear = self._mirror.backlog.count(wallet.name) - len(batch)
         self.prices.hold(wallet.name, dear)
         return batch
+
+    def _due(self, wallet: Wallet, number: Number, offered: Drops | None) -> Drops | None:
+        """Drops to offer under a number: enough not to hold up deadline work that is under way above it. None: nothing
+        is signed under it now, for what would be enough is not taken either."""
+        outdone = self._workload.outdone(wallet, number)
+        if offered is not None and offered >= outdone:
+            return offered
+        return outdone if outdone and not self.prices.refuses(outdone) else None
 
     def _number(self, numbers: Numbers, transaction: Transaction) -> Number | None:
         if isinstance(transaction, Noop):
@@ -208,7 +226,8 @@ class Executor:
 
     async def _sweep(self, wallet: Wallet) -> None:
         """Close, with every ledger, what has nothing left to do, and what stands in the way of deadline work: what is
-        planned may wait for its price or a number for ever, and one that waits must not hide the next.
+        planned may wait for its price or a number for ever, and one that waits must not hide the next. What has come to
+        press goes to the front.
 
         What a ledger has changed is looked at with that ledger; the rest in turn, for only the passing of time can have
         changed that.
@@ -223,7 +242,7 @@ class Executor:
         self._swept_to[wallet.name] = await self._look_at(wallet, in_turn)
 
     async def _look_at(self, wallet: Wallet, entries: Iterable[JournalEntry]) -> JournalEntry | None:
-        """Close those of them that give way or are moot; the last of them."""
+        """Close those of them that give way or are moot, and put the others where they belong; the last of them."""
         entry = None
         for count, entry in enumerate(entries, 1):
             if self._mirror.holds_back(entry.action):
@@ -232,6 +251,8 @@ class Executor:
                 self._moot(entry, "gives way to what is owed before the end")
             elif closed := self._workload.transaction(wallet, entry) is None:
                 self._moot(entry)
+            if not closed:
+                self._mirror.backlog.put_right(entry)
             if closed or not count % _LOOKED_AT:
                 await asyncio.sleep(0)
         return entry

@@ -293,6 +293,7 @@ class Mirror:
         """The store has it: a transaction was validated, or never will be."""
         del self.live[tx_key(live)]
         self.missing.discard(tx_key(live))
+        self.doomed.pop(tx_key(live), None)
         self.commitments.ended(live)
 
     def plan_again(self, entry: JournalEntry, spoilt: int) -> None:

@@ -70,6 +70,10 @@ class Prices:
         base = self._mirror.header.fees.base_fee
         return fee(urgency, self._mirror.policy.guards, base_fee=base, asked=self._fees, affordable=affordable)
 
+    def refuses(self, offered: Drops) -> bool:
+        """Whether the node says that so much is not enough."""
+        return self._fees is not None and self._fees.least > offered
+
     def hold(self, wallet: str, count: int) -> None:
         """So many transactions of a wallet wait for what they cost."""
         self._held[wallet] = count

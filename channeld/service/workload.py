@@ -7,16 +7,17 @@ channel as it is then.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import chain, islice, takewhile
 from typing import Final
 
 from channeld.core.channel import Channel
-from channeld.core.fees import PAYING, Urgency
+from channeld.core.fees import PAYING, Means, Urgency, most
 from channeld.core.intents import (
     Claim,
     MakeTickets,
     Noop,
+    Number,
     OpenChannel,
     Redeem,
     RedeemChannel,
@@ -24,7 +25,7 @@ from channeld.core.intents import (
     transaction_for,
 )
 from channeld.core.receiving import redemption
-from channeld.core.records import JournalEntry
+from channeld.core.records import JournalEntry, LiveTransaction
 from channeld.core.units import Drops, RippleTime
 from channeld.service.holdings import ChannelState, Wallet
 from channeld.service.mirror import Mirror
@@ -35,28 +36,12 @@ _MOST_SHARES: Final = 256
 """Deadline work that shares what an account has left for fees."""
 
 
-@dataclass(slots=True)
-class Means:
-    """What an account has for fees: drops `left`, from which so much deadline work that is `waiting` is to be paid."""
-
-    left: int
-    waiting: int
-
-    @property
-    def share(self) -> int:
-        """Drops for the next one, so that others that are due now get as much; may be negative."""
-        return self.left // max(1, self.waiting)
-
-    def took(self, offered: Drops, *, presses: bool) -> None:
-        """One was signed."""
-        self.left, self.waiting = self.left - offered, self.waiting - presses
-
-
 class Workload:
-    """One for an executor. Nothing may be asked before the first ledger is processed."""
+    """One for an executor. Nothing may be asked before the first ledger is processed, but for `rank`."""
 
     def __init__(self, mirror: Mirror, spending: Spending) -> None:
         self._mirror, self._spending = mirror, spending
+        mirror.backlog.rank_by(self.rank)
 
     @property
     def _now(self) -> RippleTime:
@@ -66,7 +51,8 @@ class Workload:
     def planned(self, wallet: Wallet, after: JournalEntry | None = None) -> Iterator[JournalEntry]:
         """What waits to be signed and may be, in order; of those without a deadline only what is behind `after`."""
         backlog, name = self._mirror.backlog, wallet.name
-        line = backlog.of(name) if after is None else chain(backlog.deadlines(name), backlog.of(name, after))
+        whole = after is None or backlog.presses(after)
+        line = backlog.of(name) if whole else chain(backlog.deadlines(name), backlog.of(name, after))
         return (e for e in line if not self._mirror.holds_back(e.action) and not self._in_vain(e))
 
     def of(
@@ -139,14 +125,58 @@ class Workload:
         state = self._channel(entry)
         return state is not None and self._before(state.record.channel, 0).presses
 
+    def stake(self, entry: JournalEntry) -> int:
+        """Drops that we lose, or the payee does, if it comes too late; 0 where it pays nothing out."""
+        if isinstance(entry.action, RedeemChannel):
+            held = self._mirror.vault.channels.get(entry.action.channel_id)
+            return max(0, held.collectable - entry.spent) if held else 0
+        state = self._channel(entry) if entry.action.kind in PAYING else None
+        return state.record.channel.unredeemed(state.record.authorized) if state and not state.refused else 0
+
+    def rank(self, entry: JournalEntry) -> tuple[bool, int]:
+        """What goes first: what presses, and of that where most is at stake."""
+        presses = self.presses(entry) if self._mirror.header is not None else entry.intent.deadline
+        return presses, self.stake(entry) if presses else 0
+
+    def pressing_stake(self, entry: JournalEntry | None) -> int | None:
+        """What is at stake for an intent that stands with what has a deadline; None for anything else."""
+        return self.stake(entry) if entry is not None and self._mirror.backlog.presses(entry) else None
+
+    def most(self, urgency: Urgency) -> Drops:
+        """The most that a transaction may offer."""
+        assert self._mirror.header is not None
+        return most(urgency, self._mirror.policy.guards, self._mirror.header.fees.base_fee)
+
     def means(self, wallet: Wallet) -> Means:
-        """What a wallet has for fees now, beside what its transactions under way offer."""
+        """What a wallet has for fees now; what its transactions under way offer is given out already."""
         assert wallet.account is not None
-        offered = sum(tx.fee for tx in self._mirror.live.values() if tx.account == wallet.address)
-        left, waiting = wallet.account.balance - offered, 1
-        if left < _MOST_SHARES * self._mirror.policy.guards.urgent_fee_cap:  # else there is enough for so many
-            waiting = sum(self.presses(entry) for entry in islice(self.planned(wallet), _MOST_SHARES))
-        return Means(left, waiting)
+        mine = [tx for tx in self._mirror.live.values() if tx.account == wallet.address]
+        left = wallet.account.balance - sum(tx.fee for tx in mine)
+        if left >= _MOST_SHARES * self._mirror.policy.guards.urgent_fee_cap:  # there is enough for so many
+            return Means.of(left, 0)
+        given = [(stake, tx.fee) for tx in mine if (stake := self._live_stake(tx))]
+        waits = takewhile(self._mirror.backlog.presses, self.planned(wallet))
+        waiting = sum(self.stake(entry) for entry in islice(waits, _MOST_SHARES))
+        means = Means.of(left + sum(fee for _, fee in given), waiting + sum(stake for stake, _ in given))
+        for stake, fee in given:
+            means.took(stake, fee)
+        return means
+
+    def outdone(self, wallet: Wallet, number: Number) -> Drops:
+        """What is to be offered under a number so that deadline work numbered above it is not held up; 0: anything.
+
+        No more is offered for others than they bring beside their own fee.
+        """
+        if number.ticket:
+            return Drops(0)
+        above = (tx for tx in self._mirror.live.values() if tx.number > number.value and tx.account == wallet.address)
+        fees = (tx.fee for tx in above if not tx.ticket and self._live_stake(tx) >= 2 * tx.fee)
+        return max(fees, default=Drops(0))
+
+    def _live_stake(self, live: LiveTransaction) -> int:
+        """What is at stake for deadline work under way; 0 for other work."""
+        entry = None if live.intent is None else self._mirror.journal.get(live.intent)
+        return self.stake(entry) if entry is not None and self.presses(entry) else 0
 
     def _before(self, channel: Channel, tried: int) -> Urgency:
         """How pressing a payout is: what counts is the channel's deadline."""

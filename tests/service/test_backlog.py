@@ -53,6 +53,33 @@ def test_deadline_work_first_then_readers_then_payouts_and_closes_then_the_rest_
                 backlog.add(after)
 
 
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=20), st.data())
+def test_of_what_has_a_deadline_that_goes_first_where_most_is_at_stake_as_of_now(
+    ranks: list[tuple[bool, int]], data: st.DataObject
+) -> None:
+    backlog, now = Backlog(), dict(enumerate(ranks))
+    intents = [intent(number, Kind.REDEEM, "a") for number in now]
+    for one in intents[::2]:
+        backlog.add(one)
+    backlog.rank_by(lambda one: now[one.number])
+    for one in intents[1::2]:
+        backlog.add(one)
+    for number in data.draw(st.lists(st.sampled_from(range(len(intents))))):
+        now[number] = data.draw(st.tuples(st.booleans(), st.integers(0, 3)))
+        if number % 3 == 0:
+            backlog.drop(intents[number])
+        backlog.put_right(intents[number])
+        if number % 3 == 0:
+            backlog.add(intents[number])
+    expected = sorted(intents, key=lambda one: (not now[one.number][0], -now[one.number][1], one.number))
+    assert list(backlog.of("a")) == expected
+    assert list(backlog.deadlines("a")) == [one for one in expected if now[one.number][0]]
+    for one in intents:
+        backlog.drop(one)
+        backlog.put_right(one)
+    assert backlog.count("a") == 0
+
+
 def test_what_is_dropped_while_others_are_looked_at_does_not_come() -> None:
     backlog = Backlog()
     intents = [intent(number, Kind.OPEN, "a") for number in range(5)]

@@ -23,7 +23,6 @@ from channeld.core.records import ChannelRecord
 from channeld.core.units import ChannelId, Drops, LedgerIndex, Payee, RippleTime, Seconds
 from channeld.service import executor, prices
 from channeld.service.prices import Dear
-from channeld.service.workload import Means
 
 
 def want(engine: Engine, drops: int = 5) -> None:
@@ -160,6 +159,17 @@ def test_an_impossible_transaction_fails_only_when_its_time_is_over(engine: Engi
         assert intents(engine) == [("open", "signed")]
     engine.tick()
     assert intents(engine)[0] == ("open", "failed")
+
+
+def test_what_one_node_calls_impossible_and_the_ledger_has_leaves_nothing_behind(engine: Engine) -> None:
+    want(engine)
+    engine.session.code = "temBAD_AMOUNT"
+    engine.work()
+    assert list(engine.mirror.doomed.values()) == ["temBAD_AMOUNT"]
+    engine.ledger.submit(engine.session.submitted[0])
+    engine.tick()
+    assert intents(engine) == [("open", "done")]
+    assert engine.mirror.doomed == {}
 
 
 def test_what_failed_is_not_tried_again_before_it_cooled_down(engine: Engine) -> None:
@@ -357,16 +367,6 @@ def test_what_is_left_for_a_fee_is_the_balance_without_what_is_offered_already(e
     (live,) = engine.mirror.live.values()
     means = engine.executor._workload.means(engine.mirror.wallets["hot"])
     assert means.left == engine.ledger.balance - live.fee
-
-
-def test_what_presses_shares_what_is_left_and_nothing_else_takes_a_share() -> None:
-    means = Means(left=100, waiting=2)
-    means.took(Drops(10), presses=False)
-    assert means.share == 45
-    means.took(Drops(45), presses=True)
-    assert means.share == 45
-    means.took(Drops(45), presses=True)
-    assert means.share == 0
 
 
 # --- very much at once -----------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import Any
 import coincurve
 import pytest
 from coincurve._libsecp256k1 import ffi
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lab import TILL, WEALTH, Lab, Where, terms
 from sandbox.rig import Rig, address, key
 from xrpl.core import binarycodec
@@ -21,8 +23,9 @@ from xrpl.core import binarycodec
 from channeld.adapters.sqlite.journal_reader import reading
 from channeld.core.budgets import Budget, Purse
 from channeld.core.claim import claim_message
-from channeld.core.errors import Unreachable
+from channeld.core.errors import LedgerError, Unreachable
 from channeld.core.freezes import Cause
+from channeld.core.ledger import OpenFees
 from channeld.core.policy import FreezeIf, Override, Policy, Scope
 from channeld.core.requests import Code, HandIn, Refusal, Taken
 from channeld.core.rules import OneOf, Rule, Within
@@ -150,11 +153,13 @@ def rich(tmp_path: Path, wealth: int) -> Lab:
     return till(tmp_path / "s.db", policy=policy, wealth=wealth)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("count", [1, 3, 6])
 def test_a_last_attempt_offers_no_more_than_the_account_has_and_shares_it_with_others(
     tmp_path: Path, count: int
 ) -> None:
-    """The fee comes out of the reserve, if need be; what is above the balance no ledger takes."""
+    """The fee comes out of the reserve, if need be; what is above the balance no ledger takes. Half of it is for who
+    comes first: what that brings pays for others.
+    """
     wealth = 30 * 10**6
     lab = rich(tmp_path, wealth)
     channels = [opened(lab, amount=100 * 10**6) for _ in range(count)]
@@ -168,8 +173,188 @@ def test_a_last_attempt_offers_no_more_than_the_account_has_and_shares_it_with_o
     lab.signs(True)
     lab.tick(14)
     assert lab.on_disk("SELECT * FROM loss") == []
-    assert lab.on_disk("SELECT fee, ended FROM tx") == [(wealth // count, "tesSUCCESS")] * count
+    shares = [wealth // 2 // count + (wealth // 2 if first else 0) for first in (True, *[False] * (count - 1))]
+    assert lab.on_disk("SELECT fee, ended FROM tx ORDER BY number") == [(fee, "tesSUCCESS") for fee in shares]
     assert lab.settled_balance(TILL) == count * 90 * 10**6
+
+
+BIG, ASKED = 40 * 10**6, 90_000
+
+
+def poor(
+    tmp_path: Path, *small: int, delay: int = DELAY, held: int = BIG, cap: int = 100_000
+) -> tuple[Lab, str, list[str]]:
+    """A till with 1 XRP that may offer a tenth of it, a channel on which 40 XRP are held, and others with so little."""
+    policy = terms()
+    guards = replace(policy.guards, urgent_fee_cap=Drops(cap))
+    waits = replace(policy.receive, worth=Drops(10**9), max_age=Seconds(10**6))
+    lab = till(tmp_path / "s.db", policy=replace(policy, guards=guards, receive=waits), wealth=10**6)
+    lab.tick(12)  # so that it is known how often ledgers close
+    big = opened(lab, amount=100 * 10**6, SettleDelay=delay)
+    others = [lab.rig.open_channel("alice", TILL, Amount=str(10**7), SettleDelay=DELAY) for _ in small]
+    lab.tick()
+    taken(lab, "big", big, held)
+    for channel_id, drops in zip(others, small, strict=True):
+        taken(lab, channel_id, channel_id, drops)
+    return lab, big, others
+
+
+def spike(lab: Lab, asked: int, *, told: int | None) -> None:
+    """The network takes nothing below this from now on, and the node says that (None: nothing) of it."""
+    request = lab.session.request
+
+    async def dear(command: str, **parameters: Any) -> Any:
+        if command == "submit" and int(binarycodec.decode(parameters["tx_blob"])["Fee"]) < asked:
+            return {"engine_result": "telINSUF_FEE_P", "engine_result_message": "", "accepted": False}
+        return await request(command, **parameters)
+
+    async def fees() -> OpenFees:
+        if told is None:
+            raise LedgerError("unknownCmd")
+        return OpenFees(Drops(told), Drops(told))
+
+    lab.session.request, lab.session.open_fees = dear, fees  # type: ignore[method-assign]
+
+
+def closing(lab: Lab, *channels: str) -> None:
+    for channel_id in channels:
+        lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+    lab.tick()
+
+
+@pytest.mark.parametrize("delay", [DELAY, 400])
+def test_claims_of_a_drop_take_nothing_from_what_a_big_one_may_offer(tmp_path: Path, delay: int) -> None:
+    """A payer closes many at once, most of them worth nothing, while the network is dear: shared by all alike 76 923
+    drops would be offered for each, which nobody takes.
+    """
+    lab, big, small = poor(tmp_path, *[1] * 12, delay=delay)
+    spike(lab, ASKED, told=ASKED)
+    closing(lab, big, *small)
+    lab.tick(delay // 10 + 4)
+    assert lab.on_disk("SELECT channel_id, paid FROM redeemed") == [(big, BIG)]
+    assert lab.on_disk("SELECT DISTINCT fee FROM tx") in ([(ASKED,)], [(100_000,)]), "nothing was tried in vain"
+    assert lab.on_disk("SELECT max(drops) FROM loss") == [(1,)]
+
+
+def test_in_a_spike_what_the_first_bring_pays_for_the_others(tmp_path: Path) -> None:
+    """Shared by all alike 24 390 drops would be offered for each, and nothing be collected at all."""
+    lab, big, others = poor(tmp_path, *[9 * 10**6] * 40)
+    spike(lab, 50_000, told=50_000)
+    closing(lab, big, *others)
+    lab.tick(12)
+    assert lab.on_disk("SELECT count(*), sum(paid) FROM redeemed") == [(41, 400 * 10**6)]
+    assert lab.on_disk("SELECT * FROM loss") == []
+
+
+@pytest.mark.parametrize("told", [ASKED, 10, None])
+@pytest.mark.parametrize("first", ["big", "small"])
+def test_a_claim_of_a_drop_holds_up_no_big_one_behind_it(tmp_path: Path, told: int | None, first: str) -> None:
+    """With no time but for last attempts, whoever closes first, and whatever the node says of its fee."""
+    lab, big, small = poor(tmp_path, 1, 2)
+    spike(lab, ASKED, told=told)
+    closing(lab, *([big] if first == "big" else small))
+    if first == "small":
+        lab.tick()
+    closing(lab, *(small if first == "big" else [big]))
+    lab.tick(12)
+    assert (big, BIG) in lab.on_disk("SELECT channel_id, paid FROM redeemed")
+    of_small = "SELECT max(fee) FROM tx JOIN intent i ON i.number = intent WHERE target < 10"
+    assert lab.on_disk(of_small) in ([(10,)], [(None,)]), "no more is offered for them than they bring"
+
+
+@settings(max_examples=settings().max_examples // 4)
+@given(
+    small=st.lists(st.one_of(st.integers(1, 20), st.integers(1, 10**6)), max_size=6),
+    place=st.integers(0, 6),
+    pauses=st.lists(st.integers(0, 1), min_size=7, max_size=7),
+    told=st.sampled_from([ASKED, 10, None, 10**9]),
+    asked=st.sampled_from([10, ASKED]),
+)
+def test_whatever_closes_beside_it_and_whatever_is_told_the_biggest_is_collected(
+    small: list[int], place: int, pauses: list[int], told: int | None, asked: int, tmp_path_factory: Any
+) -> None:
+    """And no more is under way at any time than the account has, nor offered for anything than it brings."""
+    lab, big, others = poor(tmp_path_factory.mktemp("till"), *small, delay=200)
+    spike(lab, asked, told=told)
+    closes = [*others[:place], big, *others[place:]]
+    for channel_id, pause in zip(closes, pauses, strict=False):
+        lab.rig.submit("alice", "PaymentChannelClaim", Channel=channel_id, Flags=CLOSE)
+        lab.tick(pause)
+    for _ in range(24):
+        lab.tick()
+        assert sum(live.fee for live in lab.mirror.live.values()) <= lab.settled_balance(TILL)
+    assert (big, BIG) in lab.on_disk("SELECT channel_id, paid FROM redeemed")
+    offered = lab.on_disk("SELECT fee, target FROM tx JOIN intent i ON i.number = intent")
+    assert all(fee <= max(10, target) for fee, target in offered)
+    lab.loop.close()
+    lab.store._db.close()
+
+
+def test_what_keeps_a_payout_from_being_held_up_costs_no_more_than_that_brings(tmp_path: Path) -> None:
+    lab, big, small = poor(tmp_path, 1, held=150_000)
+    spike(lab, ASKED, told=10)
+    closing(lab, *small)
+    lab.tick()
+    closing(lab, big)
+    lab.tick(12)
+    assert lab.settled_balance(TILL) >= 10**6 - 20
+    assert lab.on_disk("SELECT count(*) FROM tx WHERE fee > 10") != [(0,)]
+
+
+def test_nothing_is_put_before_a_payout_that_is_not_taken_either(tmp_path: Path) -> None:
+    """It would only take the number of the next attempt."""
+    lab, big, small = poor(tmp_path, 1, delay=600)
+    spike(lab, ASKED, told=10)
+    closing(lab, *small)
+    lab.tick(3)
+    closing(lab, big)
+    spike(lab, ASKED, told=ASKED)
+    lab.tick(16)
+    assert lab.on_disk("SELECT channel_id, paid FROM redeemed") == [(big, BIG)]
+    assert lab.on_disk("SELECT count(*) FROM tx WHERE intent IS NULL") == [(0,)]
+
+
+def test_what_a_big_one_that_waits_may_offer_is_kept_for_it(tmp_path: Path) -> None:
+    """However little time a smaller one has."""
+    lab, big, small = poor(tmp_path, 2 * 10**6, delay=4000, cap=10**6)
+    spike(lab, 0, told=10**9)
+    closing(lab, big, *small)
+    lab.tick(8)
+    part = 10**6 // 2 * 2 // 42
+    assert lab.on_disk("SELECT channel_id, fee FROM tx") == [(small[0], part + 1)], "and a drop that was left over"
+
+
+def test_a_node_that_lies_about_its_fee_holds_up_only_what_is_worth_less_than_that(tmp_path: Path) -> None:
+    lab, big, small = poor(tmp_path, 1, 500)
+    spike(lab, 0, told=10**9)
+    closing(lab, big, *small)
+    lab.tick(12)
+    assert lab.on_disk("SELECT channel_id, paid FROM redeemed") == [(big, BIG)]
+
+
+def test_what_comes_to_press_goes_before_what_is_worth_less(tmp_path: Path) -> None:
+    """It was decided when it had time, so it stood behind all that had none; a start puts it where it belongs, too."""
+    lab, big, small = poor(tmp_path, *[1] * 3)
+    lab.signs(False)
+    lab.policy = lab.mirror.policy = replace(lab.policy, receive=replace(lab.policy.receive, worth=Drops(10**6)))
+    lab.collector.touch_all()
+    lab.tick()
+    closing(lab, *small)
+
+    def line() -> list[Any]:
+        return [entry.channel_id for entry in lab.mirror.backlog.of(TILL)]
+
+    assert (line()[-1], len(line())) == (big, 4)
+    closing(lab, big)
+    assert line() == [big, *sorted(small)]
+    planned = lab.executor._workload.planned(lab.mirror.wallets[TILL], next(lab.mirror.backlog.of(TILL)))
+    assert [entry.channel_id for entry in planned] == line(), "whoever was passed over before it came to press"
+    lab.restart()
+    assert line() == [big, *sorted(small)]
+    lab.signs(True)
+    lab.tick(2)
+    assert lab.on_disk("SELECT channel_id FROM tx WHERE number = (SELECT min(number) FROM tx)") == [(big,)]
+    assert lab.on_disk("SELECT sum(paid) FROM redeemed") == [(BIG + 3,)]
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------
