@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from channeld.adapters.telemetry import Gauged
-from channeld.app import budgets, health, nodes, receiving, standing
+from channeld.app import budgets, health, held, nodes, receiving
 from channeld.service.sums import PoolTotals
 
 if TYPE_CHECKING:
@@ -132,5 +132,5 @@ def _wallets(of: Daemon) -> Iterator[_Set]:
     yield "wallet_balance_drops", "Balance of an account of ours, reserve included.", one, balances
     yield "wallet_frozen", "Whether nothing may be issued for a wallet.", one, frozen
     yield "reconcile_difference_drops", text, one, differences
-    yield "held_back", held_back, ("kind",), standing.counts(of.mirror)
+    yield "held_back", held_back, ("kind",), held.counts(of.mirror)
     yield "transactions_waiting", "Transactions not signed for what they would cost now.", ("code",), dear

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from channeld.adapters.sqlite.journal_reader import reading
 from channeld.adapters.sqlite.reader import read_channels, read_facts, read_incoming
-from channeld.app import budgets, health, nodes, receiving, standing
+from channeld.app import budgets, health, held, nodes, receiving
 from channeld.core.freezes import Audit
 from channeld.core.ledger import LedgerHeader
 from channeld.core.records import ChannelRecord
@@ -81,11 +81,11 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "ready": not reasons,
         "reasons": reasons,
         "warnings": health.warnings(daemon),
-        **standing.stopped(mirror.stopped),
+        **held.stopped(mirror.stopped),
         "policy_hash": mirror.policy.hash,
-        "held": standing.held(daemon),
-        "suggestions": standing.suggestions(daemon),
-        "policy": standing.in_force(daemon),
+        "held": held.held(daemon),
+        "suggestions": held.suggestions(daemon),
+        "policy": held.in_force(daemon),
         "config": _config(daemon),
         "ledger": {"endpoint": daemon.follower.endpoint, "validated": _validated(daemon), **nodes.status(daemon)},
         "mqtt": {"connected": daemon.broker.connected, "reconnects": daemon.broker.reconnects},
@@ -137,7 +137,7 @@ def channels(daemon: Daemon) -> dict[str, Any]:
     for state in mirror.channels.values():
         told = channel_object(state.record)
         shown.append(told | {"reason": told["reason"] or mirror.cautious(state)})
-    shown += [receiving.incoming_object(held) for held in mirror.vault.channels.values()]
+    shown += [receiving.incoming_object(channel) for channel in mirror.vault.channels.values()]
     return {"channels": shown}
 
 
@@ -149,7 +149,7 @@ def read_store(settings: Settings, what: str) -> dict[str, Any]:
             return _audit(journal.audits(_MOST_AUDITS))
     if what == "channels":
         ours = [channel_object(record) for record in asyncio.run(read_channels(path))]
-        return {"channels": ours + [receiving.incoming_object(held) for held in asyncio.run(read_incoming(path))]}
+        return {"channels": ours + [receiving.incoming_object(channel) for channel in asyncio.run(read_incoming(path))]}
     return _store_status(settings)
 
 
@@ -164,7 +164,7 @@ def _store_status(settings: Settings) -> dict[str, Any]:
         "name": settings.daemon.name,
         "ready": False,
         "reasons": ["no daemon runs"],
-        **standing.stopped(frozen),
+        **held.stopped(frozen),
         "ledger": {"validated": None if processed is None else {"index": int(processed)}},
         "attended_until_unix": None if attended is None else to_unix(RippleTime(int(attended))),
         "store": {"path": str(path), "id": facts["store_id"]},

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from channeld.core.caps import whose_of
 from channeld.core.chains import Verdict
-from channeld.core.churn import waits_until
 from channeld.core.docket import Answer, Docket
+from channeld.core.early_ends import waits_until
 from channeld.core.intents import FundChannel, Intent, Kind, OpenChannel
 from channeld.core.payouts import pay_once
 from channeld.core.rules import RECHECK_S

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from channeld.core.chains import Bench
-from channeld.core.churn import counted
 from channeld.core.collecting import Collecting, facts, verdict_of
+from channeld.core.early_ends import counted
 from channeld.core.history import Answered, Moment
 from channeld.core.intents import Kind
 from channeld.core.policy import Policy

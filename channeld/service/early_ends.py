@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from channeld.core.churn import MOST_KEPT
+from channeld.core.early_ends import MOST_KEPT
 from channeld.core.policy import LONGEST_WINDOW
 from channeld.core.units import Payee, RippleTime
 

@@ -22,8 +22,8 @@ from dataclasses import replace
 import structlog
 
 from channeld.core.channel import Channel
-from channeld.core.churn import cut_short
 from channeld.core.conservation import Moved
+from channeld.core.early_ends import cut_short
 from channeld.core.intents import Action, OpenChannel, Status
 from channeld.core.ledger import AccountState, ChannelChange, LedgerHeader, ValidatedTransaction
 from channeld.core.outcome import Outcome, cooled, judge, judge_altered, setback_after, subject_of

@@ -14,7 +14,7 @@ from engine import Engine
 from lives import Site
 from worlds import PAYEES
 
-from channeld.app import standing
+from channeld.app import held
 from channeld.core.freezes import Cause, Freeze
 
 Run = Callable[..., tuple[int, str, str]]
@@ -34,7 +34,7 @@ def test_status_without_a_daemon_says_what_is_frozen_as_a_running_one_would(run:
     engine.restart()
     said = json.loads(run("status")[1])
     assert (said["source"], said["ready"], said["reasons"]) == ("store", False, ["no daemon runs"])
-    running = standing.stopped(engine.mirror.stopped)
+    running = held.stopped(engine.mirror.stopped)
     assert {key: said[key] for key in running} == running
     assert list(said["frozen"]) == ["old_store"]
     assert set(said["frozen_wallets"]["hot"]) == {"operator", "foreign_transaction"}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from one_payee import opens, terms, view, world
 from worlds import NOW, channel
 
-from channeld.core.churn import MOST_KEPT, cut_short, waits_until
 from channeld.core.decide import decide
+from channeld.core.early_ends import MOST_KEPT, cut_short, waits_until
 from channeld.core.policy import EARLY_ENDS, EarlyEnds
 from channeld.core.records import ChannelRecord
 from channeld.core.units import RippleTime, Seconds
