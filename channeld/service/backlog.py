@@ -22,12 +22,15 @@ _ORDER: Final = {
     Kind.FINALIZE_CLOSE: 2,
 }
 """Who goes first where numbers are short: readers wait for opens and funds, nobody waits for a finalize."""
-Rank = Callable[[JournalEntry], tuple[bool, int]]
-"""Whether an intent has a deadline, and how many drops are at stake then; 0 without one."""
-_Place = tuple[bool, int, int, int]
-"""Deadline work first, for what comes too late is lost, and of that where most is at stake; then by kind, then by age.
+Rank = Callable[[JournalEntry], tuple[bool, bool, int]]
+"""Whether an intent has a deadline, whether that is so near that there is time for last attempts only, and how many
+drops are at stake; 0 without one.
 """
-_FRONT: Final[_Place] = (False, -(10**18), -1, 0)
+_Place = tuple[bool, bool, int, int, int]
+"""Deadline work first, for what comes too late is lost: of that what is late, then where most is at stake; then by
+kind, then by age.
+"""
+_FRONT: Final[_Place] = (False, False, -(10**18), -1, 0)
 _SOME: Final = 64
 """Places read at once."""
 
@@ -36,7 +39,7 @@ class Backlog:
     """The planned intents of all wallets."""
 
     def __init__(self) -> None:
-        self._rank: Rank = lambda entry: (entry.intent.deadline, 0)
+        self._rank: Rank = lambda entry: (entry.intent.deadline, False, 0)
         self._places: dict[str, list[_Place]] = {}
         self._place_of: dict[int, _Place] = {}
         self._entries: dict[int, JournalEntry] = {}
@@ -57,8 +60,12 @@ class Backlog:
     def rank_by(self, rank: Rank) -> None:
         """From now on this says what goes first."""
         self._rank = rank
-        for entry in list(self._entries.values()):
-            self.put_right(entry)
+        self._places = {}
+        for entry in self._entries.values():
+            place = self._place_of[entry.number] = self._place(entry)
+            self._places.setdefault(entry.action.wallet, []).append(place)
+        for places in self._places.values():
+            places.sort()
 
     def put_right(self, entry: JournalEntry) -> None:
         """Its end may be near by now, or more at stake: it waits where it belongs, if it waits."""
@@ -108,5 +115,5 @@ class Backlog:
         return self._place_of.get(entry.number) or self._place(entry)
 
     def _place(self, entry: JournalEntry) -> _Place:
-        presses, stake = self._rank(entry)
-        return not presses, -stake, _ORDER[entry.action.kind], entry.number
+        presses, last, stake = self._rank(entry)
+        return not presses, not last, -stake, _ORDER[entry.action.kind], entry.number

@@ -155,8 +155,7 @@ class Executor:
 
         They live from the ledger `at`, which may be later than the one that is processed: else what has four ledgers
         would be dead before anybody has it, where enough nodes agree on a ledger only after that.
-        Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`. A filler
-        stands in for what would hold up deadline work under way because it may not offer as much.
+        Where very many are, some are passed over, and the next batch goes on behind them: see `_passed`.
         """
         numbers, means = Numbers(self._mirror, wallet), self._workload.means(wallet)
         batch: list[LiveTransaction] = []
@@ -181,19 +180,17 @@ class Executor:
                 continue  # a gap below goes first
             if number is None:
                 break
-            if (due := self._due(wallet, number, offered)) is None:
+            if (due := self._due(wallet, number, offered, min(most, room))) is None:
                 numbers.give_back(number)
                 dear += entry is not None
                 break
-            stood_for = due != offered and due > min(most, room)
-            what = (None, Noop()) if stood_for else (entry, transaction)
             try:
-                with self._steps(Step.SIGNED, _kind(*what)):
-                    batch.append(self._sign(wallet, *what, number, due, at=at))
-                means.took(0 if stood_for else stake or 0, due)
+                with self._steps(Step.SIGNED, kind):
+                    batch.append(self._sign(wallet, entry, transaction, number, due, at=at))
+                means.took(stake or 0, due)
             except BadValue as error:
                 numbers.give_back(number)
-                self._unsignable(what[0], str(error))
+                self._unsignable(entry, str(error))
             if len(batch) == _BATCH:
                 break
         if dear and (after or self._passed[wallet.name]):  # who was not looked at waits as well
@@ -201,13 +198,16 @@ class Executor:
         self.prices.hold(wallet.name, dear)
         return batch
 
-    def _due(self, wallet: Wallet, number: Number, offered: Drops | None) -> Drops | None:
-        """Drops to offer under a number: enough not to hold up deadline work that is under way above it. None: nothing
-        is signed under it now, for what would be enough is not taken either."""
+    def _due(self, wallet: Wallet, number: Number, offered: Drops | None, most: int) -> Drops | None:
+        """Drops to offer under a number: enough not to hold up deadline work that is under way above it.
+
+        None: that may be more than `most`, or would not be taken either. Then nothing is signed under it now: what is
+        under way ends within a few ledgers, and goes first where the number is then.
+        """
         outdone = self._workload.outdone(wallet, number)
-        if offered is not None and offered >= outdone:
+        if offered is None or offered >= outdone:
             return offered
-        return outdone if outdone and not self.prices.refuses(outdone) else None
+        return outdone if outdone <= most and not self.prices.refuses(outdone) else None
 
     def _number(self, numbers: Numbers, transaction: Transaction) -> Number | None:
         if isinstance(transaction, Noop):

@@ -119,11 +119,8 @@ class Workload:
         """Whether an intent is for deadline work: decided as such, or a payout on a channel that ends soon by now."""
         if entry.intent.deadline or entry.action.kind not in PAYING:
             return entry.intent.deadline
-        if isinstance(entry.action, RedeemChannel):
-            held = self._mirror.vault.channels.get(entry.action.channel_id)
-            return held is not None and self._before(held.channel, 0).presses
-        state = self._channel(entry)
-        return state is not None and self._before(state.record.channel, 0).presses
+        channel = self._paid_from(entry)
+        return channel is not None and self._before(channel, 0).presses
 
     def stake(self, entry: JournalEntry) -> int:
         """Drops that we lose, or the payee does, if it comes too late; 0 where it pays nothing out."""
@@ -133,10 +130,24 @@ class Workload:
         state = self._channel(entry) if entry.action.kind in PAYING else None
         return state.record.channel.unredeemed(state.record.authorized) if state and not state.refused else 0
 
-    def rank(self, entry: JournalEntry) -> tuple[bool, int]:
-        """What goes first: what presses, and of that where most is at stake."""
+    def rank(self, entry: JournalEntry) -> tuple[bool, bool, int]:
+        """What goes first: what presses; of that, what has time for last attempts only; then where most is at stake."""
         presses = self.presses(entry) if self._mirror.header is not None else entry.intent.deadline
-        return presses, self.stake(entry) if presses else 0
+        stake = self.stake(entry) if presses else 0
+        return presses, stake > 0 and self._is_late(entry), stake
+
+    def _is_late(self, entry: JournalEntry) -> bool:
+        """Whether there is time for last attempts only to pay something out."""
+        channel = None if self._mirror.header is None else self._paid_from(entry)
+        return channel is not None and self._before(channel, 0).last_attempts
+
+    def _paid_from(self, entry: JournalEntry) -> Channel | None:
+        """The channel that an intent pays out of, as far as we know it."""
+        if isinstance(entry.action, RedeemChannel):
+            held = self._mirror.vault.channels.get(entry.action.channel_id)
+            return held.channel if held else None
+        state = self._channel(entry)
+        return state.record.channel if state else None
 
     def pressing_stake(self, entry: JournalEntry | None) -> int | None:
         """What is at stake for an intent that stands with what has a deadline; None for anything else."""
@@ -165,7 +176,7 @@ class Workload:
     def outdone(self, wallet: Wallet, number: Number) -> Drops:
         """What is to be offered under a number so that deadline work numbered above it is not held up; 0: anything.
 
-        No more is offered for others than they bring beside their own fee.
+        Nothing has to make room for what brings no more than such a fee beside its own.
         """
         if number.ticket:
             return Drops(0)

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channeld.core.intents import Kind
+from channeld.core.records import JournalEntry
 from channeld.service.backlog import Backlog
 
+RANKS = st.tuples(st.booleans(), st.booleans(), st.integers(0, 3))
 FIRST, THEN, LAST = {Kind.REDEEM, Kind.OPEN, Kind.FUND}, {Kind.SETTLE, Kind.REQUEST_CLOSE}, {Kind.FINALIZE_CLOSE}
 
 
@@ -53,9 +55,9 @@ def test_deadline_work_first_then_readers_then_payouts_and_closes_then_the_rest_
                 backlog.add(after)
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), min_size=1, max_size=20), st.data())
-def test_of_what_has_a_deadline_that_goes_first_where_most_is_at_stake_as_of_now(
-    ranks: list[tuple[bool, int]], data: st.DataObject
+@given(st.lists(RANKS, min_size=1, max_size=20), st.data())
+def test_of_what_has_a_deadline_what_is_late_goes_first_and_then_where_most_is_at_stake_as_of_now(
+    ranks: list[tuple[bool, bool, int]], data: st.DataObject
 ) -> None:
     backlog, now = Backlog(), dict(enumerate(ranks))
     intents = [intent(number, Kind.REDEEM, "a") for number in now]
@@ -65,13 +67,18 @@ def test_of_what_has_a_deadline_that_goes_first_where_most_is_at_stake_as_of_now
     for one in intents[1::2]:
         backlog.add(one)
     for number in data.draw(st.lists(st.sampled_from(range(len(intents))))):
-        now[number] = data.draw(st.tuples(st.booleans(), st.integers(0, 3)))
+        now[number] = data.draw(RANKS)
         if number % 3 == 0:
             backlog.drop(intents[number])
         backlog.put_right(intents[number])
         if number % 3 == 0:
             backlog.add(intents[number])
-    expected = sorted(intents, key=lambda one: (not now[one.number][0], -now[one.number][1], one.number))
+
+    def place(one: JournalEntry) -> tuple[bool, bool, int, int]:
+        presses, late, stake = now[one.number]
+        return not presses, not late, -stake, one.number
+
+    expected = sorted(intents, key=place)
     assert list(backlog.of("a")) == expected
     assert list(backlog.deadlines("a")) == [one for one in expected if now[one.number][0]]
     for one in intents:

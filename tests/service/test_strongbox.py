@@ -314,14 +314,36 @@ def test_nothing_is_put_before_a_payout_that_is_not_taken_either(tmp_path: Path)
     assert lab.on_disk("SELECT count(*) FROM tx WHERE intent IS NULL") == [(0,)]
 
 
-def test_what_a_big_one_that_waits_may_offer_is_kept_for_it(tmp_path: Path) -> None:
-    """However little time a smaller one has."""
+def test_however_many_cheap_ones_died_below_it_a_payout_burns_nothing_to_fill_their_places(tmp_path: Path) -> None:
+    """It ends with them, and takes the first of their numbers."""
+    lab, big, small = poor(tmp_path, *[1] * 12, held=200_000)
+    spike(lab, 90_000, told=10)
+    closing(lab, *small)
+    lab.tick(2)
+    closing(lab, big)
+    lab.tick(16)
+    assert lab.on_disk("SELECT channel_id, paid FROM redeemed") == [(big, 200_000)]
+    assert lab.on_disk("SELECT count(*) FROM tx WHERE intent IS NULL") == [(0,)]
+    assert lab.settled_balance(TILL) == 10**6 + 200_000 - 100_000
+
+
+def test_a_big_one_that_has_time_stands_before_no_smaller_one_that_has_none(tmp_path: Path) -> None:
+    """Signed for little while there is time, it would hold up what is signed behind it to its end."""
+    lab, big, small = poor(tmp_path, 9 * 10**6, delay=1600)
+    spike(lab, 90_000, told=10)
+    closing(lab, big, *small)
+    lab.tick(16)
+    assert lab.on_disk("SELECT channel_id, paid FROM redeemed") == [(small[0], 9 * 10**6)]
+
+
+def test_a_smaller_one_that_is_late_goes_before_a_big_one_that_has_time(tmp_path: Path) -> None:
+    """With its part and what is for the first; the rest stays for the big one."""
     lab, big, small = poor(tmp_path, 2 * 10**6, delay=4000, cap=10**6)
     spike(lab, 0, told=10**9)
     closing(lab, big, *small)
     lab.tick(8)
-    part = 10**6 // 2 * 2 // 42
-    assert lab.on_disk("SELECT channel_id, fee FROM tx") == [(small[0], part + 1)], "and a drop that was left over"
+    half = 10**6 // 2
+    assert lab.on_disk("SELECT channel_id, fee FROM tx") == [(small[0], half + half * 2 // 42)]
 
 
 def test_a_node_that_lies_about_its_fee_holds_up_only_what_is_worth_less_than_that(tmp_path: Path) -> None:
@@ -334,7 +356,7 @@ def test_a_node_that_lies_about_its_fee_holds_up_only_what_is_worth_less_than_th
 
 def test_what_comes_to_press_goes_before_what_is_worth_less(tmp_path: Path) -> None:
     """It was decided when it had time, so it stood behind all that had none; a start puts it where it belongs, too."""
-    lab, big, small = poor(tmp_path, *[1] * 3)
+    lab, big, small = poor(tmp_path, *[1] * 3, delay=DELAY - 20)
     lab.signs(False)
     lab.policy = lab.mirror.policy = replace(lab.policy, receive=replace(lab.policy.receive, worth=Drops(10**6)))
     lab.collector.touch_all()
