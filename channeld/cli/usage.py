@@ -17,6 +17,7 @@ from channeld.cli.common import (
     print_table,
     wants_json,
 )
+from channeld.cli.moments import show_moment
 from channeld.core.errors import BadValue, Refused
 
 _COLUMNS = ("server", "payee", "code", "requests", "drops")
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def usage(
-    hours: Annotated[int, typer.Option(min=1, max=9600, help="How far back, in whole hours.")] = 24,
+    hours: Annotated[int, typer.Option(min=1, max=9600, help="How far back, or a little more: by whole hours.")] = 24,
     server: Annotated[str, typer.Option(help="One content server; else all.")] = "",
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -39,13 +40,14 @@ def usage(
 
     settings = load_settings(config, secrets=False)
     store = existing_store(settings)
-    end = int(time.time()) // 3600 + 1
-    rows = [row for row in read_usage(store, (end - hours, end)) if server in ("", row[0])]
+    hour = int(time.time()) // 3600
+    first, end = hour - hours, hour + 1
+    rows = [row for row in read_usage(store, (first, end)) if server in ("", row[0])]
     if wants_json(json):
         entries = [dict(zip(_COLUMNS, (*row[:4], str(row[4])), strict=True)) for row in rows]
-        print_json({"from": (end - hours) * 3600, "to": end * 3600, "usage": entries})
+        print_json({"from": first * 3600, "to": end * 3600, "usage": entries})
     else:
-        print_table(f"the last {hours} hours", _COLUMNS, rows, whole=("requests", "drops"))
+        print_table(f"since {show_moment(first * 3600)}", _COLUMNS, rows, whole=("requests", "drops"))
 
 
 def requests(

@@ -59,16 +59,17 @@ class Account:
         has = view.beside_reserve(self.world.fees, drops=self.spent.get(wallet, 0), objects=objects)
         return has - max(0, view.purse - self.drawn.get(wallet, 0)) >= fee
 
-    def lockable(self, server: str, whose: Whose) -> tuple[int, Reason]:
+    def lockable(self, server: str, whose: Whose, *, freed: int = 0) -> tuple[int, Reason]:
         """Drops that may still be locked in a channel, and whose cap it is that leaves no more.
 
-        0 for a content server that is not configured.
+        `freed` is what is paid out of it before: every cap that the channel counts against has so much more room. 0
+        for a content server that is not configured.
         """
         view = self.world.servers.get(server)
-        left = 0 if view is None else view.max_locked - view.locked - self.locked.get(server, 0)
+        left = 0 if view is None else view.max_locked - view.locked - self.locked.get(server, 0) + freed
         rooms = [(left, Reason.CAP_LOCKED)]
         for name, most, reason in whose.bounds(self.policy):
-            rooms.append((most - self.world.locked.get(name, 0) - self.locked.get(name, 0), reason))
+            rooms.append((most - self.world.locked.get(name, 0) - self.locked.get(name, 0) + freed, reason))
         return min(rooms, key=lambda room: room[0])
 
     def may_open(self, server: str) -> Reason | None:

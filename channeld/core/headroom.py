@@ -56,7 +56,7 @@ def fund(docket: Docket, view: ChannelView, share: Share) -> Answer | None:
     missing = max(0, wanted - headroom)
     least = missing or max(1, min(band.target - band.low, target - headroom))
     if step < least:
-        return _cannot_fund(docket, view, verdict, money, least)
+        return _cannot_fund(docket, view, verdict, money, _Need(least, wanted > headroom))
     if step < verdict.number("min_step") and not missing:
         return docket.hold(channel.channel_id, Reason.BELOW_MIN_STEP, None, verdict)
     reason = "wanted" if missing else "running_out" if verdict.act is None else "rule"
@@ -81,19 +81,44 @@ def _marks(docket: Docket, verdict: Verdict, wanted: int, share: Share) -> tuple
     return low, target
 
 
-def _cannot_fund(docket: Docket, view: ChannelView, verdict: Verdict, money: int, least: int) -> Answer | None:
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """The least that a channel is to be funded by; `refused`: somebody asked for it in vain."""
+
+    least: int
+    refused: bool
+
+
+def _cannot_fund(docket: Docket, view: ChannelView, verdict: Verdict, money: int, need: _Need) -> Answer | None:
     """What is owed still counts as locked: where only room is missing, paying it out lets the channel be funded.
 
     Not where money is missing, too: it would be paid for nothing, and again whenever others take the room.
     """
-    if docket.account.affordable(Kind.FUND, docket.pool.name, money) >= least:
-        if (stop := docket.bench.above(Concern.FUND, view)) is not None:  # room would be made for nothing
-            return docket.hold(view.channel.channel_id, stop.reason, stop.until, verdict)
-        owed = view.channel.unredeemed(view.authorized)
-        return pay_once(docket, view, "make_room", docket.verdict(Concern.SETTLE, view), verdict) if owed else None
-    if money >= least:
-        return docket.hold(view.channel.channel_id, Reason.BUDGET_EXHAUSTED, docket.now + RECHECK_S, verdict)
-    return None
+    subject, pool = view.channel.channel_id, docket.pool
+    affordable = docket.account.affordable(Kind.FUND, pool.name, money)
+    if affordable < need.least:
+        spent = money >= need.least
+        return docket.hold(subject, Reason.BUDGET_EXHAUSTED, docket.now + RECHECK_S, verdict) if spent else None
+    if (stop := docket.bench.above(Concern.FUND, view)) is not None:  # room would be made for nothing
+        return docket.hold(subject, stop.reason, stop.until, verdict)
+    if not (owed := view.channel.unredeemed(view.authorized)):
+        return None
+    lockable, capped = docket.account.lockable(view.server, whose_of(docket.group, view.tier), freed=owed)
+    room = min(pool.channel.max - view.channel.remaining + owed, lockable)
+    if room < need.least and not _has_part(docket, view, need):
+        return docket.hold(subject, capped, None, verdict) if lockable < need.least else None
+    if not need.refused and min(room, affordable) < verdict.number("min_step"):
+        return docket.hold(subject, Reason.BELOW_MIN_STEP, None, verdict)
+    return pay_once(docket, view, "make_room", docket.verdict(Concern.SETTLE, view), verdict)
+
+
+def _has_part(docket: Docket, view: ChannelView, need: _Need) -> bool:
+    """Whether a channel that cannot make the room alone does its part: a cap that was lowered may take many payouts.
+
+    At least half of what it holds is owed, so that it soon has no part left: crumbs are not paid out one by one.
+    """
+    owed = view.channel.unredeemed(view.authorized)
+    return need.refused and view.server in docket.account.world.servers and owed * 2 >= view.channel.remaining
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------
@@ -130,9 +155,10 @@ def _room_comes(docket: Docket, staying: list[ChannelView]) -> bool:
     if not funds or docket.bench.above(Concern.FUND, view) or docket.cooling("", view.funded_at, verdict):
         return False
     least = docket.group.wanted - view.channel.headroom(view.authorized)
-    room = account.lockable(view.server, whose_of(docket.group, view.tier))[0]
+    owed = view.channel.unredeemed(view.authorized)
+    room = account.lockable(view.server, whose_of(docket.group, view.tier), freed=owed)[0]
     money = account.affordable(Kind.FUND, pool.name, account.spendable(pool.wallet))
-    return min(room + view.channel.unredeemed(view.authorized), money) >= least
+    return min(room, money) >= least
 
 
 def _spare(docket: Docket, usable: list[ChannelView], staying: list[ChannelView]) -> Answer:

@@ -59,16 +59,19 @@ class Choice:
         return any(not state.told and self._room(state) >= drops for state in payees.channels)
 
     def _room(self, state: ChannelState) -> int:
-        """The same, whether content servers were told of it or not.
+        """The same, whether content servers were told of it or not."""
+        return 0 if self._mirror.header is None else self.room(state.record)
+
+    def room(self, record: ChannelRecord) -> int:
+        """Drops that may still be signed on a channel, 0 where nothing may be issued any more.
 
         Remaining life is judged by the validated close time plus the largest lag allowed, so that a claim issued on an
         old ledger still leaves the payee its full settle delay.
         """
-        record, header = state.record, self._mirror.header
-        if not record.issuing or header is None or record.channel.public_key not in self._keys:
+        channel, header = record.channel, self._mirror.header
+        if not record.issuing or channel.public_key not in self._keys or channel.expiration is not None:
             return 0
-        channel = record.channel
-        if channel.deadline is not None:
+        if channel.cancel_after is not None and header is not None:
             pool = self._mirror.policy.pools.get(record.pool)
             latest = header.close_time + self._mirror.policy.guards.ledger_lag
             if channel.phase(header.close_time) is not Phase.OPEN or not _alive(pool, record, latest):

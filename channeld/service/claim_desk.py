@@ -374,8 +374,16 @@ class ClaimDesk:
             to_sign.append((self._signers[claim.public_key], message))
             unfinished.append((claim, record))
         for (claim, record), signature in zip(unfinished, self._sign_each(to_sign), strict=True):
-            _signed(claim, signature, record)
+            self._signed(claim, signature, record)
         return claims
+
+    def _signed(self, claim: SignedClaim, signature: bytes, record: ChannelRecord) -> None:
+        """Let a claim have its signature, and say how its channel stands with it."""
+        claim.signature = signature
+        if record.closed_at is not None:
+            claim.paid = record.channel.balance
+        else:
+            claim.headroom = self._choice.room(record)
 
     def _count(self, asks: Sequence[Ask], answers: Sequence[Answer], accepted: int) -> None:
         replayed, counts = 0, dict[str, int]()
@@ -388,15 +396,6 @@ class ClaimDesk:
         for code, count in (("accepted", accepted), ("replayed", replayed), *counts.items()):
             if count:
                 self._telemetry.answered(code, count)
-
-
-def _signed(claim: SignedClaim, signature: bytes, record: ChannelRecord) -> None:
-    """Let a claim have its signature, and say how its channel stands with it."""
-    claim.signature = signature
-    if record.closed_at is not None:
-        claim.paid = record.channel.balance
-    elif record.issuing:
-        claim.headroom = record.channel.headroom(record.authorized)
 
 
 def _replayed(was: Remembered, claims: _Claims) -> Granted | Refusal:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,9 +56,19 @@ def test_usage_sums_up_by_server_payee_and_code(run: Run, engine: Engine) -> Non
     older = {"server": "a", "payee": SECOND, "code": "frozen", "requests": 4, "drops": "0"}
     assert sorted(map(str, rows(run, "--hours", "40"))) == sorted(map(str, [*recent, older]))
     said = json.loads(run("usage", "--hours", "40")[1])
-    assert said["to"] - said["from"] == 40 * 3600
+    assert said["to"] - said["from"] == 41 * 3600
     assert said["from"] % 3600 == 0
-    assert said["from"] <= engine.unix < said["to"], "the hour that is not over counts"
+    assert said["from"] <= engine.unix - 40 * 3600, "so many hours are all in it"
+    assert engine.unix < said["to"], "the hour that is not over counts"
+
+
+def test_usage_reaches_back_so_many_hours_and_more(run: Run, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At four past the hour, what was asked for just before the hour is the last hour's still."""
+    hour = int(engine.unix) // 3600
+    monkeypatch.setattr("channeld.cli.usage.time", SimpleNamespace(time=lambda: hour * 3600 + 240.5))
+    engine.store.usage.rejected({("a", hour - back, FIRST, "busy"): 10**back for back in range(4)})
+    assert [row["requests"] for row in rows(run, "--hours", "1")] == [11]
+    assert [row["requests"] for row in rows(run, "--hours", "2")] == [111]
 
 
 def test_what_is_older_than_anybody_may_ask_for_is_dropped_in_slices(run: Run, engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
 from channeld.core.freezes import Cause
 from channeld.core.intents import Kind, RequestClose
+from channeld.core.policy import CloseTerms
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal
-from channeld.core.units import ChannelId, Drops
+from channeld.core.units import ChannelId, Drops, RippleTime, Seconds
 from channeld.service.clock import KEPT_LONGER_S
 from channeld.service.guard import Guard
 from channeld.service.holdings import Wallet
@@ -419,6 +421,39 @@ def test_the_claim_of_a_group_that_leaves_little_has_more_put_in_at_once(engine:
     left = state.record.channel.headroom(state.record.authorized)
     engine.answer(engine.ask("one", 1), engine.ask("two", left - 3))
     assert [entry.action.kind for entry in engine.mirror.journal.values()] == [Kind.FUND]
+
+
+@pytest.mark.parametrize("ends", ["by other hands", "by itself"])
+def test_a_repeat_says_no_headroom_where_nothing_can_be_signed_any_more(tmp_path: Path, ends: str) -> None:
+    """Somebody else has set an expiration, or the channel's fixed end is too near: of a request and of a query."""
+    by_itself = ends == "by itself"
+    terms = policy(cancel_after=200 if by_itself else None, max_per_payee=1)
+    pool = replace(terms.pools["p"], close=CloseTerms(Seconds(10**6), Seconds(20)))
+    engine = Engine(tmp_path / "s.db", terms=replace(terms, pools={"p": pool}))
+    engine.connect()
+    channel_id = engine.opened()
+    first = granted(engine.answer(engine.ask(1, 5))[0])
+    assert first.claim.headroom > 0
+    if by_itself:
+        end = engine.ledger.channels[channel_id].cancel_after
+        assert end is not None
+        last = end - DELAY - MARGIN - LAG
+        engine.tick(last - engine.ledger.time)
+        (state,) = engine.mirror.channels.values()
+        left = state.record.channel.headroom(state.record.authorized)
+        assert granted(engine.answer(engine.ask(1, 5))[0]).claim.headroom == left > 0
+        engine.tick(1)
+    else:
+        ended = replace(engine.ledger.channels[channel_id], expiration=RippleTime(engine.ledger.time + 40))
+        engine.ledger.index, engine.ledger.time = engine.ledger.index + 1, engine.ledger.time + 1
+        change = engine.ledger._put(ended, 0)
+        engine.ledger._record("F" * 64, ended.destination_account, 1, "tesSUCCESS", 10, [change], 0)
+        engine.see()
+    assert engine.mirror.channels[channel_id].record.issuing
+    assert granted(engine.answer(engine.ask(1, 5))[0]).claim.headroom == 0
+    recalled = engine.desk.recall(engine.ask(1, 5).key)
+    assert recalled is not None
+    assert granted(recalled[0]).claim.headroom == 0
 
 
 def test_once_a_close_is_written_down_nothing_is_issued_though_no_ledger_shows_it_yet(engine: Engine) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from engine import Engine, policy, said
+from worlds import PAYEES
 
 from channeld.core.policy import FundTerms, Policy, SettleTerms
 from channeld.core.requests import Code, Refusal
@@ -46,6 +47,17 @@ def refused(engine: Engine, number: str, drops: int) -> Refusal:
     assert isinstance(found, Refusal)
     assert found.code is Code.NO_HEADROOM
     return found
+
+
+def a_little_at_a_time(engine: Engine, ledgers: int, **more: Any) -> list[int]:
+    """One drop a ledger, each of them sold; after which of them the first channel was paid out to make room."""
+    paid: list[int] = []
+    for number in range(1, ledgers + 1):
+        assert said(engine.answer(engine.ask(f"little {number}", 1, **more))[0]) is None
+        engine.tick()
+        if steps(engine).count(("settle", "make_room")) > len(paid):
+            paid.append(number)
+    return paid
 
 
 def short(refusal: Refusal, engine: Engine) -> bool:
@@ -155,3 +167,111 @@ def test_nobody_is_told_that_funds_come_where_a_payout_is_followed_by_none(tmp_p
     engine.tick()
     engine.tick()
     assert steps(engine) == [("settle", "worth_it")]
+
+
+def test_nobody_is_told_that_funds_come_where_the_server_of_the_channel_is_not_there_any_more(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "s.db", terms=terms(worth=15))
+    engine.connect()
+    engine.opened(drops=60)
+    engine.answer(engine.ask("first", 20))
+    engine.tick()
+    assert steps(engine) == [("settle", "worth_it")]
+    del engine.grants["a"]
+    found = engine.answer(engine.ask("next", 60, server="b"))[0]
+    assert isinstance(found, Refusal)
+    assert found.reason != ON_THEIR_WAY
+
+
+def by_the_server(engine: Engine) -> None:
+    engine.grants["a"] = replace(engine.grants["a"], max_locked=60)
+
+
+def by_the_payee(engine: Engine) -> None:
+    pool = replace(engine.mirror.policy.pools["p"], max_locked_per_payee=Drops(60))
+    engine.mirror.policy = replace(engine.mirror.policy, pools={"p": pool})
+
+
+def by_the_pool(engine: Engine) -> None:
+    pool = engine.mirror.policy.pools["p"]
+    pool = replace(pool, channel=replace(pool.channel, max=Drops(60)))
+    engine.mirror.policy = replace(engine.mirror.policy, pools={"p": pool})
+
+
+def roomy(**more: Any) -> Policy:
+    """A channel is kept between 50 and 100 drops, and may hold far more."""
+    found = terms()
+    pool = found.pools["p"]
+    fund = replace(pool.fund, low=Drops(50), target=Drops(100))
+    pool = replace(pool, fund=fund, channel=replace(pool.channel, max=Drops(10**6)), **more)
+    return replace(found, pools={"p": pool})
+
+
+@pytest.mark.parametrize("capped", [by_the_server, by_the_payee, by_the_pool])
+def test_small_claims_on_a_channel_at_a_cap_are_paid_out_once_that_lets_it_be_funded(
+    tmp_path: Path, capped: Any
+) -> None:
+    """And not with every ledger: a payout that makes too little room costs its fee for nothing."""
+    engine = Engine(tmp_path / "s.db", terms=roomy(), caps=dict.fromkeys("ab", (10**18, 60, 10)))
+    engine.connect()
+    engine.opened(drops=60)
+    engine.grants["a"] = replace(engine.grants["a"], max_locked=10**6)
+    capped(engine)
+    assert a_little_at_a_time(engine, 55) == [50]
+    assert steps(engine) == [("settle", "make_room"), ("fund", "running_out")]
+
+
+def test_no_room_is_made_for_a_server_that_is_not_there_any_more(tmp_path: Path) -> None:
+    """Whatever is paid out of its channel, nothing more is locked for it; others may still draw from it."""
+    engine = Engine(tmp_path / "s.db", terms=roomy(), caps=dict.fromkeys("ab", (10**18, 60, 10)))
+    engine.connect()
+    engine.opened(drops=60)
+    del engine.grants["a"]
+    assert a_little_at_a_time(engine, 60, server="b") == []
+    assert steps(engine) == []
+
+
+def test_what_a_rule_asks_of_a_step_must_be_reached_by_the_room_that_is_made(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "s.db", terms=roomy(), caps=dict.fromkeys("ab", (10**18, 60, 10)))
+    large = Rule("large", set={"min_step": 55})
+    engine.mirror.policy = replace(engine.mirror.policy, rules={Concern.FUND: (large,)})
+    engine.connect()
+    engine.opened(drops=60)
+    assert a_little_at_a_time(engine, 58) == [55]
+    assert steps(engine) == [("settle", "make_room"), ("fund", "running_out")]
+
+
+def two_open(path: Path, cap: int) -> Engine:
+    """Two payees have a channel of 60 drops each. Then the server may lock no more than this."""
+    engine = Engine(path / "s.db", terms=terms(), caps=dict.fromkeys("ab", (10**18, 120, 10)))
+    engine.connect()
+    engine.opened(drops=60)
+    engine.answer(engine.ask("other", 60, payee=PAYEES[1]))
+    for _ in range(3):
+        engine.tick()
+    engine.grants["a"] = replace(engine.grants["a"], max_locked=cap)
+    return engine
+
+
+def test_where_the_room_takes_more_than_one_payout_each_channel_that_is_used_up_makes_its_part(tmp_path: Path) -> None:
+    """None of them makes enough alone, and all of them do."""
+    engine = two_open(tmp_path, 60)
+    assert [said(a) for a in engine.answer(engine.ask("first", 60), engine.ask("other", 60, payee=PAYEES[1]))] == [
+        None
+    ] * 2
+    asks = [engine.ask("next", 40), engine.ask("other next", 40, payee=PAYEES[1])]
+    engine.answer(*asks)
+    assert steps(engine)[1:] == [("settle", "make_room")] * 2
+    answers = list[Any]()
+    for _ in range(4):
+        engine.tick()
+        answers += engine.answer(*asks)
+    assert None in map(said, answers)
+
+
+def test_crumbs_make_no_part_of_room_that_takes_more_than_one_payout(tmp_path: Path) -> None:
+    engine = two_open(tmp_path, 60)
+    for number in range(5):
+        assert said(engine.answer(engine.ask(number, 1))[0]) is None
+        assert said(engine.answer(engine.ask("next", 60))[0]) is not None
+        engine.tick()
+    assert steps(engine)[1:] == []
