@@ -110,7 +110,7 @@ def test_a_close_that_is_under_way_pays_it_as_well(engine: Engine, old: str, whe
         channel = engine.ledger.channels[old]
         assert (channel.balance, channel.expiration is None) == (5, False)
     assert old not in engine.ledger.closed
-    engine.answer(engine.ask("x", 1, held=held(old)))
+    engine.answer(engine.ask("x", 1, payee=PAYEES[1], held=held(old)))  # no demand of its own payee brings it up
     if restarted:
         engine.restart()
     end(engine)
@@ -157,6 +157,30 @@ def test_a_death_round_its_commit_loses_nothing_and_keeps_it_once(engine: Engine
     assert engine.ledger.closed[old] == OWED
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("nth", range(1, 11))
+def test_a_death_at_any_contact_with_a_node_after_it_ends_alike(engine: Engine, old: str, late: bool, nth: int) -> None:
+    """The server does not send it again. `late`: the close was requested, for less, before it came."""
+    for _ in range(2 * late):
+        engine.tick()
+    places = list[str]()
+
+    def dies(where: str) -> None:
+        places.append(where)
+        if len(places) == nth:
+            raise Killed(where)
+
+    engine.session.at_await = dies
+    with pytest.raises(Killed):
+        engine.answer(engine.ask("x", 1, payee=PAYEES[1], held=held(old)))
+        engine.decide_all()  # as the running planner does: the settle delay is two ledgers
+        engine.work()
+        end(engine)
+    engine.restart()
+    end(engine)
+    assert (engine.ledger.closed[old], len(engine.on_disk(TAKEN))) == (OWED, 1)
+
+
 def test_what_cannot_be_kept_is_not_believed(engine: Engine, old: str) -> None:
     def fails(marks: Sequence[ChannelMark], audits: Sequence[Audit]) -> None:
         raise StoreError("no space")
@@ -179,7 +203,8 @@ def test_nothing_else_raises_what_is_signed(engine: Engine, old: str, why_not: s
     }[why_not]
     if why_not == "another key's":
         engine.desk._signers = {key: signer for key, signer in engine.desk._signers.items() if key != KEY}
-    engine.answer(engine.ask("x", 1, held=shown))
+    (answer,) = engine.answer(engine.ask("x", 1, held=shown))
+    assert said(answer) is Code.NO_HEADROOM, "nothing failed"
     assert signed(engine) == [(5, 0, 1)]
     assert engine.on_disk(TAKEN) == []
     end(engine)
