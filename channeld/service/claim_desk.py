@@ -15,15 +15,15 @@ import structlog
 
 from channeld.core.claim import claim_message
 from channeld.core.errors import StoreError
-from channeld.core.freezes import Cause
+from channeld.core.freezes import SERVER, Audit, Cause
 from channeld.core.records import Accepted, ChannelMark, ChannelRecord, Remembered
 from channeld.core.requests import Answer, Ask, Code, Granted, Held, Refusal, SignedClaim, unsigned
-from channeld.core.units import MAX_DROPS, Payee
+from channeld.core.units import MAX_DROPS, ChannelId, Payee
 from channeld.service.choice import Choice
 from channeld.service.deciding import Counter, Grouped, Line, Outcome, Placed, Way
 from channeld.service.frozen import STORE
 from channeld.service.gatekeeper import Gatekeeper
-from channeld.service.holdings import Grant, Group
+from channeld.service.holdings import ChannelState, Grant, Group
 from channeld.service.id_room import IdRoom
 from channeld.service.mirror import Mirror
 from channeld.service.planner import Planner
@@ -80,9 +80,12 @@ class ClaimDesk:
         try:
             known = self._store.remembered([ask.key for ask in asks])
             verified: dict[str, int] = {}
+            proven: dict[ChannelId, tuple[int, str]] = {}
             for ask in asks:
                 if ask.held is not None:
-                    self._look_at(ask.held, ask.server, verified)
+                    self._look_at(ask.held, ask.server, verified, proven)
+            if proven:
+                self._take_as_signed(proven)
             group = Grouped(known, int(self._unix()), self.stopped(), self._ids.room(len(asks)))
             outcomes = [self._decide(ask, group) for ask in asks]
             self._commit(group)
@@ -251,32 +254,64 @@ class ClaimDesk:
             return f"the last validated ledger is {lag:.0f} s old"
         return None
 
-    def _look_at(self, held: Held, server: str, verified: dict[str, int]) -> None:
+    def _look_at(
+        self, held: Held, server: str, verified: dict[str, int], proven: dict[ChannelId, tuple[int, str]]
+    ) -> None:
         """Freeze issuing if a claim is valid and above what the store says was signed: the store is an old one.
 
         Said once. Of a channel that was adopted, or retired when a person said to go on from an old store, it proves
-        nothing new, and nothing is signed on it.
+        nothing about the store, but how far that channel is signed: the highest of each is `proven`, and by whom.
 
         Verifying one takes as long as issuing a dozen, so of those above what was signed only the first few of a server
         are `verified` in a group (if it were the highest of a channel, a bogus one could hide a real one). It only
         advises: what is left out can be told again with the next request.
         """
         state = self._mirror.channels.get(held.channel_id)
-        if state is None or state.record.adopted or not state.record.authorized < held.amount <= MAX_DROPS:
+        if state is None or not state.record.authorized < held.amount <= MAX_DROPS:
             return
-        if Cause.OLD_STORE.value in self._mirror.frozen:
+        adopted, channel = state.record.adopted, state.record.channel
+        if adopted and not proven.get(held.channel_id, (0, ""))[0] < held.amount <= channel.amount:
             return
-        key = state.record.channel.public_key
+        if not adopted and Cause.OLD_STORE.value in self._mirror.frozen:
+            return
+        key = channel.public_key
         if key not in self._signers or (before := verified.get(server, 0)) >= _MOST_VERIFIED:
             return
         verified[server] = before + 1
         if not self._verify(bytes.fromhex(key), claim_message(state.id_bytes, held.amount), held.signature):
+            return
+        if adopted:
+            proven[held.channel_id] = held.amount, server
             return
         self.on_old_store(
             f"a content server holds a valid claim for {held.amount} drops on {held.channel_id}, and this store knows"
             f" of {state.record.authorized}: it is an old copy"
         )
         log.error("store_older_than_truth", channel_id=held.channel_id, held=held.amount)
+
+    def _take_as_signed(self, proven: Mapping[ChannelId, tuple[int, str]]) -> None:
+        """What we signed before is owed: these channels, which nothing is issued on, are signed as far as was `proven`.
+
+        It is on disk before anything relies on it, in one transaction for the group; nothing counts as sold by it.
+        Raises `StoreError`.
+        """
+        mirror, unix = self._mirror, int(self._unix())
+        raised, marks, audits = list[ChannelState](), list[ChannelMark](), list[Audit]()
+        for channel_id, (amount, server) in proven.items():
+            state = mirror.channels[channel_id]
+            record, since = state.record, state.record.unredeemed_since
+            if since is None:
+                since = record.last_claim_at if mirror.header is None else mirror.header.close_time
+            raised.append(state)
+            marks.append(ChannelMark(record.row, amount, record.last_claim_at, since))
+            why = f"it holds a valid claim, and this store knew of {record.authorized}"
+            audits.append(Audit(unix, f"{SERVER}{server}", f"take {channel_id} as signed to {amount}", why))
+        self._store.take_as_signed(marks, audits)
+        for state, mark, audit in zip(raised, marks, audits, strict=True):
+            channel_id = state.record.channel.channel_id
+            log.warning("taken_as_signed", channel_id=channel_id, amount=mark.authorized, who=audit.who, why=audit.why)
+            mirror.mark(state, mark)
+            self._planner.urge(state.group)
 
     def _freeze_in_memory(self, found: str) -> None:
         self._mirror.frozen.setdefault(Cause.OLD_STORE.value, found)

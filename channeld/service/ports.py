@@ -161,6 +161,9 @@ class Store(Protocol):
         `now` is in Unix seconds; `spent` adds (server or other subject, hour, drops).
         """
 
+    def take_as_signed(self, marks: Sequence[ChannelMark], audits: Sequence[Audit]) -> None:
+        """Raise what is known to be signed on channels that were adopted or retired, and keep who proved it."""
+
     def journal(
         self,
         intents: Sequence[Intent],

@@ -29,7 +29,7 @@ from channeld.adapters.sqlite.groups import Group
 from channeld.adapters.sqlite.reader import read_whole
 from channeld.core.budgets import Outlay
 from channeld.core.errors import ConfigError, Refused, StoreError
-from channeld.core.freezes import Audit
+from channeld.core.freezes import Audit, Cause, Freeze
 from channeld.core.intents import (
     Action,
     FinalizeClose,
@@ -473,6 +473,44 @@ def test_a_mark_is_higher_than_the_last_and_within_what_the_channel_holds(store:
     store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
     with nothing_changes(store), pytest.raises(StoreError):
         store.accept(2, together(request(2, 1, (5, authorized))), [mark(1, authorized)], [])
+
+
+def retired(store: SqliteStore) -> None:
+    store.books.freeze(Freeze("", Cause.OLD_STORE, "why", "somebody", 1))
+    store.books.thaw("", Cause.OLD_STORE, Audit(2, "somebody", "thaw", "why"))
+
+
+def test_what_is_proven_to_be_signed_is_never_lowered_by_what_was_not_folded(store: SqliteStore) -> None:
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
+    retired(store)
+    proof = Audit(3, "server:a", "take", "why")
+    store.take_as_signed([mark(1, 9), mark(2, 3)], [proof])
+    assert [(r.authorized, r.issuing) for r in store.load().channels] == [(9, False), (3, False)]
+    while store.fold(1):
+        pass
+    assert [r.authorized for r in store.load().channels] == [9, 3]
+    assert store.books.audits(1) == [proof]
+
+
+@pytest.mark.parametrize("authorized", [4, 5, 101])
+def test_what_is_taken_as_signed_is_higher_than_before_and_within_what_the_channel_holds(
+    store: SqliteStore, authorized: int
+) -> None:
+    """All or nothing."""
+    store.accept(1, together(request(1, 1, (0, 5))), [mark(1, 5)], [])
+    retired(store)
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.take_as_signed([mark(2, 1), mark(1, authorized)], [Audit(3, "server:a", "take", "why")])
+
+
+def test_nothing_is_taken_as_signed_on_a_channel_that_is_issued_on_or_gone(store: SqliteStore) -> None:
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.take_as_signed([mark(1, 5)], [])
+    retired(store)
+    (kept, _) = store.load().channels
+    store.apply(update(channels=[replace(kept, closed_at=LedgerIndex(6))]))
+    with nothing_changes(store), pytest.raises(StoreError):
+        store.take_as_signed([mark(1, 5)], [])
 
 
 def test_an_id_is_accepted_once(store: SqliteStore) -> None:

@@ -15,6 +15,7 @@ import pytest
 from waiting import until
 
 from channeld.adapters.keystore import write_private
+from channeld.adapters.sqlite.reader import read_whole
 from channeld.sandbox.stage import POLICY, Server, Stage
 from e2e.world import XRP, ContentServer, World, content_server
 
@@ -54,6 +55,11 @@ async def refused(server: ContentServer, request_id: str) -> str:
     return str(reply["reason"])
 
 
+def on_disk(stage: Stage, query: str, *values: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(read_whole(stage.store)) as db:
+        return db.execute(query, values).fetchall()
+
+
 async def heard(server: ContentServer) -> bool:
     with contextlib.suppress(TimeoutError):
         return bool(await server.ask({"id": "heard", "drops": "5"}, timeout_s=1))
@@ -73,7 +79,7 @@ async def signed_then_backup(stage: Stage, server: ContentServer, copy: Path) ->
 async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, left: str) -> None:
     """By what it is witnessed to be; or, where it was moved and no witness is left, for being put back alone."""
     async with World(tmp_path) as world:
-        stage = await world.stage([Server("a", [world.payee.address])], policy=SHORT)
+        stage = await world.stage([Server("a", [world.payee.address])], policy=SHORT.replace('"2s"', '"6s"'))
         witness = stage.store.with_name("channeld.db.witness")
         async with content_server(world) as server:
             await server.buy({"id": "0", "drops": "1"})
@@ -101,8 +107,14 @@ async def test_yesterdays_store_put_back_does_not_sign(tmp_path: Path, left: str
                 await cli(stage, "thaw", "--why", "nothing runs there", "--cause", "moved")
             await cli(stage, "thaw", "--why", "the newest is lost", "--cause", "old_store")
             old = server.accepted["1"]["claim"]["channel_id"]
-            reply = await server.buy({"id": "4", "drops": "7"})
+            held = server.accepted["2"]["claim"]
+            reply = await server.buy({"id": "4", "drops": "7", "held": held})
             assert reply["claim"]["channel_id"] != old, "what the store cannot know it never signs on again"
+            ends = "SELECT CAST(balance AS TEXT) FROM channel WHERE channel_id = ? AND closed_at IS NOT NULL"
+            paid = await until(lambda: on_disk(stage, ends, old), what="the channel of the old store is gone")
+            assert paid == [(held["amount"],)], "what a server can prove is paid all the same"
+            told = [(e["who"], e["what"]) for e in (await cli(stage, "audit"))["audit"]]
+            assert told.count(("server:a", f"take {old} as signed to {held['amount']}")) == 1
 
 
 async def two_writers(world: World, label: str, offset_s: float) -> tuple[int, int]:

@@ -46,6 +46,10 @@ _TRIED: Final = (
     " FROM tx WHERE intent = ?"
 )
 _STOP_ISSUING: Final = "UPDATE channel SET issuing = 0 WHERE channel_id = ? RETURNING row"
+_TAKE_AS_SIGNED: Final = (
+    "UPDATE channel SET authorized = ?2, last_claim_at = ?3, unredeemed_since = ?4"
+    " WHERE row = ?1 AND authorized < ?2 AND amount >= ?2 AND issuing = 0 AND adopted = 1 AND closed_at IS NULL"
+)
 _UPDATE_CHANNEL: Final = (
     "UPDATE channel SET amount = ?, balance = ?, expiration = ?, ledger_index = ?, issuing = issuing AND ?,"
     " unredeemed_since = ?, closed_at = ?, cut_short_at = ? WHERE row = ?"
@@ -301,6 +305,20 @@ class SqliteStore:
         for row in stopped:
             if row is not None:
                 self._open.pop(row[0], None)
+
+    def take_as_signed(self, marks: Sequence[ChannelMark], audits: Sequence[Audit]) -> None:
+        """Raise what is known to be signed on channels that were adopted or retired, and keep who proved it.
+
+        All or none. A channel that is still issued on, is gone, is signed as far already or does not hold so much is a
+        defect of the caller.
+        """
+        with self._transaction() as db:
+            self._requests.settle_marks(mark.row for mark in marks)
+            for mark in marks:
+                if db.execute(_TAKE_AS_SIGNED, mark).rowcount != 1:
+                    raise StoreError("a channel to be taken as signed further is issued on, gone, or signed so far")
+            for audit in audits:
+                books.keep_audit(db, audit)
 
     def signed(self, transactions: Sequence[LiveTransaction]) -> None:
         """Keep signed transactions before they are first submitted; their intents, if any, become SIGNED."""
