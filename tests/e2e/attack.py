@@ -31,8 +31,9 @@ CUSTOMERS: Final = 2
 VALID_SHARE: Final = 20
 """One valid request comes with so many hostile ones."""
 HALF_PACKET_S: Final = 0.3
-GROWN: Final = 1.08
-"""What the median resident memory of the last third may be, compared with that of the first."""
+GROWN_MIB: Final = 12
+"""By how much the median resident memory of the last third may be above that of the first: what was accepted of a
+million messages comes to some 8 MiB in SQLite's cache, which goes up to 64."""
 ROOMY: Final = """\
 [policy]
 schema = 1
