@@ -127,7 +127,7 @@ def test_forgetting_keeps_up_with_folding_and_calms_down() -> None:
 
 def test_with_little_to_do_a_step_stays_small() -> None:
     """At half of what the desk can bear some 8 000 come while a batch is folded."""
-    assert fold_slice(0) == fold_slice(BATCH) == fold_slice(BATCH + 8_000) == SLICE
+    assert fold_slice(0) == fold_slice(BATCH) == fold_slice(BATCH + 12_000) == SLICE
 
 
 def test_a_request_takes_part_in_no_more_steps_than_the_slices_are_made_for(tmp_path: Path) -> None:
