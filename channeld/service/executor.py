@@ -163,13 +163,13 @@ class Executor:
         self._passed[wallet.name] = None
         for entry, transaction in self._workload.of(wallet, after):
             kind, urgency = _kind(entry, transaction), self._workload.urgency(entry, transaction)
-            stake, most = self._workload.pressing_stake(entry), self._workload.most(urgency)
+            stake = self._workload.pressing_stake(entry)
             room = means.left if stake is None else means.room(stake)
-            offered = self.prices.offer(urgency, room)
+            offered, most = self.prices.offer(urgency, room), min(room, self._workload.most(urgency))
             if offered is None and not isinstance(transaction, Noop):
                 dear += 1
                 if stake is not None:
-                    means.took(stake, max(0, min(most, room)))  # it is kept for it
+                    means.took(stake, max(0, most))  # it is kept for it
                 elif entry is not None and dear >= _TOO_DEAR:
                     self._passed[wallet.name] = entry
                     break
@@ -180,7 +180,7 @@ class Executor:
                 continue  # a gap below goes first
             if number is None:
                 break
-            if (due := self._due(wallet, number, offered, min(most, room))) is None:
+            if (due := self._due(wallet, number, offered, most)) is None:
                 numbers.give_back(number)
                 dear += entry is not None
                 break

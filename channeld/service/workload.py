@@ -117,10 +117,7 @@ class Workload:
 
     def presses(self, entry: JournalEntry) -> bool:
         """Whether an intent is for deadline work: decided as such, or a payout on a channel that ends soon by now."""
-        if entry.intent.deadline or entry.action.kind not in PAYING:
-            return entry.intent.deadline
-        channel = self._paid_from(entry)
-        return channel is not None and self._before(channel, 0).presses
+        return entry.intent.deadline or self._end(entry).presses
 
     def stake(self, entry: JournalEntry) -> int:
         """Drops that we lose, or the payee does, if it comes too late; 0 where it pays nothing out."""
@@ -132,14 +129,16 @@ class Workload:
 
     def rank(self, entry: JournalEntry) -> tuple[bool, bool, int]:
         """What goes first: what presses; of that, what has time for last attempts only; then where most is at stake."""
-        presses = self.presses(entry) if self._mirror.header is not None else entry.intent.deadline
+        end = self._end(entry)
+        presses = entry.intent.deadline or end.presses
         stake = self.stake(entry) if presses else 0
-        return presses, stake > 0 and self._is_late(entry), stake
+        return presses, stake > 0 and end.last_attempts, stake
 
-    def _is_late(self, entry: JournalEntry) -> bool:
-        """Whether there is time for last attempts only to pay something out."""
-        channel = None if self._mirror.header is None else self._paid_from(entry)
-        return channel is not None and self._before(channel, 0).last_attempts
+    def _end(self, entry: JournalEntry) -> Urgency:
+        """How near the end is that a payout has to come before; as if there were none before a ledger was seen."""
+        pays = self._mirror.header is not None and entry.action.kind in PAYING
+        channel = self._paid_from(entry) if pays else None
+        return Urgency(0) if channel is None else self._before(channel, 0)
 
     def _paid_from(self, entry: JournalEntry) -> Channel | None:
         """The channel that an intent pays out of, as far as we know it."""
